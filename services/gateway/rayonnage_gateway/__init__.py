@@ -1,0 +1,1 @@
+"""The one public door: routing, rate limits, merged documentation."""

@@ -1,0 +1,1 @@
+"""Labelled products in, dataset versions out."""

@@ -1,0 +1,1 @@
+"""Training jobs, the worker that runs them, promotion and rollback."""

@@ -1,0 +1,1 @@
+"""Request and response bodies, one definition each, used by services, gateway and CLI alike."""

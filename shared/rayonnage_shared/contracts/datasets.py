@@ -1,0 +1,43 @@
+"""Bodies of ingest: reports and dataset versions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+
+class Reject(BaseModel):
+    line: int = Field(description="Line of the features file at which the row ends, the header being line 1.")
+    reason: str
+
+
+class IngestReport(BaseModel):
+    ingest_id: str
+    dataset_version: str | None = Field(description="The version that now holds these rows; null if all were rejected.")
+    rows_total: int
+    rows_added: int
+    rows_duplicate: int
+    rows_rejected: int
+    conflicts: int = Field(description="Rows whose ids or content were known under another label; the newest wins.")
+    images_added: int
+    rejects: list[Reject] = Field(description="The first 100.")
+    report_url: str
+
+
+class Dataset(BaseModel):
+    version: str
+    parent: str | None
+    demo: bool
+    created_at: datetime
+    rows: int
+    rows_with_image: int
+    rows_train: int
+    rows_test: int
+    sha256: str = Field(description="Hash of the products file.")
+    classes: dict[str, int] = Field(description="Rows by product type code.")
+
+
+class DatasetList(BaseModel):
+    current: str | None
+    datasets: list[Dataset]

@@ -1,0 +1,74 @@
+"""Bodies of train: jobs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+FINAL_STATUSES: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
+
+TextFamily = Literal["tfidf-embedding", "tfidf-svm"]
+ImageFamily = Literal["efficientnet-lite0"]
+FusionFamily = Literal["weighted"]
+PromotePolicy = Literal["if_better", "never", "always"]
+
+
+class TextTrainRequest(BaseModel):
+    """What to train on titles and descriptions; the champion's photo model is kept and the fusion refitted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset_version: str | None = Field(None, description="Default: the newest.", max_length=64)
+    text: TextFamily = "tfidf-embedding"
+    parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
+    promote: PromotePolicy = "if_better"
+
+
+class ImageTrainRequest(BaseModel):
+    """What to train on photos; the champion's text model is kept and the fusion refitted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset_version: str | None = Field(None, description="Default: the newest.", max_length=64)
+    image: ImageFamily = "efficientnet-lite0"
+    parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
+    promote: PromotePolicy = "if_better"
+
+
+class TrainRequest(BaseModel):
+    """What to train. A modality that is null keeps the champion's model; the fusion is refitted either way."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset_version: str | None = Field(None, description="Default: the newest.", max_length=64)
+    text: TextFamily | None = "tfidf-embedding"
+    image: ImageFamily | None = "efficientnet-lite0"
+    fusion: FusionFamily = "weighted"
+    parameters: dict[str, float | int | str | bool] = Field(
+        default_factory=dict, description="By dotted name, such as `text.regularisation`; unknown names are refused."
+    )
+    promote: PromotePolicy = "if_better"
+
+
+class Job(BaseModel):
+    job_id: str
+    kind: str = Field(examples=["train"])
+    status: JobStatus
+    stage: str | None
+    progress: float = Field(ge=0, le=1)
+    message: str | None
+    attempts: int
+    submitted_by: str
+    submitted_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: str | None
+    log_tail: list[str]
+    result: dict[str, Any] | None
+
+
+class JobList(BaseModel):
+    jobs: list[Job]

@@ -1,0 +1,49 @@
+"""Bodies about bundles: versions, the champion, promotion."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ModelVersion(BaseModel):
+    version: str
+    champion: bool
+    created_at: datetime
+    families: dict[str, str | None] = Field(examples=[{"text": "tfidf-embedding", "image": None, "fusion": None}])
+    dataset_version: str
+    metrics: dict[str, float]
+
+
+class ModelDetails(ModelVersion):
+    manifest: dict[str, Any]
+
+
+class ModelList(BaseModel):
+    champion: str | None
+    models: list[ModelVersion]
+
+
+class Info(BaseModel):
+    ready: bool
+    version: str | None
+    path: str | None
+    metrics: dict[str, float]
+    trained_on: str | None = Field(description="Dataset version that the champion was trained on.")
+    last_dataset: str | None
+
+
+class PromoteRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field("asked for by an admin", max_length=500)
+
+
+class Promotion(BaseModel):
+    version: str = Field(description="The champion from now on.")
+    previous: str | None
+    moved_by: str
+    moved_at: datetime
+    reason: str

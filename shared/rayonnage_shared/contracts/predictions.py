@@ -1,0 +1,70 @@
+"""Bodies of predict: one definition for the JSON form, the multipart form and the answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+MAX_TEXT_CHARACTERS = 20_000
+MAX_TOP_K = 27
+
+_empty_to_none = BeforeValidator(lambda value: None if value == "" else value)
+Text = Annotated[str | None, _empty_to_none, Field(max_length=MAX_TEXT_CHARACTERS)]
+Identifier = Annotated[str | None, _empty_to_none, Field(max_length=128)]
+
+
+class ProductFields(BaseModel):
+    """What describes a product beside its photo."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+    designation: Text = Field(None, description="Title. Needed unless a photo is sent.")
+    description: Text = None
+    product_identifier: Identifier = None
+    product_id: Identifier = None
+    imageid: Identifier = None
+    top_k: int = Field(3, ge=1, le=MAX_TOP_K)
+
+
+class PredictJson(ProductFields):
+    """The JSON form: the photo as base64 or data URI, never as a path or an address."""
+
+    image: Annotated[str | None, _empty_to_none] = Field(None, description="Base64 or data URI; JPEG, PNG or WebP.")
+
+
+class CategoryProbability(BaseModel):
+    category_id: int
+    label: str
+    probability: float
+
+
+class Modality(BaseModel):
+    used: bool
+    category_id: int | None = None
+    probability: float | None = None
+
+
+class Modalities(BaseModel):
+    text: Modality
+    image: Modality
+
+
+class ModelReference(BaseModel):
+    version: str
+    family: str
+
+
+class Prediction(BaseModel):
+    prediction_id: str
+    predicted: str
+    predicted_category: str
+    category_id: int
+    label: str
+    confidence: float
+    predictions: list[CategoryProbability]
+    modalities: Modalities
+    model: ModelReference
+    decision: Literal["accept", "review"]
+    product_identifier: str | None
+    duration_ms: float

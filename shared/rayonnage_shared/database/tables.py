@@ -1,0 +1,108 @@
+"""Every table of the platform."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, TypeDecorator
+from sqlmodel import Field, SQLModel
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A time with time zone UTC on every database; SQLite would drop the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def now() -> datetime:
+    """Return the present time in UTC."""
+    return datetime.now(UTC)
+
+
+class UserRow(SQLModel, table=True):
+    __tablename__ = "users"
+
+    username: str = Field(primary_key=True, max_length=64)
+    password_hash: str = Field(max_length=256)
+    role: str = Field(max_length=16)
+    active: bool = True
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class RefreshTokenRow(SQLModel, table=True):
+    """One refresh token; those that follow each other by rotation share a family."""
+
+    __tablename__ = "refresh_tokens"
+
+    token_sha256: str = Field(primary_key=True, max_length=64)
+    family: str = Field(index=True, max_length=32)
+    username: str = Field(foreign_key="users.username", ondelete="CASCADE", index=True, max_length=64)
+    access_token_id: str = Field(max_length=64, description="`jti` of the access token given out with it.")
+    issued_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime, index=True)
+    used_at: datetime | None = Field(None, sa_type=UtcDateTime)
+    revoked_at: datetime | None = Field(None, sa_type=UtcDateTime)
+
+
+class RevocationRow(SQLModel, table=True):
+    """Ends one access token, or all that a user was given before a time; kept until those have expired anyway."""
+
+    __tablename__ = "revocations"
+
+    id: int | None = Field(None, primary_key=True)
+    token_id: str | None = Field(None, max_length=64)
+    username: str | None = Field(None, max_length=64)
+    issued_before: datetime | None = Field(None, sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime, index=True)
+
+
+class JobRow(SQLModel, table=True):
+    """A piece of long work; `lease_token` names the one holder that may write to it while `status` is running."""
+
+    __tablename__ = "jobs"
+
+    job_id: str = Field(primary_key=True, max_length=32)
+    kind: str = Field(max_length=32, index=True)
+    lane: str = Field(max_length=32, description="Jobs of one lane never run side by side.")
+    request: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    status: str = Field("queued", max_length=16, index=True)
+    stage: str | None = Field(None, max_length=64)
+    progress: float = 0.0
+    message: str | None = Field(None, max_length=1000)
+    attempts: int = 0
+    cancel_requested: bool = False
+    submitted_by: str = Field(max_length=64)
+    submitted_at: datetime = Field(sa_type=UtcDateTime, index=True)
+    started_at: datetime | None = Field(None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(None, sa_type=UtcDateTime)
+    lease_token: str | None = Field(None, max_length=32)
+    lease_expires_at: datetime | None = Field(None, sa_type=UtcDateTime)
+    error: str | None = None
+    log_tail: list[str] = Field(default_factory=list, sa_type=JSON)
+    result: dict[str, Any] | None = Field(None, sa_type=JSON)
+
+
+class PromotionRow(SQLModel, table=True):
+    """One move of the champion pointer; written from the pointer itself, which is the truth."""
+
+    __tablename__ = "promotions"
+
+    move_id: str = Field(primary_key=True, max_length=32)
+    version: str = Field(max_length=64)
+    previous: str | None = Field(None, max_length=64)
+    moved_by: str = Field(max_length=64)
+    moved_at: datetime = Field(sa_type=UtcDateTime, index=True)
+    reason: str = Field(max_length=1000)

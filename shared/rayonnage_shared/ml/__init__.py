@@ -1,0 +1,1 @@
+"""The machine-learning core; it knows no HTTP, queue or orchestrator."""

@@ -1,0 +1,81 @@
+"""Settings that every service shares; each service adds its own class beside its code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEMO_SECRETS = frozenset({"change-me", "changeme", "secret", "password", "admin", "demo"})
+MIN_SECRET_BYTES = 32
+
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
+OptionalText = Annotated[str | None, BeforeValidator(lambda value: value or None)]
+
+
+class Settings(BaseSettings):
+    """Read once from the environment, then from `.env`; the environment wins."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+
+
+class StorageSettings(Settings):
+    """Where files live."""
+
+    models_path: Path = Field(Path("models"), description="Bundles and the champion pointer.")
+    data_path: Path = Field(Path("data"), description="Datasets, photos and ingest reports.")
+    categories_path: Path | None = Field(
+        None, description="JSON file {code: label} that replaces the built-in French category names."
+    )
+
+
+class DatabaseSettings(Settings):
+    """Where rows live."""
+
+    database_url: str = Field(
+        "sqlite:///data/rayonnage.db", description="SQLAlchemy address: SQLite by default, or postgresql+psycopg://…"
+    )
+
+
+class TokenSettings(Settings):
+    """How tokens are signed and verified."""
+
+    algorithm: Literal["ES256", "RS256", "HS256"] = Field("ES256", description="Signature of access tokens.")
+    secret_key: OptionalSecret = Field(
+        None, description="Shared secret of 32 bytes or more; needed only with ALGORITHM=HS256."
+    )
+    access_token_expire_minutes: float = Field(30, gt=0, le=24 * 60, description="Life of an access token, minutes.")
+    token_issuer: str = Field("rayonnage", description="`iss` of every token.")
+    token_audience: str = Field("rayonnage", description="`aud` of every token.")
+    auth_url: str = Field("http://127.0.0.1:8011", description="Where services fetch public keys and revocations.")
+    environment: Literal["development", "production"] = Field(
+        "development", description="Outside development weak or example secrets are refused."
+    )
+
+    @model_validator(mode="after")
+    def _refuse_weak_secret(self) -> TokenSettings:
+        if self.algorithm != "HS256":
+            return self
+        secret = self.secret_key.get_secret_value() if self.secret_key else ""
+        if len(secret.encode()) < MIN_SECRET_BYTES or is_example_secret(secret):
+            raise ValueError("ALGORITHM=HS256 needs a SECRET_KEY of 32 random bytes or more, not an example value")
+        return self
+
+
+class ServiceSettings(TokenSettings):
+    """What every HTTP service reads."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+    log_format: Literal["json", "console"] = Field("json", description="Form of log lines on standard output.")
+    log_to_stdout: bool = Field(True, description="Write log lines to standard output too.")
+    logs_path: Path | None = Field(None, description="Folder for rotating log files; none are written when empty.")
+    log_file_max_bytes: int = Field(10_000_000, gt=0, description="Size at which a log file rotates, bytes.")
+    log_file_count: int = Field(5, ge=1, description="How many rotated log files are kept for each service.")
+
+
+def is_example_secret(secret: str) -> bool:
+    """Return whether this is a value copied from an example rather than a random secret."""
+    lowered = secret.lower()
+    return lowered in DEMO_SECRETS or "change-me" in lowered or "changeme" in lowered

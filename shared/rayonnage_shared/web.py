@@ -1,0 +1,256 @@
+"""How every HTTP service is built: one middleware, one error form, health, metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from prometheus_client import REGISTRY, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ulid import ULID
+
+from rayonnage_shared.contracts.platform import Health, Problem
+from rayonnage_shared.errors import PROBLEM_MEDIA_TYPE, DependencyDown, RayonnageError, problem_document
+from rayonnage_shared.telemetry import add_http_metrics
+
+log = structlog.get_logger()
+
+ReadinessCheck = Callable[[], Awaitable[str | None]]
+"""Returns None when the dependency is fine, else one sentence that says what is wrong."""
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_CODES_BY_STATUS = {
+    400: "bad_request",
+    401: "not_authenticated",
+    403: "not_allowed",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    429: "too_many_requests",
+}
+
+
+def create_service(
+    *,
+    title: str,
+    description: str,
+    lifespan: Lifespan,
+    routers: Iterable[APIRouter],
+    readiness: Mapping[str, ReadinessCheck],
+    max_body_bytes: int,
+    metrics_route: bool = True,
+    app_class: Callable[..., FastAPI] = FastAPI,
+) -> FastAPI:
+    """Return an application with request ids, access log, problem documents, health routes and metrics.
+
+    `readiness` names what `/health/ready` asks; `app_class` lets the gateway serve its documentation offline.
+    """
+    extra = {} if app_class is not FastAPI else {"docs_url": None, "redoc_url": None}
+    app = app_class(
+        title=title,
+        description=description,
+        version="0.1.0",
+        lifespan=lifespan,
+        max_body_size=max_body_bytes,
+        responses=problems(),
+        **extra,
+    )
+    add_http_metrics(app)
+    app.add_middleware(RequestContext)
+    app.add_exception_handler(RayonnageError, _render_domain_error)
+    app.add_exception_handler(RequestValidationError, _render_validation_error)
+    app.add_exception_handler(HTTPException, _render_http_error)
+    for router in routers:
+        app.include_router(router)
+    app.include_router(_health_router(readiness))
+    if metrics_route:
+        app.add_route("/metrics", metrics, include_in_schema=False)
+    app.openapi = lambda: _openapi_with_problems(app)  # type: ignore[method-assign]
+    return app
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` argument of a route that may answer with these statuses; 422 is always among them."""
+    return {status: {"model": Problem} for status in sorted({422, *statuses})}
+
+
+def problem_response(request_id: str, error: RayonnageError) -> Response:
+    """Return the answer that every service gives for this error."""
+    document = problem_document(
+        status=error.status,
+        code=error.code,
+        title=error.title,
+        detail=error.detail,
+        request_id=request_id,
+        **error.extra,
+    )
+    return Response(
+        json.dumps(document, ensure_ascii=False).encode(),
+        status_code=error.status,
+        media_type=PROBLEM_MEDIA_TYPE,
+        headers=error.headers,
+    )
+
+
+class RequestContext:
+    """Pure ASGI middleware: request id, access log, timing, and a problem document for what nobody caught."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _incoming_request_id(scope) or str(ULID())
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("http.request.failed", path=scope["path"])
+            if status:
+                raise
+            await problem_response(request_id, _unexpected())(scope, receive, send_with_id)
+        finally:
+            if not scope["path"].startswith(("/health/", "/metrics", "/internal/")):
+                log.info(
+                    "http.request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status or 499,  # 499: the caller left before an answer began
+                    duration_ms=round((time.perf_counter() - started) * 1000, 2),
+                    user=state.get("user"),
+                )
+            structlog.contextvars.unbind_contextvars("request_id")
+
+
+async def metrics(_request: Request) -> Response:
+    """Return this process's metrics in Prometheus' text form."""
+    return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _incoming_request_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text = value.decode("latin-1")
+            return text if _REQUEST_ID.fullmatch(text) else None
+    return None
+
+
+def _unexpected() -> RayonnageError:
+    return RayonnageError("The error is in the log under this request id; trying again may help.")
+
+
+def request_id_of(request: Request) -> str:
+    """Return the id under which this request stands in every log line."""
+    return str(request.state.request_id)
+
+
+async def _render_domain_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RayonnageError)
+    if error.status >= 500:
+        log.warning("http.request.unavailable", code=error.code, detail=error.detail)
+    return problem_response(request_id_of(request), error)
+
+
+async def _render_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]} for item in error.errors()[:20]
+    ]
+    first = errors[0] if errors else {"field": "body", "message": "not valid"}
+    document = problem_document(
+        status=422,
+        code="invalid_input",
+        title="The request is not valid",
+        detail=f"{first['field']}: {first['message']}",
+        request_id=request_id_of(request),
+        errors=errors,
+    )
+    return _problem(document, {})
+
+
+async def _render_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    document = problem_document(
+        status=error.status_code,
+        code=_CODES_BY_STATUS.get(error.status_code, "http_error"),
+        title=str(error.detail),
+        detail=str(error.detail),
+        request_id=request_id_of(request),
+    )
+    return _problem(document, error.headers or {})
+
+
+def _problem(document: dict[str, Any], headers: Mapping[str, str]) -> Response:
+    return Response(
+        json.dumps(document, ensure_ascii=False).encode(),
+        status_code=document["status"],
+        media_type=PROBLEM_MEDIA_TYPE,
+        headers=dict(headers),
+    )
+
+
+def _health_router(readiness: Mapping[str, ReadinessCheck]) -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health/live", response_model=Health)
+    async def live() -> Health:
+        """Say that the process answers."""
+        return Health(status="ok", dependencies={})
+
+    @router.get("/health/ready", response_model=Health, responses=problems(503))
+    async def ready() -> Health:
+        """Say whether this service can do its work, and if not, which dependency is missing."""
+        found = {name: await check() for name, check in readiness.items()}
+        missing = {name: reason for name, reason in found.items() if reason is not None}
+        if missing:
+            detail = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+            raise DependencyDown(detail, dependencies=missing)
+        return Health(status="ok", dependencies=dict.fromkeys(found, "ok"))
+
+    return router
+
+
+def _openapi_with_problems(app: FastAPI) -> dict[str, Any]:
+    """Return the schema with errors under `application/problem+json`, where they really are."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for path in schema.get("paths", {}).values():
+            for operation in path.values():
+                _move_problems(operation.get("responses", {}))
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _move_problems(responses: dict[str, Any]) -> None:
+    for status, response in responses.items():
+        content = response.get("content", {})
+        if status >= "400" and "application/json" in content:
+            response["content"] = {PROBLEM_MEDIA_TYPE: content["application/json"]}
