@@ -1,0 +1,56 @@
+"""Labelled products as training reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rayonnage_shared.ml.families.base import IntArray, ProductText
+
+TRAIN, TEST, ASIDE = "train", "test", "aside"
+N_FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Products:
+    """Rows of one dataset version; every member has one entry a product.
+
+    `designations` and `descriptions` are as they were given, "" where missing. `photos` are sha256 names, None where
+    missing. `splits` are "train", "test" or "aside" (used for neither, see `ml.splits`). `folds` are 0 to 4, `groups`
+    numbers of near-duplicate groups: products of one group share their split and their fold.
+    """
+
+    ids: list[str]
+    designations: list[str]
+    descriptions: list[str]
+    codes: IntArray
+    photos: list[str | None]
+    splits: NDArray[np.str_]
+    folds: IntArray
+    groups: IntArray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: NDArray[Any]) -> Products:
+        """Return the products at `rows`, a boolean mask (n,) or positions, in that order."""
+        positions = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        return Products(
+            ids=[self.ids[i] for i in positions],
+            designations=[self.designations[i] for i in positions],
+            descriptions=[self.descriptions[i] for i in positions],
+            codes=self.codes[positions],
+            photos=[self.photos[i] for i in positions],
+            splits=self.splits[positions],
+            folds=self.folds[positions],
+            groups=self.groups[positions],
+        )
+
+    def texts(self) -> list[ProductText]:
+        """Return the cleaned texts, by the one cleaning that serving uses too."""
+        from rayonnage_shared.ml.text import product_text
+
+        return [product_text(*pair) for pair in zip(self.designations, self.descriptions, strict=True)]
