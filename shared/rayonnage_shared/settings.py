@@ -39,6 +39,14 @@ class DatabaseSettings(Settings):
     )
 
 
+class KeyFolderSettings(Settings):
+    """Where auth and the CLI keep what tokens are signed with."""
+
+    auth_keys_path: Path = Field(
+        Path("data/keys"), description="Folder of the private keys that sign tokens; only auth may read it."
+    )
+
+
 class TokenSettings(Settings):
     """How tokens are signed and verified."""
 

@@ -53,8 +53,8 @@ class RefreshTokenRow(SQLModel, table=True):
     access_token_id: str = Field(max_length=64, description="`jti` of the access token given out with it.")
     issued_at: datetime = Field(sa_type=UtcDateTime)
     expires_at: datetime = Field(sa_type=UtcDateTime, index=True)
-    used_at: datetime | None = Field(None, sa_type=UtcDateTime)
-    revoked_at: datetime | None = Field(None, sa_type=UtcDateTime)
+    used_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class RevocationRow(SQLModel, table=True):
@@ -62,10 +62,10 @@ class RevocationRow(SQLModel, table=True):
 
     __tablename__ = "revocations"
 
-    id: int | None = Field(None, primary_key=True)
-    token_id: str | None = Field(None, max_length=64)
-    username: str | None = Field(None, max_length=64)
-    issued_before: datetime | None = Field(None, sa_type=UtcDateTime)
+    id: int | None = Field(default=None, primary_key=True)
+    token_id: str | None = Field(default=None, max_length=64)
+    username: str | None = Field(default=None, max_length=64)
+    issued_before: datetime | None = Field(default=None, sa_type=UtcDateTime)
     expires_at: datetime = Field(sa_type=UtcDateTime, index=True)
 
 
@@ -78,21 +78,21 @@ class JobRow(SQLModel, table=True):
     kind: str = Field(max_length=32, index=True)
     lane: str = Field(max_length=32, description="Jobs of one lane never run side by side.")
     request: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
-    status: str = Field("queued", max_length=16, index=True)
-    stage: str | None = Field(None, max_length=64)
+    status: str = Field(default="queued", max_length=16, index=True)
+    stage: str | None = Field(default=None, max_length=64)
     progress: float = 0.0
-    message: str | None = Field(None, max_length=1000)
+    message: str | None = Field(default=None, max_length=1000)
     attempts: int = 0
     cancel_requested: bool = False
     submitted_by: str = Field(max_length=64)
     submitted_at: datetime = Field(sa_type=UtcDateTime, index=True)
-    started_at: datetime | None = Field(None, sa_type=UtcDateTime)
-    finished_at: datetime | None = Field(None, sa_type=UtcDateTime)
-    lease_token: str | None = Field(None, max_length=32)
-    lease_expires_at: datetime | None = Field(None, sa_type=UtcDateTime)
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    lease_token: str | None = Field(default=None, max_length=32)
+    lease_expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     error: str | None = None
     log_tail: list[str] = Field(default_factory=list, sa_type=JSON)
-    result: dict[str, Any] | None = Field(None, sa_type=JSON)
+    result: dict[str, Any] | None = Field(default=None, sa_type=JSON)
 
 
 class PromotionRow(SQLModel, table=True):
@@ -102,7 +102,7 @@ class PromotionRow(SQLModel, table=True):
 
     move_id: str = Field(primary_key=True, max_length=32)
     version: str = Field(max_length=64)
-    previous: str | None = Field(None, max_length=64)
+    previous: str | None = Field(default=None, max_length=64)
     moved_by: str = Field(max_length=64)
     moved_at: datetime = Field(sa_type=UtcDateTime, index=True)
     reason: str = Field(max_length=1000)

@@ -1,0 +1,25 @@
+"""Runs the auth service: `python -m rayonnage_auth`."""
+
+from __future__ import annotations
+
+from rayonnage_shared.server import serve
+from rayonnage_shared.telemetry import set_up_logging
+
+from rayonnage_auth.app import create_app
+from rayonnage_auth.settings import AuthSettings
+
+
+def main() -> None:
+    settings = AuthSettings()
+    set_up_logging("auth", settings)
+    # Login throttling needs the caller's own address, which the gateway hands on.
+    serve(
+        create_app(settings),
+        host=settings.auth_host,
+        port=settings.auth_port,
+        trusted_proxies=settings.forwarded_allow_ips,
+    )
+
+
+if __name__ == "__main__":
+    main()

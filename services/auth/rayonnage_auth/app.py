@@ -1,0 +1,64 @@
+"""Builds the auth service."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from anyio import to_thread
+from fastapi import FastAPI
+from rayonnage_shared.accounts import Accounts
+from rayonnage_shared.database.engine import migrate, open_database
+from rayonnage_shared.security.passwords import PasswordHasher
+from rayonnage_shared.security.tokens import TokenVerifier
+from rayonnage_shared.web import create_service
+
+from rayonnage_auth.feed import Feed
+from rayonnage_auth.routes import Auth, service_routes, token_routes, user_routes
+from rayonnage_auth.settings import AuthSettings
+from rayonnage_auth.throttle import LoginThrottle, PasswordThreads
+from rayonnage_auth.tokens import Tokens
+
+MAX_BODY_BYTES = 64 * 1024
+
+
+def create_app(settings: AuthSettings, hasher: PasswordHasher | None = None) -> FastAPI:
+    """Return the auth service; its lifespan migrates the database, makes the first key and the first admin."""
+    verifier = TokenVerifier(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = open_database(settings.database_url)
+        try:
+            await to_thread.run_sync(migrate, engine)
+            accounts = Accounts(engine, hasher or PasswordHasher())
+            password = settings.admin_password.get_secret_value() if settings.admin_password else None
+            await to_thread.run_sync(accounts.ensure_first_admin, settings.admin_username, password)
+            feed = Feed(engine, settings, verifier)
+            await to_thread.run_sync(feed.start)
+            app.state.auth = Auth(
+                accounts,
+                Tokens(engine, settings, feed.signing),
+                feed,
+                LoginThrottle(settings.login_failures_per_user, settings.login_failures_per_address),
+                PasswordThreads(settings.password_threads),
+            )
+            async with feed.kept_current():
+                yield
+        finally:
+            engine.dispose()
+
+    async def storage() -> str | None:
+        auth: Auth = app.state.auth
+        return await auth.feed.trouble()
+
+    app = create_service(
+        title="Rayonnage auth",
+        description="Users, roles and tokens.",
+        lifespan=lifespan,
+        routers=[token_routes, user_routes, service_routes],
+        readiness={"database and signing keys": storage},
+        max_body_bytes=MAX_BODY_BYTES,
+    )
+    app.state.verifier = verifier
+    return app

@@ -1,0 +1,121 @@
+"""What the other services poll: public keys and revocations, held in memory and kept current."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from anyio import to_thread
+from jose import jwk
+from jose.backends.base import Key
+from rayonnage_shared.contracts.accounts import JsonWebKeys, Revocations
+from rayonnage_shared.database.engine import reading, writing
+from rayonnage_shared.errors import RayonnageError
+from rayonnage_shared.security.revocations import current_revocations, prune_tokens
+from rayonnage_shared.security.signing_keys import KeyFolder, SigningKey, signing_key
+from rayonnage_shared.security.tokens import SHARED_SECRET_KID, TokenVerifier
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from rayonnage_auth.settings import AuthSettings
+
+log = structlog.get_logger()
+
+REFRESH_S = 0.25  # with the 0.5 s at which services poll, a revocation from anywhere holds within a second
+PRUNE_S = 600.0
+
+
+class Feed:
+    """Keys and revocations as of at most a quarter of a second ago, for the routes and for auth's own verifier.
+
+    It reads the database and the key folder, so that it sees what the CLI or another auth process changed.
+    """
+
+    def __init__(self, engine: Engine, settings: AuthSettings, verifier: TokenVerifier) -> None:
+        self._engine = engine
+        self._verifier = verifier
+        self._folder: KeyFolder | None = None
+        self._secret: Key | None = None
+        self._fingerprint: tuple[str, ...] = ()
+        self._keys: list[SigningKey] = []
+        self._failing: str | None = None
+        self.key_set = JsonWebKeys(keys=[])
+        self.revocations = Revocations(revocations=[])
+        if settings.algorithm == "HS256":
+            assert settings.secret_key is not None  # the settings class refuses to be without
+            self._secret = jwk.construct(settings.secret_key.get_secret_value(), "HS256")
+        else:
+            life = timedelta(minutes=settings.access_token_expire_minutes)
+            self._folder = KeyFolder(settings.auth_keys_path, settings.algorithm, life)
+
+    def start(self) -> None:
+        """Make a first signing key if there is none and read everything once."""
+        if self._folder is not None:
+            self._folder.ensure()
+        self.refresh()
+
+    def signing(self) -> tuple[str, Key]:
+        """Return the id and the key that tokens are signed with now."""
+        if self._secret is not None:
+            return SHARED_SECRET_KID, self._secret
+        key = signing_key(self._keys, datetime.now(UTC))
+        return key.kid, key.private
+
+    def refresh(self) -> None:
+        """Read keys and revocations now; blocks for a read of the database."""
+        with reading(self._engine) as session:
+            self.revocations = Revocations(revocations=current_revocations(session))
+        self._verifier.replace_revocations(self.revocations.revocations)
+        if self._folder is not None:
+            self._refresh_keys(self._folder)
+
+    def _refresh_keys(self, folder: KeyFolder) -> None:
+        fingerprint = folder.fingerprint()
+        if fingerprint != self._fingerprint:
+            found = folder.load()
+            if found:
+                self._keys = found
+                self._fingerprint = fingerprint
+        published = JsonWebKeys(keys=[key.public for key in folder.published(self._keys)])
+        if published != self.key_set:
+            self.key_set = published
+            self._verifier.replace_keys(key.model_dump() for key in published.keys)
+            log.info("auth.keys.published", kids=[key.kid for key in published.keys])
+
+    @contextlib.asynccontextmanager
+    async def kept_current(self) -> AsyncIterator[None]:
+        """Refresh in the background until the block ends."""
+        task = asyncio.create_task(self._follow())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def trouble(self) -> str | None:
+        """Return None while the database and the key folder can be read, else what is wrong."""
+        return self._failing
+
+    async def _follow(self) -> None:
+        pruned_at = float("-inf")
+        while True:
+            try:
+                await to_thread.run_sync(self.refresh)
+                if time.monotonic() - pruned_at > PRUNE_S:
+                    await to_thread.run_sync(self._prune)
+                    pruned_at = time.monotonic()
+                self._failing = None
+            except (SQLAlchemyError, RayonnageError, OSError) as error:
+                if self._failing is None:
+                    log.warning("auth.feed.stale", error=repr(error))
+                self._failing = f"cannot be read ({type(error).__name__})"
+            await asyncio.sleep(REFRESH_S)
+
+    def _prune(self) -> None:
+        with writing(self._engine) as session:
+            prune_tokens(session)

@@ -1,0 +1,116 @@
+"""What stands between a login form and the password hashes: failure counts and a bounded number of threads."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from rayonnage_shared.errors import Overloaded, TooManyRequests
+
+MAX_TRACKED = 10_000
+MAX_WAITING_LOGINS = 64  # at 50 ms each and two threads the last waits 1.6 s
+
+_Result = TypeVar("_Result")
+
+
+class TooManyLogins(TooManyRequests):
+    code, title = "too_many_logins", "Too many failed logins"
+
+
+class LoginThrottle:
+    """Counts failed logins of one process by username and by address; a failure is forgotten bit by bit in a minute.
+
+    An attempt takes its place before the password is checked and gets it back on success, so a hundred simultaneous
+    guesses count as a hundred. A user cannot be locked out by somebody else's guesses: an address from which the user
+    has logged in before counts apart from all others, and elsewhere a place comes free every few seconds.
+    """
+
+    def __init__(self, per_user: int, per_address: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._users = _Buckets(per_user, clock)
+        self._addresses = _Buckets(per_address, clock)
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def admit(self, username: str, address: str) -> None:
+        """Take a place for one attempt. Raises TooManyLogins with `Retry-After`."""
+        wait_s = max(
+            self._users.wait_s(self._user_key(username, address)),
+            self._addresses.wait_s(address),
+        )
+        if wait_s > 0:
+            raise TooManyLogins(
+                f"Too many failed logins for this user or from this address; wait {wait_s} s and try again.",
+                headers={"Retry-After": str(wait_s)},
+            )
+        self._users.take(self._user_key(username, address))
+        self._addresses.take(address)
+
+    def succeeded(self, username: str, address: str) -> None:
+        """Give the place back, and remember that the user logs in from here."""
+        self.withdraw(username, address)
+        self._known[username, address] = None
+        self._known.move_to_end((username, address))
+        if len(self._known) > MAX_TRACKED:
+            self._known.popitem(last=False)
+
+    def withdraw(self, username: str, address: str) -> None:
+        """Give the place back: the password was not looked at."""
+        self._users.give_back(self._user_key(username, address))
+        self._addresses.give_back(address)
+
+    def _user_key(self, username: str, address: str) -> str:
+        return f"{username} {address}" if (username, address) in self._known else username
+
+
+@dataclass(slots=True)
+class _Bucket:
+    places: float
+    filled_at: float
+
+
+class _Buckets:
+    """Token buckets by key, refilled evenly over a minute; the least recently used are forgotten beyond a bound."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
+        self._capacity = per_minute
+        self._refill_per_s = per_minute / 60
+        self._clock = clock
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def wait_s(self, key: str) -> int:
+        """Return 0 when there is a place, else the whole seconds until there is one."""
+        places = self._refilled(key).places
+        return 0 if places >= 1 else int((1 - places) / self._refill_per_s) + 1
+
+    def take(self, key: str) -> None:
+        self._refilled(key).places -= 1
+
+    def give_back(self, key: str) -> None:
+        bucket = self._refilled(key)
+        bucket.places = min(self._capacity, bucket.places + 1)
+
+    def _refilled(self, key: str) -> _Bucket:
+        moment = self._clock()
+        bucket = self._buckets.pop(key, None) or _Bucket(self._capacity, moment)
+        bucket.places = min(self._capacity, bucket.places + (moment - bucket.filled_at) * self._refill_per_s)
+        bucket.filled_at = moment
+        self._buckets[key] = bucket
+        if len(self._buckets) > MAX_TRACKED:
+            self._buckets.popitem(last=False)
+        return bucket
+
+
+class PasswordThreads:
+    """Runs work that hashes passwords off the event loop, a few at a time, with a bounded queue."""
+
+    def __init__(self, threads: int) -> None:
+        self._limiter = CapacityLimiter(threads)
+
+    async def run(self, work: Callable[[], _Result]) -> _Result:
+        """Return what `work` returns. Raises Overloaded when too many wait already."""
+        if self._limiter.statistics().tasks_waiting >= MAX_WAITING_LOGINS:
+            raise Overloaded("Too many logins are under way; try again in a moment.")
+        return await to_thread.run_sync(work, limiter=self._limiter)
