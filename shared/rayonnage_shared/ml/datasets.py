@@ -84,7 +84,7 @@ class DatasetStore:
 
     def load(self, version: str) -> Products:
         """Return all products of a version. Raises DatasetNotFound."""
-        import pyarrow.parquet as parquet
+        from pyarrow import parquet
 
         table = parquet.read_table(self.version_folder(version) / "products.parquet", columns=_PRODUCT_COLUMNS)
         return Products(
