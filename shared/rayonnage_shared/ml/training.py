@@ -1,0 +1,315 @@
+"""Trains a bundle in stages that survive a crash: each leaves its result and a marker in the work folder."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rayonnage_shared.contracts.jobs import TrainRequest
+from rayonnage_shared.errors import BadInput
+from rayonnage_shared.ml.bundle import (
+    DECISIONS_NAME,
+    FORMAT,
+    MANIFEST_NAME,
+    code_version,
+    hash_files,
+    library_versions,
+    load_bundle,
+    load_folder,
+    read_manifest,
+)
+from rayonnage_shared.ml.categories import Categories
+from rayonnage_shared.ml.champion import read_champion, write_atomically
+from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.decisions import MODES, Decisions, Mode
+from rayonnage_shared.ml.evaluation import evaluate
+from rayonnage_shared.ml.families import image_families, text_families
+from rayonnage_shared.ml.families.base import FloatArray, ImageModel, IntArray, Labels, TextModel
+from rayonnage_shared.ml.fusion import WeightedFusion
+from rayonnage_shared.ml.held_out import HeldOut
+from rayonnage_shared.ml.products import Products
+from rayonnage_shared.ml.progress import Progress
+from rayonnage_shared.ml.scoring import predict_photos, score_products
+
+MIN_TRAIN_ROWS = 20
+MIN_PHOTOS = 20
+DEFAULT_PROMISED_PRECISION = 0.95
+
+
+class DatasetTooSmall(BadInput):
+    code, title = "dataset_too_small", "There is too little to learn from"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What this run makes; written first, so that a resumed run makes the same."""
+
+    version: str
+    dataset_version: str
+    base_version: str | None
+    text: str | None
+    image: str | None
+    kept: tuple[str, ...]
+    codes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run: where it reads, where it works, and whom it tells."""
+
+    request: TrainRequest
+    models_path: Path
+    store: DatasetStore
+    categories: Categories
+    work: Path
+    submitted_by: str
+    stage: Callable[[str], None]
+    progress: Progress
+    seed: int = 0
+    promised_precision: float = DEFAULT_PROMISED_PRECISION
+
+    @property
+    def building(self) -> Path:
+        """The bundle's folder until it is complete."""
+        return self.work / "bundle"
+
+    def run(self) -> str:
+        """Train, evaluate and write the bundle; return its version.
+
+        Raises DatasetNotFound, DatasetTooSmall, or BadInput for parameters that a family does not know.
+        """
+        self.building.mkdir(parents=True, exist_ok=True)
+        plan = self._plan()
+        if (self.models_path / plan.version / MANIFEST_NAME).exists():
+            return plan.version
+        products = self.store.load(plan.dataset_version)
+        train = products.take(products.splits == "train")
+        if len(train) < MIN_TRAIN_ROWS or len(np.unique(train.codes)) < 2:
+            raise DatasetTooSmall(
+                f"Dataset {plan.dataset_version} has {len(train)} training rows; ingest at least "
+                f"{MIN_TRAIN_ROWS} products of two categories."
+            )
+        self._once("text", lambda: self._fit_text(plan, train))
+        self._once("image", lambda: self._fit_image(plan, train))
+        self._once("fusion", lambda: self._fit_fusion(plan, train))
+        self._once("evaluate", lambda: self._evaluate(plan, products))
+        self.stage("bundle")
+        self._publish(plan)
+        return plan.version
+
+    def _once(self, name: str, work: Callable[[], None]) -> None:
+        """Run a stage unless an earlier attempt finished it."""
+        marker = self.work / f"{name}.done"
+        if marker.exists():
+            return
+        self.stage(name)
+        self.progress(0.0, f"{name}: started")
+        work()
+        marker.touch()
+
+    def _plan(self) -> Plan:
+        path = self.work / "plan.json"
+        if path.exists():
+            document = json.loads(path.read_text(encoding="utf-8"))
+            return Plan(**{**document, "codes": tuple(document["codes"]), "kept": tuple(document["kept"])})
+        self.stage("plan")
+        dataset = self.request.dataset_version or self.store.current()
+        if dataset is None:
+            raise DatasetTooSmall("There is no dataset yet; ingest labelled products first.")
+        products = self.store.load(dataset)
+        photos = sum(photo is not None for photo in products.take(products.splits == "train").photos)
+        asked = {"text": self.request.text, "image": self.request.image if photos >= MIN_PHOTOS else None}
+        champion = read_champion(self.models_path)
+        base = read_manifest(self.models_path, champion.version)["families"] if champion else {}
+        kept = tuple(modality for modality in asked if asked[modality] is None and base.get(modality))
+        families = {modality: asked[modality] or base.get(modality) for modality in asked}
+        if not any(families.values()):
+            raise BadInput("Name a text family, or an image family and enough photos; no champion has one to keep.")
+        plan = Plan(
+            version=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
+            dataset_version=dataset,
+            base_version=champion.version if champion and kept else None,
+            text=families["text"],
+            image=families["image"],
+            kept=kept,
+            codes=tuple(sorted({*self.categories.codes, *(int(code) for code in products.codes)})),
+        )
+        write_atomically(path, json.dumps(asdict(plan)).encode())
+        return plan
+
+    def _parameters(self, modality: str) -> dict[str, float | int | str | bool]:
+        """Return the request's parameters for one modality: `text.x` as `x`; a bare name goes to the only family."""
+        found = {}
+        for name, value in self.request.parameters.items():
+            prefix, _, rest = name.partition(".")
+            if rest and prefix == modality:
+                found[rest] = value
+            elif not rest and (self.request.text is None or self.request.image is None):
+                found[name] = value
+        return found
+
+    def _fit_text(self, plan: Plan, train: Products) -> None:
+        if plan.text is None:
+            return
+        if "text" in plan.kept:
+            self._keep(plan, "text", train)
+            return
+        labels = _labels(train, plan.codes)
+        family = text_families()[plan.text]
+        model, held_out = family.fit(
+            train.texts(), labels, parameters=self._parameters("text"), seed=self.seed, progress=self.progress
+        )
+        self._save_model(model, "text")
+        HeldOut(train.ids, held_out, plan.codes).save(self.building / "text.held_out.npz")
+
+    def _fit_image(self, plan: Plan, train: Products) -> None:
+        if plan.image is None:
+            return
+        with_photo = train.take(np.array([photo is not None for photo in train.photos]))
+        if "image" in plan.kept:
+            self._keep(plan, "image", with_photo)
+            return
+        family = image_families()[plan.image]
+        model, held_out = family.fit(
+            [self.store.photo_path(photo) for photo in with_photo.photos if photo is not None],
+            _labels(with_photo, plan.codes),
+            parameters=self._parameters("image"),
+            seed=self.seed,
+            progress=self.progress,
+        )
+        self._save_model(model, "image")
+        HeldOut(with_photo.ids, held_out, plan.codes).save(self.building / "image.held_out.npz")
+
+    def _save_model(self, model: TextModel | ImageModel, modality: str) -> None:
+        folder = self.building / modality
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        model.save(folder)
+
+    def _keep(self, plan: Plan, modality: str, rows: Products) -> None:
+        """Take over the champion's model; rows that it never saw are held out by nature and predicted now."""
+        assert plan.base_version is not None
+        base = load_bundle(self.models_path, plan.base_version)
+        if base.codes != plan.codes:
+            raise BadInput(f"The categories have changed since {plan.base_version} was trained; train both modalities.")
+        source = self.models_path / plan.base_version
+        shutil.copytree(source / modality, self.building / modality, dirs_exist_ok=True)
+        name = f"{modality}.held_out.npz"
+        known = HeldOut.load(source / name)
+        unseen = rows.take(np.array([one not in known.positions for one in rows.ids], dtype=bool))
+        if len(unseen) == 0:
+            probabilities = np.empty((0, len(plan.codes)), dtype=np.float32)
+        elif modality == "text" and base.text_model is not None:
+            probabilities = base.text_model.predict_proba(unseen.texts())
+        else:
+            assert base.image_model is not None
+            probabilities = predict_photos(base.image_model, unseen, self.store, self.progress)
+        known.extended(unseen.ids, probabilities).save(self.building / name)
+
+    def _fit_fusion(self, plan: Plan, train: Products) -> None:
+        labels = _labels(train, plan.codes)
+        text, image = (self._held_out(modality, train, plan) for modality in ("text", "image"))
+        fusion = WeightedFusion.fit(text, image, labels.classes)
+        folder = self.building / "fusion"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        fusion.save(folder)
+        both = np.full_like(text, np.nan)
+        rows = ~(np.isnan(text).any(axis=1) | np.isnan(image).any(axis=1))
+        if rows.any():
+            both[rows] = fusion.combine(text[rows], image[rows])
+        tables: dict[Mode, FloatArray] = dict(zip(MODES, (text, image, both), strict=True))
+        Decisions.fit(tables, labels.classes, self.promised_precision).save(self.building / DECISIONS_NAME)
+
+    def _held_out(self, modality: str, train: Products, plan: Plan) -> FloatArray:
+        path = self.building / f"{modality}.held_out.npz"
+        if not path.exists():
+            return np.full((len(train), len(plan.codes)), np.nan, dtype=np.float32)
+        return HeldOut.load(path).rows(train.ids)
+
+    def _evaluate(self, plan: Plan, products: Products) -> None:
+        """Judge the unpublished bundle on the test split and write `evaluation.json`."""
+        test = products.take(products.splits == "test")
+        if len(test) == 0:
+            raise DatasetTooSmall(f"Dataset {plan.dataset_version} has no test rows; ingest more products.")
+        self._write_manifest(plan, metrics={})
+        bundle = load_folder(self.building)
+        started = time.perf_counter()
+        scores = score_products(bundle, test, self.store, self.progress)
+        elapsed = time.perf_counter() - started
+        truth = _positions(test.codes, plan.codes)
+        whole = evaluate(scores.probabilities, truth, plan.codes)
+        document: dict[str, Any] = {
+            "rows": whole.rows,
+            **whole.headline(),
+            "accepted": float(scores.accepted.mean()),
+            "accepted_precision": _precision(scores.accepted, scores.probabilities, truth),
+            "ms_per_product": 1000 * elapsed / len(test),
+            "classes": [asdict(one) for one in whole.classes],
+            "calibration": [asdict(one) for one in whole.calibration],
+            "confusion": whole.confusion.tolist(),
+        }
+        for modality, table in (("text", scores.text), ("image", scores.image)):
+            rows = ~np.isnan(table).any(axis=1)
+            if rows.any():
+                alone = evaluate(table[rows], truth[rows], plan.codes)
+                document |= {f"{modality}_{name}": value for name, value in alone.headline().items()}
+                document[f"{modality}_rows"] = alone.rows
+        (self.building / "evaluation.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+    def _publish(self, plan: Plan) -> None:
+        """Write the manifest last and move the folder to its place in one step."""
+        evaluation = json.loads((self.building / "evaluation.json").read_text(encoding="utf-8"))
+        self._write_manifest(plan, {name: value for name, value in evaluation.items() if not isinstance(value, list)})
+        self.building.rename(self.models_path / plan.version)
+
+    def _write_manifest(self, plan: Plan, metrics: dict[str, float]) -> None:
+        dataset = self.store.describe(plan.dataset_version)
+        manifest = {
+            "format": FORMAT,
+            "version": plan.version,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "families": {
+                "text": plan.text,
+                "image": plan.image,
+                "fusion": self.request.fusion if plan.text and plan.image else None,
+            },
+            "categories": {
+                "codes": list(plan.codes),
+                "labels": {str(code): self.categories.labels.get(code, str(code)) for code in plan.codes},
+            },
+            "dataset": {"version": dataset.version, "sha256": dataset.sha256, "demo": dataset.demo},
+            "base_version": plan.base_version,
+            "code_version": code_version(),
+            "parameters": self.request.parameters,
+            "seed": self.seed,
+            "promised_precision": self.promised_precision,
+            "submitted_by": self.submitted_by,
+            "metrics": metrics,
+            "libraries": library_versions(),
+            "files": hash_files(self.building),
+        }
+        write_atomically(self.building / MANIFEST_NAME, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+
+
+def _labels(products: Products, codes: tuple[int, ...]) -> Labels:
+    return Labels(_positions(products.codes, codes), products.folds, len(codes))
+
+
+def _positions(found: IntArray, codes: tuple[int, ...]) -> IntArray:
+    return np.searchsorted(np.asarray(codes), found).astype(np.int64)
+
+
+def _precision(accepted: np.ndarray, probabilities: FloatArray, truth: IntArray) -> float:
+    if not accepted.any():
+        return 1.0
+    return float((probabilities.argmax(axis=1) == truth)[accepted].mean())

@@ -1,0 +1,164 @@
+"""The steps from a dataset version to a judged, perhaps promoted bundle; driven by the worker and the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+from sqlalchemy import Engine
+
+from rayonnage_shared.contracts.jobs import PromotePolicy, TrainRequest
+from rayonnage_shared.ml.bundle import Bundle, list_versions, load_bundle, read_manifest
+from rayonnage_shared.ml.categories import load_categories
+from rayonnage_shared.ml.champion import read_champion
+from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.evaluation import Evaluation, evaluate
+from rayonnage_shared.ml.families.base import IntArray
+from rayonnage_shared.ml.gate import Verdict, compare
+from rayonnage_shared.ml.held_out import HeldOut
+from rayonnage_shared.ml.products import Products
+from rayonnage_shared.ml.progress import Progress, silent
+from rayonnage_shared.ml.scoring import score_products
+from rayonnage_shared.ml.training import DatasetTooSmall, Training
+from rayonnage_shared.promotion import promote
+
+log = structlog.get_logger()
+
+DEFAULT_CLASS_MARGIN = 0.05
+DEFAULT_BUNDLES_KEPT = 10
+
+
+def train(
+    request: TrainRequest,
+    *,
+    models_path: Path,
+    data_path: Path,
+    categories_path: Path | None,
+    engine: Engine,
+    work: Path,
+    job_id: str,
+    submitted_by: str,
+    stage: Callable[[str], None],
+    progress: Progress,
+    class_margin: float = DEFAULT_CLASS_MARGIN,
+    bundles_kept: int = DEFAULT_BUNDLES_KEPT,
+) -> dict[str, Any]:
+    """Train, evaluate, judge and perhaps promote; return `{version, metrics, promoted, reason}`.
+
+    Stages that an earlier attempt of the same job finished in `work` are not run again; `work` is removed at the end.
+    """
+    models_path.mkdir(parents=True, exist_ok=True)
+    store = DatasetStore(data_path)
+    version = Training(
+        request=request,
+        models_path=models_path,
+        store=store,
+        categories=load_categories(categories_path),
+        work=work,
+        submitted_by=submitted_by,
+        stage=stage,
+        progress=progress,
+    ).run()
+    stage("gate")
+    progress(0.0, "comparing with the champion")
+    verdict = judge(version, request.promote, models_path=models_path, store=store, class_margin=class_margin)
+    if verdict.promote:
+        stage("promote")
+        promote(models_path, engine, version, submitted_by, f"job {job_id}: {verdict.reason}"[:1000])
+    prune_bundles(models_path, bundles_kept)
+    shutil.rmtree(work, ignore_errors=True)
+    metrics = read_manifest(models_path, version)["metrics"]
+    return {"version": version, "metrics": metrics, "promoted": verdict.promote, "reason": verdict.reason}
+
+
+def judge(
+    version: str, policy: PromotePolicy, *, models_path: Path, store: DatasetStore, class_margin: float
+) -> Verdict:
+    """Return whether `version` should become the champion, and why."""
+    if policy == "never":
+        return Verdict(False, "promotion was not asked for")
+    champion = read_champion(models_path)
+    if champion is None:
+        return Verdict(True, "there was no champion")
+    if champion.version == version:
+        return Verdict(True, "it is the champion already")
+    if policy == "always":
+        return Verdict(True, "promotion was asked for without comparison")
+    challenger_bundle = load_bundle(models_path, version)
+    champion_bundle = load_bundle(models_path, champion.version)
+    dataset = challenger_bundle.manifest["dataset"]
+    if champion_bundle.manifest["dataset"]["demo"] and not dataset["demo"]:
+        return Verdict(True, "the champion was trained on the demo catalogue, this one on real products")
+    products = store.load(dataset["version"])
+    rows = _unseen_test_rows(products, models_path / champion.version)
+    if len(rows) == 0:
+        return Verdict(False, "no test row is unseen by both models")
+    truth = rows.codes
+    codes = tuple(sorted({*challenger_bundle.codes, *champion_bundle.codes}))
+    return compare(
+        _positions(truth, codes),
+        _positions(_predicted_codes(challenger_bundle, rows, store), codes),
+        _positions(_predicted_codes(champion_bundle, rows, store), codes),
+        codes,
+        class_margin=class_margin,
+    )
+
+
+def evaluate_version(
+    version: str, *, models_path: Path, store: DatasetStore, dataset_version: str | None, progress: Progress = silent
+) -> tuple[str, Evaluation]:
+    """Return the dataset version used and the figures of `version` on its test split, without the rows it trained on.
+
+    Raises BundleNotFound, DatasetNotFound, or DatasetTooSmall.
+    """
+    bundle = load_bundle(models_path, version)
+    chosen = dataset_version or bundle.manifest["dataset"]["version"]
+    rows = _unseen_test_rows(store.load(chosen), models_path / version)
+    known = np.isin(rows.codes, np.asarray(bundle.codes))
+    rows = rows.take(known)
+    if len(rows) == 0:
+        raise DatasetTooSmall(f"Dataset {chosen} has no test rows that {version} could be judged on.")
+    scores = score_products(bundle, rows, store, progress)
+    return chosen, evaluate(scores.probabilities, _positions(rows.codes, bundle.codes), bundle.codes)
+
+
+def prune_bundles(models_path: Path, kept: int) -> list[str]:
+    """Remove all but the newest `kept` bundles; never the champion, what it came from, or what it can roll back to."""
+    champion = read_champion(models_path)
+    needed: set[str] = set()
+    if champion is not None:
+        needed = {champion.version, *champion.history[-3:]}
+        base: str | None = champion.version
+        while base is not None and (models_path / base / "manifest.json").exists():
+            needed.add(base)
+            base = json.loads((models_path / base / "manifest.json").read_text(encoding="utf-8")).get("base_version")
+            if base in needed:
+                break
+    removed = [version for version in list_versions(models_path)[kept:] if version not in needed]
+    for version in removed:
+        shutil.rmtree(models_path / version)
+        log.info("bundle.pruned", version=version)
+    return removed
+
+
+def _unseen_test_rows(products: Products, bundle_folder: Path) -> Products:
+    """Return the test rows that no model in `bundle_folder` was trained on."""
+    trained_on: set[str] = set()
+    for path in bundle_folder.glob("*.held_out.npz"):
+        trained_on.update(HeldOut.load(path).ids)
+    test = products.take(products.splits == "test")
+    return test.take(np.array([one not in trained_on for one in test.ids], dtype=bool))
+
+
+def _predicted_codes(bundle: Bundle, rows: Products, store: DatasetStore) -> IntArray:
+    best = score_products(bundle, rows, store).probabilities.argmax(axis=1)
+    return np.asarray(bundle.codes, dtype=np.int64)[best]
+
+
+def _positions(found: IntArray, codes: tuple[int, ...]) -> IntArray:
+    return np.searchsorted(np.asarray(codes), found).astype(np.int64)
