@@ -51,13 +51,15 @@ def create_service(
     lifespan: Lifespan,
     routers: Iterable[APIRouter],
     readiness: Mapping[str, ReadinessCheck],
-    max_body_bytes: int,
+    reported: Mapping[str, ReadinessCheck] | None = None,
+    max_body_bytes: int | None,
     metrics_route: bool = True,
     app_class: Callable[..., FastAPI] = FastAPI,
 ) -> FastAPI:
     """Return an application with request ids, access log, problem documents, health routes and metrics.
 
-    `readiness` names what `/health/ready` asks; `app_class` lets the gateway serve its documentation offline.
+    `readiness` names what `/health/ready` needs and `reported` what it only tells about; `max_body_bytes` of None
+    leaves the limit to each route; `app_class` lets the gateway serve its documentation offline.
     """
     extra = {} if app_class is not FastAPI else {"docs_url": None, "redoc_url": None}
     app = app_class(
@@ -76,7 +78,7 @@ def create_service(
     app.add_exception_handler(HTTPException, _render_http_error)
     for router in routers:
         app.include_router(router)
-    app.include_router(_health_router(readiness))
+    app.include_router(_health_router(readiness, reported or {}))
     if metrics_route:
         app.add_route("/metrics", metrics, include_in_schema=False)
     app.openapi = lambda: _openapi_with_problems(app)  # type: ignore[method-assign]
@@ -217,7 +219,7 @@ def _problem(document: dict[str, Any], headers: Mapping[str, str]) -> Response:
     )
 
 
-def _health_router(readiness: Mapping[str, ReadinessCheck]) -> APIRouter:
+def _health_router(readiness: Mapping[str, ReadinessCheck], reported: Mapping[str, ReadinessCheck]) -> APIRouter:
     router = APIRouter(tags=["health"])
 
     @router.get("/health/live", response_model=Health)
@@ -233,7 +235,9 @@ def _health_router(readiness: Mapping[str, ReadinessCheck]) -> APIRouter:
         if missing:
             detail = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
             raise DependencyDown(detail, dependencies=missing)
-        return Health(status="ok", dependencies=dict.fromkeys(found, "ok"))
+        told = {name: await check() or "ok" for name, check in reported.items()}
+        status = "ok" if all(reason == "ok" for reason in told.values()) else "degraded"
+        return Health(status=status, dependencies=dict.fromkeys(found, "ok") | told)
 
     return router
 

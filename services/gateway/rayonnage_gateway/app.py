@@ -1,0 +1,94 @@
+"""Builds the gateway: the one public door of the platform."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Iterator
+from threading import Thread
+
+import structlog
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from prometheus_client import start_http_server
+from rayonnage_shared.security.access import following_auth
+from rayonnage_shared.security.tokens import TokenVerifier
+from rayonnage_shared.web import create_service
+
+from rayonnage_gateway.limits import prediction_admission
+from rayonnage_gateway.readiness import Readiness
+from rayonnage_gateway.routes import forwarding_routes, own_router
+from rayonnage_gateway.settings import GatewaySettings
+from rayonnage_gateway.upstream import PoolLimits, Upstream
+
+log = structlog.get_logger()
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    """Return the gateway as an ASGI application; its connections open and close with its lifespan."""
+    verifier = TokenVerifier(settings)
+    urls = {
+        "auth": settings.auth_url,
+        "ingest": settings.ingest_url,
+        "train": settings.train_url,
+        "predict": settings.predict_url,
+    }
+    upstreams = {service: Upstream(service, url, _limits(settings, 0)) for service, url in urls.items()}
+    # Streams stay open for hours; on connections of their own they cannot use up those of short calls.
+    streams = {"train": Upstream("train", settings.train_url, _limits(settings, settings.gateway_streams))}
+    readiness = Readiness(upstreams)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        pools = [*upstreams.values(), *streams.values()]
+        with _metrics_server(settings):
+            for pool in pools:
+                pool.open()
+            try:
+                async with following_auth(verifier, settings):
+                    yield
+            finally:
+                for pool in pools:
+                    pool.close()
+
+    async def keys() -> str | None:
+        return None if verifier.has_keys else "the keys that tokens are verified with have not come from auth yet"
+
+    app = create_service(
+        title="Rayonnage",
+        description="Predicts the product type code of a product from its title, description and photo.",
+        lifespan=lifespan,
+        routers=[own_router(readiness)],
+        readiness={"keys": keys},
+        reported={service: functools.partial(readiness.trouble, service) for service in upstreams},
+        max_body_bytes=None,  # each public route has its own limit
+        metrics_route=False,  # inside the network only: on a port of its own
+        app_class=FastAPIOffline,
+    )
+    app.state.verifier = verifier
+    app.router.redirect_slashes = False
+    app.router.routes[0:0] = forwarding_routes(settings, upstreams, streams, prediction_admission(settings))
+    return app
+
+
+def _limits(settings: GatewaySettings, streams: int) -> PoolLimits:
+    return PoolLimits(
+        connections=streams or settings.gateway_connections,
+        waiting=0 if streams else settings.gateway_waiting,
+        wait_s=settings.gateway_wait_s,
+        connect_timeout_s=settings.gateway_connect_timeout_s,
+        keep_alive_s=settings.gateway_keep_alive_s,
+    )
+
+
+@contextlib.contextmanager
+def _metrics_server(settings: GatewaySettings) -> Iterator[None]:
+    server, thread = start_http_server(settings.gateway_metrics_port, settings.gateway_metrics_host)
+    log.info("gateway.metrics.serving", port=server.server_port)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        assert isinstance(thread, Thread)
+        thread.join()
