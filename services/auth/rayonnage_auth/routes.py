@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import structlog
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Form, Path, Request
+from fastapi import APIRouter, Depends, Form, Path, Request, Response
 from prometheus_client import Counter
 from pydantic import BaseModel, Field, SecretStr
 from rayonnage_shared.accounts import Accounts, WrongCredentials, WrongPassword
@@ -46,9 +46,14 @@ class Auth:
     passwords: PasswordThreads
 
 
-def _auth(request: Request) -> Auth:
+async def _auth(request: Request) -> Auth:
     auth: Auth = request.app.state.auth
     return auth
+
+
+async def _keep_out_of_caches(response: Response) -> None:
+    # RFC 6749, section 5.1: answers that carry tokens are not to be stored.
+    response.headers["Cache-Control"] = "no-store"
 
 
 AuthParts = Annotated[Auth, Depends(_auth)]
@@ -66,7 +71,7 @@ class LoginForm(BaseModel):
     client_secret: SecretStr | None = Field(None, max_length=256, description="Not used.")
 
 
-token_routes = APIRouter(tags=["tokens"])
+token_routes = APIRouter(tags=["tokens"], dependencies=[Depends(_keep_out_of_caches)])
 user_routes = APIRouter(prefix="/users", tags=["users"])
 service_routes = APIRouter(tags=["for services"])
 

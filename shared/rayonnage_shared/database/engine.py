@@ -17,8 +17,13 @@ MIGRATION_LOCK = 7_240_001  # any number, the same in every process
 
 
 def open_database(url: str) -> Engine:
-    """Return an engine for `url`; SQLite gets write-ahead logging, foreign keys and a bounded wait for its lock."""
+    """Return an engine for `url`; SQLite gets write-ahead logging, foreign keys and a bounded wait for its lock.
+
+    `postgresql://` and `postgres://` mean the driver that is installed, psycopg.
+    """
     address = make_url(url)
+    if address.drivername in ("postgresql", "postgres"):
+        address = address.set(drivername="postgresql+psycopg")
     if address.get_backend_name() != "sqlite":
         return create_engine(address, pool_pre_ping=True, pool_timeout=LOCK_TIMEOUT_S)
     if address.database:

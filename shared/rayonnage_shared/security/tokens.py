@@ -52,14 +52,20 @@ class TokenVerifier:
         return bool(self._keys)
 
     def replace_keys(self, keys: Iterable[Mapping[str, Any]]) -> None:
-        """Trust exactly these JSON Web Keys; keys for another algorithm than the configured one are left out."""
+        """Trust exactly these JSON Web Keys; keys for another algorithm than the configured one are left out.
+
+        Raises ValueError when one of them is not a key; the former ones then stay.
+        """
+        self.unknown_key_seen = False
         if self._algorithm == "HS256":
             return
-        self._keys = {
-            key["kid"]: jwk.construct(dict(key), self._algorithm) for key in keys if key["alg"] == self._algorithm
-        }
-        self._cache.clear()
-        self.unknown_key_seen = False
+        try:
+            self._keys = {
+                key["kid"]: jwk.construct(dict(key), self._algorithm) for key in keys if key["alg"] == self._algorithm
+            }
+        except (JOSEError, KeyError) as error:
+            raise ValueError(f"not a JSON Web Key set: {error!r}") from error
+        self._cache = {}
 
     def replace_revocations(self, revocations: Iterable[Revocation]) -> None:
         """Refuse exactly these tokens and users from now on."""
@@ -81,10 +87,10 @@ class TokenVerifier:
         if principal is None:
             principal = self._decode(token)
             if len(self._cache) >= MAX_CACHED_TOKENS:
-                del self._cache[next(iter(self._cache))]
+                self._cache.pop(next(iter(self._cache)), None)
             self._cache[token] = principal
         if principal.expires_at <= time.time():
-            del self._cache[token]
+            self._cache.pop(token, None)
             raise NotAuthenticated("The token has expired; ask for a new one at /token or /token/refresh.")
         if principal.token_id in self._revoked_tokens or principal.issued_at < self._revoked_users.get(
             principal.username, 0

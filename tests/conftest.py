@@ -1,0 +1,43 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rayonnage_shared.database.engine import migrate, open_database
+from sqlalchemy import Engine, create_engine, text
+
+from tests.system.postgresql import postgresql_cluster
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The address of a throw-away PostgreSQL; fails where it is not installed."""
+    with postgresql_cluster() as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.system)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of an empty database: SQLite always, PostgreSQL among the system tests."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/rayonnage.db"
+        return
+    address: str = request.getfixturevalue("postgresql")
+    server = create_engine(address, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        number = connection.execute(text("SELECT count(*) FROM pg_database")).scalar_one()
+        connection.execute(text(f"CREATE DATABASE test_{number}"))
+    server.dispose()
+    yield f"{address.rpartition('/')[0]}/test_{number}"
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An open database with all tables."""
+    opened = open_database(database_url)
+    migrate(opened)
+    yield opened
+    opened.dispose()

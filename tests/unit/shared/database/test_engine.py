@@ -1,0 +1,113 @@
+"""The database behaves alike on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from rayonnage_shared.database.engine import migrate, open_database, reading, writing
+from rayonnage_shared.database.tables import PromotionRow, UserRow, now
+from sqlalchemy import Engine, inspect
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import SQLModel, select
+
+
+def _user(username: str) -> UserRow:
+    return UserRow(username=username, password_hash="x", role="user", active=True, created_at=now())
+
+
+def test_migrations_make_exactly_the_tables_that_the_code_declares(engine: Engine) -> None:
+    found = inspect(engine)
+    assert set(found.get_table_names()) == {*SQLModel.metadata.tables, "alembic_version"}
+    for name, table in SQLModel.metadata.tables.items():
+        assert {column["name"] for column in found.get_columns(name)} == set(table.columns.keys())
+        assert {index["name"] for index in found.get_indexes(name)} == {index.name for index in table.indexes}
+
+
+def test_migrating_again_changes_nothing(engine: Engine) -> None:
+    with writing(engine) as session:
+        session.add(_user("alice"))
+    migrate(engine)
+    with reading(engine) as session:
+        assert session.exec(select(UserRow.username)).all() == ["alice"]
+
+
+def test_several_processes_may_migrate_an_empty_database_at_once(database_url: str) -> None:
+    code = (
+        "import sys; from rayonnage_shared.database.engine import migrate, open_database;"
+        "migrate(open_database(sys.argv[1]))"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, database_url], stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    errors = [process.communicate(timeout=60)[1] for process in started]
+    assert [process.returncode for process in started] == [0] * 4, errors
+
+
+def test_a_read_before_a_write_is_never_overtaken(engine: Engine) -> None:
+    """A counter raised by read and write loses nothing under eight threads."""
+    with writing(engine) as session:
+        session.add(PromotionRow(move_id="m", version="0", moved_by="a", moved_at=now(), reason=""))
+
+    def raise_counter(_: int) -> None:
+        with writing(engine) as session:
+            row = session.exec(select(PromotionRow).with_for_update()).one()
+            row.version = str(int(row.version) + 1)
+            session.add(row)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(raise_counter, range(80)))
+    with reading(engine) as session:
+        assert session.exec(select(PromotionRow.version)).one() == "80"
+
+
+def test_an_error_inside_writing_undoes_everything(engine: Engine) -> None:
+    with pytest.raises(RuntimeError, match="stop"), writing(engine) as session:
+        session.add(_user("alice"))
+        session.flush()
+        raise RuntimeError("stop")
+    with pytest.raises(IntegrityError), writing(engine) as session:
+        session.add_all([_user("bob"), UserRow(username="carol", role="user", active=True, created_at=now())])
+    with writing(engine) as session:  # the lock is free again
+        assert session.exec(select(UserRow)).all() == []
+
+
+def test_readers_do_not_wait_for_a_writer(engine: Engine) -> None:
+    inside, done = threading.Event(), threading.Event()
+
+    def write_slowly() -> None:
+        with writing(engine) as session:
+            session.add(_user("alice"))
+            session.flush()
+            inside.set()
+            done.wait(20)
+
+    with ThreadPoolExecutor(1) as threads:
+        writer = threads.submit(write_slowly)
+        inside.wait(20)
+        with reading(engine) as session:
+            assert session.exec(select(UserRow)).all() == []
+        done.set()
+        writer.result(20)
+    with reading(engine) as session:
+        assert session.exec(select(UserRow.username)).all() == ["alice"]
+
+
+def test_times_come_back_in_utc_to_the_microsecond(engine: Engine) -> None:
+    moment = now().replace(microsecond=123_457)
+    with writing(engine) as session:
+        session.add(UserRow(username="alice", password_hash="x", role="user", active=True, created_at=moment))
+    with reading(engine) as session:
+        assert session.exec(select(UserRow.created_at)).one() == moment
+
+
+@pytest.mark.system
+def test_a_plain_postgresql_address_uses_the_driver_that_is_installed(postgresql: str) -> None:
+    opened = open_database(postgresql.replace("postgresql+psycopg", "postgresql"))
+    with opened.connect() as connection:
+        assert connection.dialect.driver == "psycopg"
+    opened.dispose()
