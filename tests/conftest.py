@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,11 +28,12 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         return
     address: str = request.getfixturevalue("postgresql")
     server = create_engine(address, isolation_level="AUTOCOMMIT")
+    name = f"test_{uuid.uuid4().hex}"
     with server.connect() as connection:
-        number = connection.execute(text("SELECT count(*) FROM pg_database")).scalar_one()
-        connection.execute(text(f"CREATE DATABASE test_{number}"))
+        connection.execute(text(f"CREATE DATABASE {name}"))
+        yield f"{address.rpartition('/')[0]}/{name}"
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     server.dispose()
-    yield f"{address.rpartition('/')[0]}/test_{number}"
 
 
 @pytest.fixture

@@ -18,7 +18,10 @@ OptionalText = Annotated[str | None, BeforeValidator(lambda value: value or None
 class Settings(BaseSettings):
     """Read once from the environment, then from `.env`; the environment wins."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+    # An error about one setting would otherwise print the values of all, secrets among them.
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
 
 class StorageSettings(Settings):

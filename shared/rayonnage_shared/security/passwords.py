@@ -41,7 +41,7 @@ def weakness(password: str, username: str) -> str | None:
         return f"A password has {MIN_PASSWORD_CHARACTERS} to {MAX_PASSWORD_CHARACTERS} characters."
     if len(set(password)) < MIN_DISTINCT_CHARACTERS:
         return f"A password has {MIN_DISTINCT_CHARACTERS} different characters or more."
-    if username and username.lower() in password.lower() and len(username) > len(password) // 2:
+    if username and username.lower() in password.lower() and 2 * len(username) >= len(password):
         return "A password is not the username with a little added."
     if is_example_secret(password):
         return "This password is an example value that everybody knows."

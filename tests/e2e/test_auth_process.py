@@ -1,0 +1,88 @@
+"""The auth process as the supervisor starts it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+
+PASSWORD = "correct-horse-battery"
+
+
+@contextlib.contextmanager
+def auth_process(folder: Path, **settings: str) -> Iterator[httpx2.Client]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "AUTH_PORT": str(port),
+        "DATABASE_URL": f"sqlite:///{folder}/rayonnage.db",
+        "AUTH_KEYS_PATH": str(folder / "keys"),
+        "ADMIN_USERNAME": "root",
+        "ADMIN_PASSWORD": PASSWORD,
+        **settings,
+    }
+    process = subprocess.Popen([sys.executable, "-m", "rayonnage_auth"], cwd=folder, env=environment)
+    try:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+            deadline = time.monotonic() + 60
+            while True:
+                with contextlib.suppress(httpx2.TransportError):
+                    if client.get("/health/ready").status_code == 200:
+                        break
+                assert process.poll() is None and time.monotonic() < deadline, "auth did not become ready"
+                time.sleep(0.05)
+            yield client
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _guess(client: httpx2.Client, number: int, address: str) -> int:
+    form = {"username": f"user{number}", "password": "guess"}
+    return client.post("/token", data=form, headers={"X-Forwarded-For": address}).status_code
+
+
+def test_the_callers_address_is_believed_from_a_trusted_proxy_alone(tmp_path: Path) -> None:
+    with auth_process(tmp_path, LOGIN_FAILURES_PER_ADDRESS="2") as client:
+        assert [_guess(client, number, "9.9.9.9") for number in range(3)] == [401, 401, 429]
+        assert _guess(client, 3, "8.8.8.8") == 401
+        # Whatever the caller wrote in front stays unbelieved: the last proxy's word counts.
+        assert _guess(client, 4, "7.7.7.7, 9.9.9.9") == 429
+    with auth_process(tmp_path, LOGIN_FAILURES_PER_ADDRESS="2", FORWARDED_ALLOW_IPS="10.9.9.9") as client:
+        assert [_guess(client, number, f"9.9.9.{number}") for number in range(3)] == [401, 401, 429]
+
+
+def test_tokens_outlive_a_restart_of_auth(tmp_path: Path) -> None:
+    with auth_process(tmp_path) as client:
+        pair = client.post("/token", data={"username": "root", "password": PASSWORD}).json()
+    with auth_process(tmp_path, ADMIN_PASSWORD="another-good-password") as client:
+        headers = {"Authorization": f"Bearer {pair['access_token']}"}
+        assert client.get("/users/me", headers=headers).status_code == 200
+        assert client.post("/token/refresh", json={"refresh_token": pair["refresh_token"]}).status_code == 200
+        # The settings name the first admin only; they never change a password later.
+        assert client.post("/token", data={"username": "root", "password": PASSWORD}).status_code == 200
+
+
+def test_a_weak_password_outside_development_stops_the_start_with_a_clear_message(tmp_path: Path) -> None:
+    environment = {**os.environ, "ENVIRONMENT": "production", "ADMIN_USERNAME": "root", "ADMIN_PASSWORD": "change-me"}
+    done = subprocess.run(
+        [sys.executable, "-m", "rayonnage_auth"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "ADMIN_PASSWORD is refused outside development" in done.stderr
+    assert "change-me" not in done.stderr

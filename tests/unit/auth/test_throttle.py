@@ -1,0 +1,124 @@
+"""Failed logins are counted by user and by address, and nobody is locked out for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from rayonnage_auth import throttle
+from rayonnage_auth.throttle import LoginThrottle, PasswordThreads, TooManyLogins
+from rayonnage_shared.errors import Overloaded
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def _fail(throttle: LoginThrottle, username: str, address: str, times: int) -> None:
+    for _ in range(times):
+        throttle.admit(username, address)
+
+
+def test_the_eleventh_failure_for_a_user_waits_for_a_place(clock: Clock) -> None:
+    throttle = LoginThrottle(10, 30, clock)
+    _fail(throttle, "alice", "1.1.1.1", 10)
+    with pytest.raises(TooManyLogins) as refused:
+        throttle.admit("alice", "2.2.2.2")
+    wait_s = int(refused.value.headers["Retry-After"])
+    assert 6 <= wait_s <= 7
+    throttle.admit("bob", "2.2.2.2")
+    clock.now += wait_s
+    throttle.admit("alice", "2.2.2.2")
+    with pytest.raises(TooManyLogins):
+        throttle.admit("alice", "2.2.2.2")
+
+
+def test_one_address_that_tries_many_names_is_stopped(clock: Clock) -> None:
+    throttle = LoginThrottle(10, 30, clock)
+    for number in range(30):
+        throttle.admit(f"user{number}", "1.1.1.1")
+    with pytest.raises(TooManyLogins):
+        throttle.admit("another", "1.1.1.1")
+    throttle.admit("another", "2.2.2.2")
+
+
+def test_refused_attempts_do_not_prolong_the_wait(clock: Clock) -> None:
+    throttle = LoginThrottle(10, 30, clock)
+    _fail(throttle, "alice", "1.1.1.1", 10)
+    for _ in range(100):
+        with pytest.raises(TooManyLogins):
+            throttle.admit("alice", "1.1.1.1")
+    clock.now += 7
+    throttle.admit("alice", "1.1.1.1")
+
+
+def test_successes_do_not_count(clock: Clock) -> None:
+    throttle = LoginThrottle(2, 2, clock)
+    for _ in range(50):
+        throttle.admit("alice", "1.1.1.1")
+        throttle.succeeded("alice", "1.1.1.1")
+    for _ in range(50):
+        throttle.admit("alice", "1.1.1.1")
+        throttle.withdraw("alice", "1.1.1.1")
+
+
+def test_attempts_under_way_count_as_failures(clock: Clock) -> None:
+    throttle = LoginThrottle(3, 30, clock)
+    _fail(throttle, "alice", "1.1.1.1", 3)
+    with pytest.raises(TooManyLogins):
+        throttle.admit("alice", "1.1.1.1")
+
+
+def test_a_user_under_attack_still_logs_in_from_where_they_did_before(clock: Clock) -> None:
+    throttle = LoginThrottle(3, 30, clock)
+    throttle.admit("alice", "10.0.0.1")
+    throttle.succeeded("alice", "10.0.0.1")
+    _fail(throttle, "alice", "6.6.6.6", 3)
+    with pytest.raises(TooManyLogins):
+        throttle.admit("alice", "6.6.6.6")
+    throttle.admit("alice", "10.0.0.1")
+
+
+def test_what_is_remembered_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "MAX_TRACKED", 5)
+    bounded = LoginThrottle(3, 3, clock)
+    for number in range(20):
+        bounded.admit(f"user{number}", f"1.1.1.{number}")
+        bounded.succeeded(f"user{number}", f"1.1.1.{number}")
+    assert len(bounded._known) == len(bounded._users._buckets) == len(bounded._addresses._buckets) == 5
+
+
+async def test_hashing_runs_a_few_at_a_time_and_refuses_a_long_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "MAX_WAITING_LOGINS", 3)
+    threads = PasswordThreads(2)
+    gate = threading.Event()
+    running, most = 0, 0
+    lock = threading.Lock()
+
+    def work() -> str:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        gate.wait(10)
+        with lock:
+            running -= 1
+        return "done"
+
+    tasks = [asyncio.create_task(threads.run(work)) for _ in range(5)]
+    await asyncio.sleep(0.05)
+    with pytest.raises(Overloaded):
+        await threads.run(work)
+    gate.set()
+    assert await asyncio.gather(*tasks) == ["done"] * 5
+    assert most == 2
