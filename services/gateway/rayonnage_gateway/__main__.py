@@ -22,8 +22,8 @@ def main() -> None:
         ws="none",
         access_log=False,
         log_config=None,
-        proxy_headers=bool(settings.forwarded_allow_ips),
-        forwarded_allow_ips=settings.forwarded_allow_ips,
+        proxy_headers=bool(settings.gateway_forwarded_allow_ips),
+        forwarded_allow_ips=settings.gateway_forwarded_allow_ips,
         server_header=False,
         timeout_graceful_shutdown=10,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from threading import Thread
 
 import structlog
@@ -15,9 +16,10 @@ from rayonnage_shared.security.access import following_auth
 from rayonnage_shared.security.tokens import TokenVerifier
 from rayonnage_shared.web import create_service
 
+from rayonnage_gateway.documentation import Documentation
 from rayonnage_gateway.limits import prediction_admission
 from rayonnage_gateway.readiness import Readiness
-from rayonnage_gateway.routes import forwarding_routes, own_router
+from rayonnage_gateway.routes import PUBLIC_ROUTES, forwarding_routes, own_router
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_gateway.upstream import PoolLimits, Upstream
 
@@ -45,7 +47,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             for pool in pools:
                 pool.open()
             try:
-                async with following_auth(verifier, settings):
+                async with following_auth(verifier, settings), _background(documentation.keep_fresh()):
                     yield
             finally:
                 for pool in pools:
@@ -65,6 +67,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         metrics_route=False,  # inside the network only: on a port of its own
         app_class=FastAPIOffline,
     )
+    documentation = Documentation(app.openapi, upstreams, PUBLIC_ROUTES)
+    app.openapi = documentation.document  # type: ignore[method-assign]
     app.state.verifier = verifier
     app.router.redirect_slashes = False
     app.router.routes[0:0] = forwarding_routes(settings, upstreams, streams, prediction_admission(settings))
@@ -79,6 +83,17 @@ def _limits(settings: GatewaySettings, streams: int) -> PoolLimits:
         connect_timeout_s=settings.gateway_connect_timeout_s,
         keep_alive_s=settings.gateway_keep_alive_s,
     )
+
+
+@contextlib.asynccontextmanager
+async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 @contextlib.contextmanager

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import limits
-from pydantic import BeforeValidator, Field, SecretStr
-from rayonnage_shared.settings import OptionalText, ServiceSettings
+from pydantic import BeforeValidator, Field
+from rayonnage_shared.settings import OptionalSecret, ServiceSettings
 
 
 def _rate_limit(value: object) -> object:
@@ -33,17 +33,14 @@ class GatewaySettings(ServiceSettings):
     train_url: str = Field("http://127.0.0.1:8002", description="Where train is; several addresses by commas.")
     predict_url: str = Field("http://127.0.0.1:8003", description="Where predict is; several addresses by commas.")
 
-    forwarded_allow_ips: str = Field(
+    gateway_forwarded_allow_ips: str = Field(
         "", description="Proxies, by commas, whose X-Forwarded-For and -Proto are believed; none when empty."
     )
     predict_rate_limit: RateLimit = Field(
         "10/minute", description="Predictions each user may ask for, such as 10/minute; `off` for no limit."
     )
-    redis_url: Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)] = Field(
+    redis_url: OptionalSecret = Field(
         None, description="Where rate limits are counted when several gateways share them; in memory when empty."
-    )
-    documentation_server_url: OptionalText = Field(
-        None, description="Public address of the platform as the documentation page shows it; relative when empty."
     )
 
     predict_max_body_bytes: int = Field(10 * MEBIBYTE, gt=0, description="Largest body of a prediction, bytes.")

@@ -1,0 +1,212 @@
+"""One OpenAPI document for the whole platform, merged from what each service says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import structlog
+from rayonnage_shared.contracts.platform import Problem
+from rayonnage_shared.errors import PROBLEM_MEDIA_TYPE, RayonnageError
+
+from rayonnage_gateway.routes import PublicRoute
+from rayonnage_gateway.upstream import Upstream
+
+log = structlog.get_logger()
+
+RETRY_S = 1.0  # until every service has been heard
+REFRESH_S = 30.0  # afterwards: a service may come back with another version
+FETCH_TIMEOUT_S = 5.0
+SCHEME = "OAuth2PasswordBearer"
+_REF = "#/components/schemas/"
+
+Document = dict[str, Any]
+
+TAGS = {
+    "predict": "Predictions, and the models that make them.",
+    "auth": "Tokens and users.",
+    "ingest": "Labelled products in, dataset versions out.",
+    "train": "Training jobs, promotion and rollback.",
+    "platform": "Whether the platform works.",
+    "health": "For probes.",
+}
+_ADDED_PROBLEMS = {
+    "400": "The request cannot be read",
+    "401": "A valid bearer token is needed",
+    "403": "Your role does not allow this",
+    "408": "The request body did not arrive in time",
+    "413": "The request body is too large",
+    "429": "Too many requests",
+    "502": "A part of the platform gave an answer that cannot be passed on",
+    "503": "A part of the platform is unavailable or at capacity",
+    "504": "A part of the platform took too long",
+}
+
+
+class Documentation:
+    """Keeps the merged document up to date; `document` gives the last one without waiting for anybody."""
+
+    def __init__(
+        self, own: Callable[[], Document], upstreams: Mapping[str, Upstream], routes: Iterable[PublicRoute]
+    ) -> None:
+        self._own = own
+        self._upstreams = upstreams
+        self._routes = tuple(routes)
+        self._heard: dict[str, bytes] = {}
+        self._silent: set[str] = set(upstreams)
+        self._merged: Document | None = None
+
+    def document(self) -> Document:
+        """Return the merged document; a service that has never been heard is named in its description."""
+        if self._merged is None:
+            documents = {service: json.loads(text) for service, text in self._heard.items()}
+            self._merged = merge(self._own(), documents, self._routes, self._silent)
+        return self._merged
+
+    async def keep_fresh(self) -> None:
+        """Ask every service for its document, soon again while one is silent, for as long as this is awaited."""
+        while True:
+            await asyncio.gather(*(self._fetch(service) for service in self._upstreams))
+            await asyncio.sleep(RETRY_S if self._silent else REFRESH_S)
+
+    async def _fetch(self, service: str) -> None:
+        try:
+            status, text = await self._upstreams[service].fetch("/openapi.json", timeout_s=FETCH_TIMEOUT_S)
+            if status != 200 or not isinstance(json.loads(text).get("paths"), dict):
+                raise ValueError(f"answers {status} at /openapi.json")
+        except (RayonnageError, ValueError, AttributeError) as error:
+            if service not in self._silent:
+                log.info("gateway.documentation.service_silent", silent_service=service, error=str(error))
+                self._silent.add(service)
+                self._merged = None
+            return
+        if service in self._silent or self._heard.get(service) != text:
+            self._silent.discard(service)
+            self._heard[service] = text
+            self._merged = None
+
+
+def merge(
+    own: Document, services: Mapping[str, Document], routes: Iterable[PublicRoute], silent: Iterable[str] = ()
+) -> Document:
+    """Return `own` with the public operations of `services`: schemas that differ under one name are told apart.
+
+    Security is what the gateway's table says, and answers that the gateway gives by itself are added.
+    """
+    merged = copy.deepcopy(own)
+    schemas: dict[str, Any] = merged.setdefault("components", {}).setdefault("schemas", {})
+    schemas.setdefault("Problem", _problem_schema(schemas))
+    renamed = {service: _adopt(service, document, schemas) for service, document in services.items()}
+    operation_ids = {operation.get("operationId") for operation in _operations(merged)}
+    needs_token = False
+    for route in routes:
+        found = services.get(route.service, {}).get("paths", {}).get(route.path, {}).get(route.method.lower())
+        if found is None:
+            continue
+        operation = _with_names(found, renamed[route.service])
+        operation["tags"] = [route.service]
+        name = operation.get("operationId", f"{route.method.lower()}_{route.path}")
+        operation["operationId"] = name if name not in operation_ids else f"{route.service}_{name}"
+        operation_ids.add(operation["operationId"])
+        operation.pop("security", None)
+        if route.access != "public":
+            operation["security"] = [{SCHEME: []}]
+            needs_token = True
+        _add_problems(operation, route)
+        merged["paths"].setdefault(route.path, {})[route.method.lower()] = operation
+    if needs_token:
+        flow = {"tokenUrl": "token", "refreshUrl": "token/refresh", "scopes": {}}
+        merged["components"]["securitySchemes"] = {SCHEME: {"type": "oauth2", "flows": {"password": flow}}}
+    merged["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
+    _keep_reachable(merged)
+    missing = sorted(set(silent) - services.keys())
+    if missing:
+        merged["info"]["description"] += f"\n\n**Not shown, since not reached yet: {', '.join(missing)}.**"
+    return merged
+
+
+def _adopt(service: str, document: Document, schemas: dict[str, Any]) -> dict[str, str]:
+    """Add a service's schemas to `schemas` and return the names that they have there, by their own names."""
+    theirs: dict[str, Any] = document.get("components", {}).get("schemas", {})
+    changed = {name for name, schema in theirs.items() if name in schemas and schemas[name] != schema}
+    while True:
+        # A schema that refers to a renamed one is itself no longer what others mean by its name.
+        more = {name for name, schema in theirs.items() if name not in changed and changed & set(_names_in(schema))}
+        more = {name for name in more if name in schemas}
+        if not more:
+            break
+        changed |= more
+    names = {name: f"{service.capitalize()}{name}" if name in changed else name for name in theirs}
+    for name, schema in theirs.items():
+        schemas.setdefault(names[name], _with_names(schema, names))
+    return names
+
+
+def _add_problems(operation: Document, route: PublicRoute) -> None:
+    responses = operation.setdefault("responses", {})
+    for status, text in _ADDED_PROBLEMS.items():
+        if status in ("401", "403") and route.access == "public":
+            continue
+        if status == "403" and route.access != "admin":
+            continue
+        if status == "429" and route.kind != "prediction":
+            continue
+        responses.setdefault(
+            status, {"description": text, "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": f"{_REF}Problem"}}}}
+        )
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _problem_schema(schemas: dict[str, Any]) -> Document:
+    schema = Problem.model_json_schema(ref_template=f"{_REF}{{model}}")
+    for name, definition in schema.pop("$defs", {}).items():
+        schemas.setdefault(name, definition)
+    return schema
+
+
+def _operations(document: Document) -> Iterator[Document]:
+    for path in document.get("paths", {}).values():
+        yield from path.values()
+
+
+def _with_names(value: Any, names: Mapping[str, str]) -> Any:
+    """Return a copy of `value` in which references carry the given names."""
+    if isinstance(value, dict):
+        return {
+            key: f"{_REF}{names.get(item[len(_REF) :], item[len(_REF) :])}"
+            if _is_reference(key, item)
+            else _with_names(item, names)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_with_names(item, names) for item in value]
+    return value
+
+
+def _names_in(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if _is_reference(key, item):
+                yield item[len(_REF) :]
+            else:
+                yield from _names_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _names_in(item)
+
+
+def _is_reference(key: str, item: Any) -> bool:
+    return key == "$ref" and isinstance(item, str) and item.startswith(_REF)
+
+
+def _keep_reachable(document: Document) -> None:
+    schemas = document["components"]["schemas"]
+    wanted: set[str] = set()
+    found = set(_names_in(document["paths"]))
+    while found:
+        wanted |= found
+        found = {name for known in found for name in _names_in(schemas.get(known, {}))} - wanted
+    document["components"]["schemas"] = {name: schemas[name] for name in sorted(wanted) if name in schemas}
