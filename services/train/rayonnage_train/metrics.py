@@ -1,0 +1,52 @@
+"""What a worker shows to Prometheus."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from rayonnage_shared.contracts.jobs import Job, JobStatus
+
+DURATION_BUCKETS_S = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200)
+
+
+class WorkerMetrics:
+    """Job states and durations, in a registry of this worker's own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._jobs = Gauge("rayonnage_jobs", "Jobs in the table by status.", ["status"], registry=self.registry)
+        self._durations = Histogram(
+            "rayonnage_job_duration_seconds",
+            "From a job's first start to its end.",
+            ["kind", "status"],
+            buckets=DURATION_BUCKETS_S,
+            registry=self.registry,
+        )
+
+    def show(self, counts: Mapping[JobStatus, int]) -> None:
+        """Take over how many jobs there are in each status."""
+        for status, count in counts.items():
+            self._jobs.labels(status).set(count)
+
+    def ended(self, job: Job) -> None:
+        """Count a job that has ended."""
+        if job.started_at is not None and job.finished_at is not None:
+            seconds = (job.finished_at - job.started_at).total_seconds()
+            self._durations.labels(job.kind, job.status).observe(seconds)
+
+    @contextlib.contextmanager
+    def served(self, host: str, port: int) -> Iterator[None]:
+        """Serve the metrics over HTTP until the block ends."""
+        server, thread = start_http_server(port, addr=host, registry=self.registry)
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()

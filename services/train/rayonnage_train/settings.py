@@ -1,0 +1,20 @@
+"""What train and its worker read from the environment."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from rayonnage_shared.settings import DatabaseSettings, ServiceSettings, StorageSettings
+
+
+class TrainSettings(ServiceSettings, StorageSettings, DatabaseSettings):
+    train_host: str = Field("127.0.0.1", description="Address that train listens on.")
+    train_port: int = Field(8002, ge=1, le=65535, description="Port that train listens on.")
+    train_max_queued: int = Field(100, ge=1, description="Trainings that may wait; one more is answered 503.")
+    train_max_event_streams: int = Field(
+        32, ge=1, le=1000, description="Callers that may follow a job's events at once."
+    )
+    train_worker_metrics_host: str = Field("127.0.0.1", description="Address of the worker's metrics.")
+    train_worker_metrics_port: int = Field(8012, ge=1, le=65535, description="Port of the worker's metrics.")
+    train_lease_s: float = Field(
+        8.0, ge=1, le=300, description="After how many seconds without a sign of life a job goes to another worker."
+    )

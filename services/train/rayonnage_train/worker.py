@@ -1,0 +1,234 @@
+"""Claims jobs and sees each one through in a process of its own: `python -m rayonnage_train.worker`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any
+
+import structlog
+from rayonnage_shared.contracts.jobs import FINAL_STATUSES
+from rayonnage_shared.database.engine import migrate, open_database
+from rayonnage_shared.jobs import DATABASE_AWAY, HeldJob, JobNotFound, JobQueue, LeaseLost
+from rayonnage_shared.telemetry import set_up_logging
+
+from rayonnage_train.kinds import DEFAULT_KINDS, load_kinds, work_folder
+from rayonnage_train.metrics import WorkerMetrics
+from rayonnage_train.settings import TrainSettings
+
+log = structlog.get_logger()
+
+POLL_S = 0.5
+CHILD_POLL_S = 0.1
+GRACE_S = 5.0  # between SIGTERM and SIGKILL; a worker has to be gone within ten seconds
+DATABASE_RETRY_S = 2.0
+
+
+class Ending(Enum):
+    """Why a job's process is not watched any more."""
+
+    EXITED = auto()
+    CANCELLED = auto()
+    STOPPING = auto()
+    LEASE_LOST = auto()
+    LEASE_IN_DOUBT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Takes one job after the other until `stopping` is set."""
+
+    queue: JobQueue
+    kinds_path: str
+    models_path: Path
+    lease_s: float
+    metrics: WorkerMetrics
+    stopping: threading.Event
+
+    @property
+    def heartbeat_s(self) -> float:
+        return self.lease_s / 4
+
+    def run(self) -> None:
+        """Work until told to stop. A database that is away is waited for."""
+        kinds = list(load_kinds(self.kinds_path))
+        log.info("worker.started", kinds=kinds, lease_s=self.lease_s)
+        database_up = True
+        while not self.stopping.is_set():
+            try:
+                self.metrics.show(self.queue.counts())
+                held = self.queue.claim(kinds, self.lease_s)
+                database_up = True
+            except DATABASE_AWAY as error:
+                if database_up:
+                    log.warning("worker.database_unreachable", error=str(error.orig))
+                database_up = False
+                self.stopping.wait(DATABASE_RETRY_S)
+                continue
+            if held is None:
+                self.stopping.wait(POLL_S)
+            else:
+                self.see_through(held)
+        log.info("worker.stopped")
+
+    def see_through(self, held: HeldJob) -> None:
+        """Run one job in a child process and settle what the child could not."""
+        log.info("job.started", job_id=held.job_id, kind=held.kind, attempt=held.attempts, by=held.submitted_by)
+        started = time.monotonic()
+        child = self._start(held)
+        try:
+            ending = self._watch(child, held)
+        finally:
+            stop_group(child)
+        self._settle(held, ending, child.returncode)
+        self._note_end(held, ending, time.monotonic() - started)
+
+    def _start(self, held: HeldJob) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "rayonnage_train.runner", held.job_id, held.lease_token]
+        options = ["--kinds", self.kinds_path, "--parent", str(os.getpid())]
+        # A group of its own, so that Ctrl-C reaches the worker alone and the worker decides in what order things end.
+        return subprocess.Popen([*command, *options], stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def _watch(self, child: subprocess.Popen[bytes], held: HeldJob) -> Ending:
+        """Say that the job is alive until its process ends or has to."""
+        held_until = time.monotonic() + self.lease_s
+        next_heartbeat = time.monotonic() + self.heartbeat_s
+        while True:
+            if exited_within(child, CHILD_POLL_S):
+                return Ending.EXITED
+            if self.stopping.is_set():
+                return Ending.STOPPING
+            asked_at = time.monotonic()
+            if asked_at < next_heartbeat:
+                continue
+            next_heartbeat = asked_at + self.heartbeat_s
+            try:
+                cancel = self.queue.heartbeat(held, self.lease_s)
+                held_until = asked_at + self.lease_s
+                self.metrics.show(self.queue.counts())
+            except LeaseLost:
+                return Ending.EXITED if exited_within(child, CHILD_POLL_S) else Ending.LEASE_LOST
+            except DATABASE_AWAY as error:
+                log.warning("job.heartbeat_failed", job_id=held.job_id, error=str(error.orig))
+                if time.monotonic() + self.heartbeat_s >= held_until:
+                    return Ending.LEASE_IN_DOUBT  # stop while nobody else can have the job yet
+                continue
+            if cancel:
+                return Ending.CANCELLED
+
+    def _settle(self, held: HeldJob, ending: Ending, status: int) -> None:
+        """Write the job's state where its process did not write its end itself."""
+        match ending:
+            case Ending.EXITED:
+                reason = f"Its process {describe_exit(status)} before the job had ended."
+                self._try(lambda: self.queue.release(held, reason=reason, counts_as_attempt=True))
+            case Ending.CANCELLED:
+                self._try(lambda: self.queue.cancelled(held.job_id, held.lease_token))
+            case Ending.STOPPING:
+                reason = "The worker was stopped; the job goes on from its last finished stage."
+                self._try(lambda: self.queue.release(held, reason=reason, counts_as_attempt=False))
+            case Ending.LEASE_IN_DOUBT:
+                reason = "The database could not be reached; the job goes on from its last finished stage."
+                self._try(lambda: self.queue.release(held, reason=reason, counts_as_attempt=False))
+            case Ending.LEASE_LOST:
+                log.warning("job.lease_lost", job_id=held.job_id)
+
+    def _try(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except LeaseLost:
+            pass  # the job's own process has written its end, as it should
+        except DATABASE_AWAY as error:
+            log.warning("job.not_settled", error=str(error.orig), note="its lease will run out instead")
+
+    def _note_end(self, held: HeldJob, ending: Ending, seconds: float) -> None:
+        try:
+            job = self.queue.get(held.job_id)
+        except DATABASE_AWAY:
+            return
+        log.info(
+            "job.left", job_id=job.job_id, status=job.status, ending=ending.name.lower(), seconds=round(seconds, 1)
+        )
+        if job.status in FINAL_STATUSES:
+            self.metrics.ended(job)
+            shutil.rmtree(work_folder(self.models_path, job.job_id), ignore_errors=True)
+
+
+def stop_group(child: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started: SIGTERM, then SIGKILL for what is left after a grace."""
+    signal_group(child, signal.SIGTERM)
+    exited_within(child, GRACE_S)
+    signal_group(child, signal.SIGKILL)
+    child.wait()
+
+
+def signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(child.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def exited_within(child: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def describe_exit(status: int) -> str:
+    """Return how a process ended, in words."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    hint = " (out of memory?)" if status == -signal.SIGKILL else ""
+    return f"was killed by {signal.Signals(-status).name}{hint}"
+
+
+def remove_finished_work(queue: JobQueue, models_path: Path) -> None:
+    """Remove work folders of jobs that have ended, as after a crash between a job's end and its clean-up."""
+    for folder in (models_path / ".work").glob("*"):
+        try:
+            ended = queue.get(folder.name).status in FINAL_STATUSES
+        except JobNotFound:
+            continue  # the command line's own
+        if ended:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> None:
+    """Run a worker until SIGTERM or SIGINT."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kinds", default=DEFAULT_KINDS, help="package.module:attribute of the job functions by kind")
+    arguments = parser.parse_args()
+    settings = TrainSettings()
+    set_up_logging("train-worker", settings)
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: Any) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    engine = open_database(settings.database_url)
+    queue = JobQueue(engine)
+    metrics = WorkerMetrics()
+    with metrics.served(settings.train_worker_metrics_host, settings.train_worker_metrics_port):
+        migrate(engine)
+        remove_finished_work(queue, settings.models_path)
+        Worker(queue, arguments.kinds, settings.models_path, settings.train_lease_s, metrics, stopping).run()
+    engine.dispose()
+
+
+if __name__ == "__main__":
+    main()

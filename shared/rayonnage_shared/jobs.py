@@ -1,0 +1,360 @@
+"""The queue of long work: a table with leases, so that a job survives its worker and never runs twice at once.
+
+A worker claims a job and gets a lease token. Whoever writes to a running job shows that token; a holder whose job was
+given to somebody else gets `LeaseLost` and has written nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, get_args
+
+from sqlalchemy import ColumnElement, Engine, and_, func, or_, text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
+from ulid import ULID
+
+from rayonnage_shared.contracts.jobs import FINAL_STATUSES, Job, JobStatus
+from rayonnage_shared.database.engine import reading, writing
+from rayonnage_shared.database.tables import JobRow, now
+from rayonnage_shared.errors import Conflict, NotFound, Overloaded
+
+MAX_ATTEMPTS = 3
+LOG_TAIL_LINES = 50
+MAX_LINE_CHARACTERS = 1000  # `message` is a column of this width
+MAX_STAGE_CHARACTERS = 64
+MAX_ERROR_CHARACTERS = 10_000
+_QUEUE_LOCK = 7_240_002  # any number but the migrations' own, the same in every process
+
+DATABASE_AWAY = (OperationalError, InterfaceError)
+"""What a holder of a job waits out: the database is down, restarting or locked."""
+
+Clock = Callable[[Session], datetime]
+
+
+class JobNotFound(NotFound):
+    code, title = "job_not_found", "There is no such job"
+
+
+class JobFinished(Conflict):
+    code, title = "job_finished", "The job has already ended"
+
+
+class LeaseLost(Conflict):
+    code, title = "lease_lost", "The job was given to another worker or has ended"
+
+
+class QueueFull(Overloaded):
+    code, title = "queue_full", "Too many jobs are waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldJob:
+    """A claimed job; `lease_token` is the right to write to it."""
+
+    job_id: str
+    kind: str
+    lease_token: str = field(repr=False)
+    request: dict[str, Any]
+    submitted_by: str
+    attempts: int
+
+
+def database_time(session: Session) -> datetime:
+    """Return the time that leases are measured by: the server's on PostgreSQL, since workers' clocks may differ."""
+    if session.get_bind().dialect.name == "postgresql":
+        moment: datetime = session.exec(select(func.clock_timestamp())).one()
+        return moment
+    return now()
+
+
+class JobQueue:
+    """The jobs of one database, for services and workers alike."""
+
+    def __init__(self, engine: Engine, clock: Clock = database_time) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    # What services ask
+
+    def submit(self, kind: str, request: dict[str, Any], *, by: str, lane: str, max_queued: int | None = None) -> Job:
+        """Return the new, queued job. Jobs of one `lane` never run side by side. Raises QueueFull."""
+        with writing(self._engine) as session:
+            if max_queued is not None:
+                _serialise(session)
+                waiting = select(func.count()).where(col(JobRow.kind) == kind, col(JobRow.status) == "queued")
+                if session.exec(waiting).one() >= max_queued:
+                    raise QueueFull(
+                        f"{max_queued} jobs are waiting; cancel some or try again later.", headers={"Retry-After": "60"}
+                    )
+            row = JobRow(
+                job_id=str(ULID()),
+                kind=kind,
+                lane=lane,
+                request=request,
+                submitted_by=by,
+                submitted_at=self._clock(session),
+            )
+            session.add(row)
+        return _job(row)
+
+    def get(self, job_id: str) -> Job:
+        """Return the job as it stands. Raises JobNotFound."""
+        with reading(self._engine) as session:
+            return _job(_existing(session, select(JobRow).where(col(JobRow.job_id) == job_id)))
+
+    def list(
+        self, *, kinds: Sequence[str] | None = None, status: JobStatus | None = None, limit: int = 50
+    ) -> list[Job]:
+        """Return the newest `limit` jobs, newest first."""
+        statement = select(JobRow).order_by(col(JobRow.submitted_at).desc(), col(JobRow.job_id).desc()).limit(limit)
+        if kinds is not None:
+            statement = statement.where(col(JobRow.kind).in_(kinds))
+        if status is not None:
+            statement = statement.where(col(JobRow.status) == status)
+        with reading(self._engine) as session:
+            return [_job(row) for row in session.exec(statement)]
+
+    def counts(self) -> dict[JobStatus, int]:
+        """Return how many jobs there are in each status, zeros included."""
+        statement = select(JobRow.status, func.count()).group_by(col(JobRow.status))
+        with reading(self._engine) as session:
+            found = dict(session.exec(statement).all())
+        return {status: found.get(status, 0) for status in get_args(JobStatus)}
+
+    def request_cancel(self, job_id: str) -> Job:
+        """Return the job, cancelled where nobody runs it, else with the wish noted for its holder.
+
+        Raises JobNotFound, or JobFinished when it has ended.
+        """
+        with writing(self._engine) as session:
+            statement = select(JobRow).where(col(JobRow.job_id) == job_id).with_for_update()
+            row = _existing(session, statement)
+            if row.status in FINAL_STATUSES:
+                raise JobFinished(f"Job {job_id} has {row.status}; there is nothing left to cancel.")
+            moment = self._clock(session)
+            row.cancel_requested = True
+            if row.status == "queued" or _expired(row, moment):
+                _end(row, "cancelled", moment)
+            else:
+                row.message = "cancelling"
+            session.add(row)
+        return _job(row)
+
+    # What workers do
+
+    def claim(self, kinds: Sequence[str], lease_s: float) -> HeldJob | None:
+        """Return the oldest job of these kinds that may run now, held for `lease_s` seconds, or None.
+
+        A running job whose lease ran out counts as waiting. One that was begun MAX_ATTEMPTS times fails here, and one
+        that was to be cancelled ends here.
+        """
+        with reading(self._engine) as session:  # idle workers take no write lock
+            if session.exec(self._claimable(session, kinds)).first() is None:
+                return None
+        with writing(self._engine) as session:
+            _serialise(session)  # two jobs of one lane must not be claimed by two workers in the same moment
+            while True:
+                row = session.exec(self._claimable(session, kinds).with_for_update(skip_locked=True)).first()
+                if row is None:
+                    return None
+                moment = self._clock(session)
+                if row.cancel_requested:
+                    _end(row, "cancelled", moment)
+                elif row.attempts >= MAX_ATTEMPTS:
+                    _fail_for_good(row, moment)
+                else:
+                    return _hold(row, moment, lease_s)
+                session.add(row)
+                session.flush()
+
+    def heartbeat(self, held: HeldJob, lease_s: float) -> bool:
+        """Hold the job for another `lease_s` seconds and return whether somebody asked to cancel it.
+
+        A lease that ran out while nobody else took the job or its lane is taken up again. Raises LeaseLost.
+        """
+        with self._held(held.job_id, held.lease_token) as (session, row):
+            moment = self._clock(session)
+            if _expired(row, moment):
+                _serialise(session)
+                others = select(JobRow.job_id).where(_leased(JobRow, moment), col(JobRow.lane) == row.lane)
+                if session.exec(others).first() is not None:
+                    raise LeaseLost(f"The lease of job {held.job_id} ran out and its lane was given away.")
+            row.lease_expires_at = moment + timedelta(seconds=lease_s)
+            return row.cancel_requested
+
+    def report(
+        self,
+        job_id: str,
+        lease_token: str,
+        *,
+        stage: str | None = None,
+        progress: float | None = None,
+        message: str | None = None,
+        lines: Sequence[str] = (),
+    ) -> None:
+        """Write where the work is; what is None stays, `lines` go to the end of the log tail. Raises LeaseLost."""
+        with self._held(job_id, lease_token) as (_, row):
+            if stage is not None:
+                row.stage = _printable(stage, MAX_STAGE_CHARACTERS)
+            if progress is not None and math.isfinite(progress):
+                row.progress = min(1.0, max(0.0, progress))
+            if message is not None:
+                row.message = _printable(message, MAX_LINE_CHARACTERS)
+            if lines:
+                row.log_tail = _with_lines(row.log_tail, lines)
+
+    def succeed(self, job_id: str, lease_token: str, result: dict[str, Any]) -> None:
+        """End the job with its result (JSON; numbers that are not finite become null). Raises LeaseLost."""
+        plain = json.loads(json.dumps(_finite(result), allow_nan=False))
+        with self._held(job_id, lease_token) as (session, row):
+            row.result = plain
+            row.progress = 1.0
+            _end(row, "succeeded", self._clock(session))
+
+    def fail(self, job_id: str, lease_token: str, error: str, lines: Sequence[str] = ()) -> None:
+        """End the job with an error that says what to do next. Raises LeaseLost."""
+        with self._held(job_id, lease_token) as (session, row):
+            row.log_tail = _with_lines(row.log_tail, lines)
+            row.error = _printable(error, MAX_ERROR_CHARACTERS)
+            _end(row, "failed", self._clock(session))
+
+    def cancelled(self, job_id: str, lease_token: str) -> None:
+        """End the job because somebody asked for that. Raises LeaseLost."""
+        with self._held(job_id, lease_token) as (session, row):
+            _end(row, "cancelled", self._clock(session))
+
+    def release(self, held: HeldJob, *, reason: str, counts_as_attempt: bool) -> None:
+        """Give the job back to run again; after the last attempt it fails with `reason`. Raises LeaseLost."""
+        with self._held(held.job_id, held.lease_token) as (session, row):
+            row.message = _printable(reason, MAX_LINE_CHARACTERS)
+            row.log_tail = _with_lines(row.log_tail, [reason])
+            if not counts_as_attempt:
+                row.attempts = max(0, row.attempts - 1)
+            if row.cancel_requested:
+                _end(row, "cancelled", self._clock(session))
+            elif row.attempts >= MAX_ATTEMPTS:
+                _fail_for_good(row, self._clock(session))
+            else:
+                row.status = "queued"
+                row.lease_token = row.lease_expires_at = None
+
+    def held(self, job_id: str, lease_token: str) -> HeldJob:
+        """Return the job that this token holds. Raises LeaseLost."""
+        with reading(self._engine) as session:
+            row = session.exec(_by_token(job_id, lease_token)).first()
+        if row is None:
+            raise LeaseLost(f"Job {job_id} is not held by this worker any more.")
+        return _held_job(row, lease_token)
+
+    @contextmanager
+    def _held(self, job_id: str, lease_token: str) -> Iterator[tuple[Session, JobRow]]:
+        """Yield the row, locked, and write it back; this is the fence that every holder's write passes."""
+        with writing(self._engine) as session:
+            row = session.exec(_by_token(job_id, lease_token).with_for_update()).first()
+            if row is None:
+                raise LeaseLost(f"Job {job_id} is not held by this worker any more.")
+            yield session, row
+            session.add(row)
+
+    def _claimable(self, session: Session, kinds: Sequence[str]) -> SelectOfScalar[JobRow]:
+        moment = self._clock(session)
+        other = aliased(JobRow)
+        lane_is_busy = select(other.job_id).where(other.lane == JobRow.lane, _leased(other, moment)).exists()
+        waiting = or_(
+            col(JobRow.status) == "queued",
+            and_(col(JobRow.status) == "running", col(JobRow.lease_expires_at) <= moment),
+        )
+        return (
+            select(JobRow)
+            .where(col(JobRow.kind).in_(kinds), waiting, ~lane_is_busy)
+            .order_by(col(JobRow.submitted_at), col(JobRow.job_id))
+            .limit(1)
+        )
+
+
+def _serialise(session: Session) -> None:
+    """Wait until no other transaction decides about the queue; SQLite's write lock has done so already."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.connection().execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _QUEUE_LOCK})
+
+
+def _existing(session: Session, statement: SelectOfScalar[JobRow]) -> JobRow:
+    row = session.exec(statement).first()
+    if row is None:
+        raise JobNotFound("There is no job with this id; GET /train/jobs lists them.")
+    return row
+
+
+def _by_token(job_id: str, lease_token: str) -> SelectOfScalar[JobRow]:
+    return select(JobRow).where(
+        col(JobRow.job_id) == job_id, col(JobRow.lease_token) == lease_token, col(JobRow.status) == "running"
+    )
+
+
+def _leased(row: type[JobRow], moment: datetime) -> ColumnElement[bool]:
+    return and_(col(row.status) == "running", col(row.lease_expires_at) > moment)
+
+
+def _expired(row: JobRow, moment: datetime) -> bool:
+    return row.lease_expires_at is None or row.lease_expires_at <= moment
+
+
+def _hold(row: JobRow, moment: datetime, lease_s: float) -> HeldJob:
+    token = str(ULID())
+    row.status = "running"
+    row.attempts += 1
+    row.lease_token = token
+    row.lease_expires_at = moment + timedelta(seconds=lease_s)
+    row.started_at = row.started_at or moment
+    return _held_job(row, token)
+
+
+def _held_job(row: JobRow, token: str) -> HeldJob:
+    return HeldJob(row.job_id, row.kind, token, row.request, row.submitted_by, row.attempts)
+
+
+def _end(row: JobRow, status: JobStatus, moment: datetime) -> None:
+    row.status = status
+    row.finished_at = moment
+    row.lease_token = row.lease_expires_at = None
+    if status == "cancelled":
+        row.message = "cancelled"
+
+
+def _fail_for_good(row: JobRow, moment: datetime) -> None:
+    last = f" The last time: {row.message}" if row.message else ""
+    row.error = (
+        f"Its process was lost {row.attempts} times before it could finish; it is not tried again.{last} "
+        "Look at the worker's log and at its memory, then submit it anew."
+    )
+    _end(row, "failed", moment)
+
+
+def _with_lines(tail: Sequence[str], lines: Sequence[str]) -> list[str]:
+    return [*tail, *(_printable(line, MAX_LINE_CHARACTERS) for line in lines)][-LOG_TAIL_LINES:]
+
+
+def _printable(words: str, limit: int) -> str:
+    return words.replace("\x00", "")[:limit]  # PostgreSQL stores no NUL
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value
+
+
+def _job(row: JobRow) -> Job:
+    return Job.model_validate(row, from_attributes=True)

@@ -1,0 +1,57 @@
+"""Kinds of jobs for tests: `--kinds tests.unit.train.job_kinds:KINDS`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+from rayonnage_shared.errors import BadInput
+from rayonnage_train.kinds import JobContext
+
+STAGES = ("first", "second", "third")
+
+
+def in_stages(context: JobContext) -> dict[str, Any]:
+    """Do three resumable stages; `diary` names each stage begun, and the process that did."""
+    context.work.mkdir(parents=True, exist_ok=True)
+    diary = context.settings.models_path / f"{context.job_id}.diary"
+    for stage in STAGES:
+        marker = context.work / f"{stage}.done"
+        if marker.exists():
+            continue
+        context.stage(stage)
+        with diary.open("a") as file:
+            file.write(f"{stage} {os.getpid()}\n")
+        for step in range(10):
+            time.sleep(context.request.get("stage_s", 0.0) / 10)
+            context.progress(step / 10, f"{stage}, step {step}")
+        marker.touch()
+    return {"pid": os.getpid(), "echo": context.request}
+
+
+def deaf(context: JobContext) -> dict[str, Any]:
+    """Ignore SIGTERM, as C code does that never comes back to the interpreter."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    context.stage("deaf")
+    time.sleep(60)
+    return {}
+
+
+def lost(context: JobContext) -> dict[str, Any]:
+    """Die every time, as when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def refused(context: JobContext) -> dict[str, Any]:
+    raise BadInput("There are 3 products; ingest at least 20.")
+
+
+def broken(context: JobContext) -> dict[str, Any]:
+    context.stage("division")
+    return {"quotient": 1 / (len(context.request) - len(context.request))}
+
+
+KINDS = {"in_stages": in_stages, "deaf": deaf, "lost": lost, "refused": refused, "broken": broken}

@@ -1,0 +1,177 @@
+"""A worker process sees each job through once, whatever is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from urllib.request import urlopen
+
+from rayonnage_shared.contracts.jobs import Job
+from rayonnage_shared.jobs import MAX_ATTEMPTS, JobQueue
+
+from tests.unit.train.conftest import Workers, ended, wait_for
+from tests.unit.train.job_kinds import STAGES
+
+SLOW = {"stage_s": 1.0}
+
+
+def submit(queue: JobQueue, kind: str, request: Mapping[str, object] | None = None) -> Job:
+    return queue.submit(kind, dict(request or {}), by="claire", lane="models")
+
+
+def diary(workers: Workers, job: Job) -> list[tuple[str, int]]:
+    """Return the stages that were begun, in order, with the process that did."""
+    path = workers.models / f"{job.job_id}.diary"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [(line.split()[0], int(line.split()[1])) for line in lines]
+
+
+def in_stage(queue: JobQueue, job: Job, stage: str) -> bool:
+    return queue.get(job.job_id).stage == stage
+
+
+def test_a_job_runs_in_a_process_of_its_own_and_tells_how_it_went(workers: Workers, queue: JobQueue) -> None:
+    worker = workers.start()
+    job = ended(queue, submit(queue, "in_stages", {"word": "été"}).job_id)
+    assert (job.status, job.stage, job.progress, job.attempts) == ("succeeded", "third", 1.0, 1)
+    assert job.result is not None
+    assert job.result["echo"] == {"word": "été"}
+    assert job.result["pid"] != worker.pid
+    assert [line.split()[1] for line in job.log_tail] == list(STAGES)
+    wait_for(lambda: not (workers.models / ".work" / job.job_id).exists())
+
+
+def test_two_workers_share_the_jobs_and_never_run_two_of_one_lane_at_once(workers: Workers, queue: JobQueue) -> None:
+    workers.start()
+    workers.start()
+    jobs = [submit(queue, "in_stages", {"stage_s": 0.05}) for _ in range(4)]
+    done = [ended(queue, job.job_id) for job in jobs]
+    assert [job.status for job in done] == ["succeeded"] * 4
+    assert [job.attempts for job in done] == [1] * 4
+    for one, following in pairwise(done):
+        assert one.finished_at and following.started_at
+        assert one.finished_at <= following.started_at
+
+
+def test_a_domain_error_ends_the_job_with_its_sentence(workers: Workers, queue: JobQueue) -> None:
+    workers.start()
+    job = ended(queue, submit(queue, "refused").job_id)
+    assert (job.status, job.attempts) == ("failed", 1)
+    assert job.error == "There are 3 products; ingest at least 20."
+
+
+def test_an_unexpected_error_ends_the_job_with_its_traceback_in_the_log(workers: Workers, queue: JobQueue) -> None:
+    workers.start()
+    job = ended(queue, submit(queue, "broken").job_id)
+    assert (job.status, job.error) == ("failed", "ZeroDivisionError: division by zero")
+    assert any("job_kinds.py" in line for line in job.log_tail)
+
+
+def test_a_running_job_is_cancelled_within_seconds(workers: Workers, queue: JobQueue) -> None:
+    workers.start()
+    job = submit(queue, "in_stages", {"stage_s": 30.0})
+    wait_for(lambda: len(diary(workers, job)) == 1)
+    queue.request_cancel(job.job_id)
+    assert ended(queue, job.job_id, 4).status == "cancelled"
+    (_, child) = diary(workers, job)[0]
+    wait_for(lambda: not Path(f"/proc/{child}").exists())
+
+
+def test_a_job_that_ignores_sigterm_is_killed_after_the_grace(workers: Workers, queue: JobQueue) -> None:
+    workers.start()
+    job = submit(queue, "deaf")
+    wait_for(lambda: in_stage(queue, job, "deaf"))
+    queue.request_cancel(job.job_id)
+    assert ended(queue, job.job_id, 10).status == "cancelled"
+
+
+def test_a_killed_child_is_started_again_from_its_last_finished_stage(workers: Workers, queue: JobQueue) -> None:
+    workers.start()
+    job = submit(queue, "in_stages", SLOW)
+    wait_for(lambda: in_stage(queue, job, "second"))
+    os.kill(diary(workers, job)[-1][1], signal.SIGKILL)
+    done = ended(queue, job.job_id)
+    assert (done.status, done.attempts) == ("succeeded", 2)
+    assert [stage for stage, _ in diary(workers, job)] == ["first", "second", "second", "third"]
+    assert any("SIGKILL" in line for line in done.log_tail)
+
+
+def test_a_killed_worker_takes_its_child_along_and_another_finishes_the_job_once(
+    workers: Workers, queue: JobQueue
+) -> None:
+    first = workers.start()
+    job = submit(queue, "in_stages", SLOW)
+    wait_for(lambda: in_stage(queue, job, "second"))
+    first.kill()
+    first.wait()
+    child = diary(workers, job)[-1][1]
+    wait_for(lambda: not Path(f"/proc/{child}").exists(), 2)
+    workers.start()
+    done = ended(queue, job.job_id)
+    assert (done.status, done.attempts) == ("succeeded", 2)
+    assert [stage for stage, _ in diary(workers, job)] == ["first", "second", "second", "third"]
+
+
+def test_a_suspended_worker_loses_the_job_and_its_child_stops(workers: Workers, queue: JobQueue) -> None:
+    first = workers.start()
+    job = submit(queue, "in_stages", {"stage_s": 2.0})
+    wait_for(lambda: in_stage(queue, job, "first"))
+    first.send_signal(signal.SIGSTOP)
+    try:
+        workers.start()
+        wait_for(lambda: queue.get(job.job_id).attempts == 2)
+        child = diary(workers, job)[0][1]
+        wait_for(lambda: is_dead(child), 3)
+    finally:
+        first.send_signal(signal.SIGCONT)
+    done = ended(queue, job.job_id)
+    assert (done.status, done.attempts) == ("succeeded", 2)
+
+
+def is_dead(pid: int) -> bool:
+    """Return whether a process has ended; a suspended parent has not buried it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_a_job_that_kills_its_process_every_time_fails_after_the_last_attempt(
+    workers: Workers, queue: JobQueue
+) -> None:
+    workers.start()
+    job = ended(queue, submit(queue, "lost").job_id)
+    assert (job.status, job.attempts) == ("failed", MAX_ATTEMPTS)
+    assert job.error is not None
+    assert "SIGKILL" in job.error
+
+
+def test_sigterm_gives_the_job_back_without_counting_an_attempt(workers: Workers, queue: JobQueue) -> None:
+    first = workers.start()
+    job = submit(queue, "in_stages", SLOW)
+    wait_for(lambda: in_stage(queue, job, "second"))
+    asked_at = time.monotonic()
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(10) == 0
+    assert time.monotonic() - asked_at < 3
+    released = queue.get(job.job_id)
+    assert (released.status, released.attempts) == ("queued", 0)
+    workers.start()
+    assert ended(queue, job.job_id).attempts == 1
+    assert [stage for stage, _ in diary(workers, job)] == ["first", "second", "second", "third"]
+
+
+def test_a_worker_shows_job_states_and_durations_to_prometheus(workers: Workers, queue: JobQueue) -> None:
+    workers.start()
+    ended(queue, submit(queue, "in_stages").job_id)
+
+    def page() -> str:
+        with urlopen(f"http://127.0.0.1:{workers.ports[0]}/metrics", timeout=2) as answer:
+            return str(answer.read().decode())
+
+    wait_for(lambda: 'rayonnage_jobs{status="succeeded"} 1.0' in page(), 5)
+    assert 'rayonnage_job_duration_seconds_count{kind="in_stages",status="succeeded"} 1.0' in page()
