@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from rayonnage_shared.server import serve
-from rayonnage_shared.telemetry import set_up_logging
-
 from rayonnage_predict.app import create_app
 from rayonnage_predict.settings import PredictSettings
+from rayonnage_shared.server import serve
+from rayonnage_shared.telemetry import set_up_logging
 
 
 def main() -> None:

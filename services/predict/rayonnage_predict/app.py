@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from rayonnage_shared.ml.categories import load_categories
-from rayonnage_shared.ml.photos import PhotoLimits
-from rayonnage_shared.security.access import following_auth
-from rayonnage_shared.security.tokens import TokenVerifier
-from rayonnage_shared.web import create_service
 
 from rayonnage_predict.judging import Judge
 from rayonnage_predict.routes import router
 from rayonnage_predict.serving import Serving
 from rayonnage_predict.settings import PredictSettings
+from rayonnage_shared.ml.categories import load_categories
+from rayonnage_shared.ml.photos import PhotoLimits
+from rayonnage_shared.security.access import following_auth
+from rayonnage_shared.security.tokens import TokenVerifier
+from rayonnage_shared.web import create_service
 
 
 def create_app(settings: PredictSettings) -> FastAPI:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from fastapi import Request
 from pydantic import ValidationError
+
 from rayonnage_shared.contracts.predictions import PredictJson, ProductFields
 from rayonnage_shared.errors import BadInput, UnsupportedMedia
 

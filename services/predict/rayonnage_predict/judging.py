@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 from prometheus_client import Counter, Histogram
+
+from rayonnage_predict.forms import PredictRequest
+from rayonnage_predict.serving import Serving
 from rayonnage_shared.ml.bundle import Bundle
 from rayonnage_shared.ml.categories import Categories
 from rayonnage_shared.ml.photos import PhotoLimits
 from rayonnage_shared.prediction import describe, prepare
-
-from rayonnage_predict.forms import PredictRequest
-from rayonnage_predict.serving import Serving
 
 PREDICTIONS = Counter("rayonnage_predictions_total", "Predictions by category and decision.", ["category", "decision"])
 CONFIDENCE = Histogram(

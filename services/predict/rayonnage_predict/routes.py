@@ -10,6 +10,9 @@ from typing import Annotated, Any
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi import Path as PathParameter
+
+from rayonnage_predict.forms import Only, read_predict_request
+from rayonnage_predict.judging import Judge
 from rayonnage_shared.contracts.models import Info, ModelDetails, ModelList, ModelVersion
 from rayonnage_shared.contracts.predictions import Prediction, PredictJson
 from rayonnage_shared.ml.bundle import list_versions, read_manifest
@@ -17,9 +20,6 @@ from rayonnage_shared.ml.champion import read_champion
 from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.security.access import CurrentUser, current_user
 from rayonnage_shared.web import problems
-
-from rayonnage_predict.forms import Only, read_predict_request
-from rayonnage_predict.judging import Judge
 
 router = APIRouter()
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import structlog
 from prometheus_client import Gauge
+
 from rayonnage_shared.errors import DependencyDown, Overloaded, RayonnageError
 from rayonnage_shared.ml.bundle import Bundle, load_bundle
 from rayonnage_shared.ml.champion import read_champion

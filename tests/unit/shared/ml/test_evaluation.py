@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rayonnage_shared.ml.evaluation import confusion_matrix, evaluate, macro_f1
 from sklearn.metrics import accuracy_score, f1_score
+
+from rayonnage_shared.ml.evaluation import confusion_matrix, evaluate, macro_f1
 
 
 def some_probabilities(n: int, n_classes: int, seed: int) -> np.ndarray:

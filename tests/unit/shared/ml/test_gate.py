@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from rayonnage_shared.ml.gate import compare
 
 CODES = (10, 20, 30)
