@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx2
+
+from rayonnage_shared.errors import NotAuthenticated
+from rayonnage_shared.security.access import following_auth
+from rayonnage_shared.security.signing_keys import KeyFolder
+from rayonnage_shared.security.tokens import TokenVerifier
+from rayonnage_shared.settings import TokenSettings
 
 PASSWORD = "correct-horse-battery"
 
@@ -59,6 +67,43 @@ def test_the_callers_address_is_believed_from_a_trusted_proxy_alone(tmp_path: Pa
         assert _guess(client, 4, "7.7.7.7, 9.9.9.9") == 429
     with auth_process(tmp_path, LOGIN_FAILURES_PER_ADDRESS="2", FORWARDED_ALLOW_IPS="10.9.9.9") as client:
         assert [_guess(client, number, f"9.9.9.{number}") for number in range(3)] == [401, 401, 429]
+
+
+async def test_another_service_learns_of_a_logout_within_a_second_and_of_a_new_key(tmp_path: Path) -> None:
+    with auth_process(tmp_path) as client:
+        settings = TokenSettings(_env_file=None, auth_url=str(client.base_url))
+        verifier = TokenVerifier(settings)
+        async with following_auth(verifier, settings):
+            await _until(lambda: verifier.has_keys, 5)
+            token = _log_in(client)
+            assert verifier.verify(token).username == "root"
+            client.post("/logout", headers={"Authorization": f"Bearer {token}"})
+            await _until(lambda: _refused(verifier, token), 1)
+            old = _log_in(client)
+            KeyFolder(tmp_path / "keys", "ES256", timedelta(minutes=30)).rotate(at_once=True)
+            await asyncio.sleep(0.5)  # auth notices by itself
+            new = _log_in(client)
+            await _until(lambda: not _refused(verifier, new), 2)
+            assert _refused(verifier, old)
+
+
+def _log_in(client: httpx2.Client) -> str:
+    return str(client.post("/token", data={"username": "root", "password": PASSWORD}).json()["access_token"])
+
+
+def _refused(verifier: TokenVerifier, token: str) -> bool:
+    try:
+        verifier.verify(token)
+    except NotAuthenticated:
+        return True
+    return False
+
+
+async def _until(condition: Callable[[], bool], limit_s: float) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
 
 
 def test_tokens_outlive_a_restart_of_auth(tmp_path: Path) -> None:

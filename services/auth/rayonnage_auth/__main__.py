@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from rayonnage_shared.server import serve
-from rayonnage_shared.telemetry import set_up_logging
-
 from rayonnage_auth.app import create_app
 from rayonnage_auth.settings import AuthSettings
+from rayonnage_shared.server import serve
+from rayonnage_shared.telemetry import set_up_logging
 
 
 def main() -> None:

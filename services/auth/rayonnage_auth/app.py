@@ -7,17 +7,18 @@ from collections.abc import AsyncIterator
 
 from anyio import to_thread
 from fastapi import FastAPI
-from rayonnage_shared.accounts import Accounts
-from rayonnage_shared.database.engine import migrate, open_database
-from rayonnage_shared.security.passwords import PasswordHasher
-from rayonnage_shared.security.tokens import TokenVerifier
-from rayonnage_shared.web import create_service
 
 from rayonnage_auth.feed import Feed
 from rayonnage_auth.routes import Auth, service_routes, token_routes, user_routes
 from rayonnage_auth.settings import AuthSettings
 from rayonnage_auth.throttle import LoginThrottle, PasswordThreads
 from rayonnage_auth.tokens import Tokens
+from rayonnage_shared.accounts import Accounts
+from rayonnage_shared.database.engine import migrate, open_database
+from rayonnage_shared.database.outage import answer_outages
+from rayonnage_shared.security.passwords import PasswordHasher
+from rayonnage_shared.security.tokens import TokenVerifier
+from rayonnage_shared.web import create_service
 
 MAX_BODY_BYTES = 64 * 1024
 
@@ -60,5 +61,6 @@ def create_app(settings: AuthSettings, hasher: PasswordHasher | None = None) -> 
         readiness={"database and signing keys": storage},
         max_body_bytes=MAX_BODY_BYTES,
     )
+    answer_outages(app)
     app.state.verifier = verifier
     return app

@@ -12,16 +12,16 @@ import structlog
 from anyio import to_thread
 from jose import jwk
 from jose.backends.base import Key
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from rayonnage_auth.settings import AuthSettings
 from rayonnage_shared.contracts.accounts import JsonWebKeys, Revocations
 from rayonnage_shared.database.engine import reading, writing
 from rayonnage_shared.errors import RayonnageError
 from rayonnage_shared.security.revocations import current_revocations, prune_tokens
 from rayonnage_shared.security.signing_keys import KeyFolder, SigningKey, signing_key
 from rayonnage_shared.security.tokens import SHARED_SECRET_KID, TokenVerifier
-from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
-
-from rayonnage_auth.settings import AuthSettings
 
 log = structlog.get_logger()
 

@@ -10,6 +10,10 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Form, Path, Request, Response
 from prometheus_client import Counter
 from pydantic import BaseModel, Field, SecretStr
+
+from rayonnage_auth.feed import Feed
+from rayonnage_auth.throttle import LoginThrottle, PasswordThreads, TooManyLogins
+from rayonnage_auth.tokens import RefreshRefused, Tokens
 from rayonnage_shared.accounts import Accounts, WrongCredentials, WrongPassword
 from rayonnage_shared.contracts.accounts import (
     JsonWebKeys,
@@ -22,13 +26,8 @@ from rayonnage_shared.contracts.accounts import (
     UserChange,
     Username,
 )
-from rayonnage_shared.errors import RayonnageError
 from rayonnage_shared.security.access import CurrentAdmin, CurrentUser
 from rayonnage_shared.web import problems
-
-from rayonnage_auth.feed import Feed
-from rayonnage_auth.throttle import LoginThrottle, PasswordThreads, TooManyLogins
-from rayonnage_auth.tokens import RefreshRefused, Tokens
 
 log = structlog.get_logger()
 
@@ -91,7 +90,7 @@ async def log_in(form: Annotated[LoginForm, Form()], request: Request, auth: Aut
         # A name that does not exist may be a password typed into the wrong field: it stays out of the log.
         _count_failure(error.reason, address, None if error.reason == "unknown_user" else form.username)
         raise
-    except RayonnageError:
+    except Exception:
         auth.throttle.withdraw(form.username, address)
         raise
     auth.throttle.succeeded(form.username, address)
@@ -109,7 +108,7 @@ def _count_failure(reason: str, address: str, username: str | None = None) -> No
     log.warning("auth.login.failed", reason=reason, username=username, address=address)
 
 
-@token_routes.post("/token/refresh", response_model=TokenPair, responses=problems(401))
+@token_routes.post("/token/refresh", response_model=TokenPair, responses=problems(401, 503))
 async def refresh(body: RefreshRequest, auth: AuthParts) -> TokenPair:
     """Spend a refresh token for new tokens; one that is used twice ends its whole family."""
     try:
@@ -119,7 +118,7 @@ async def refresh(body: RefreshRequest, auth: AuthParts) -> TokenPair:
         raise
 
 
-@token_routes.post("/logout", status_code=204, responses=problems(401))
+@token_routes.post("/logout", status_code=204, responses=problems(401, 503))
 async def log_out(user: CurrentUser, auth: AuthParts) -> None:
     """End this access token and its refresh tokens; every service refuses them within a second."""
     await to_thread.run_sync(auth.tokens.log_out, user)
@@ -127,7 +126,7 @@ async def log_out(user: CurrentUser, auth: AuthParts) -> None:
     log.info("auth.logout", username=user.username)
 
 
-@user_routes.get("/me", response_model=User, responses=problems(401, 404))
+@user_routes.get("/me", response_model=User, responses=problems(401, 404, 503))
 async def show_me(user: CurrentUser, auth: AuthParts) -> User:
     """Show who I am."""
     return await to_thread.run_sync(auth.accounts.get, user.username)
@@ -144,7 +143,7 @@ async def change_my_password(body: PasswordChange, request: Request, user: Curre
     except WrongPassword:
         _count_failure("wrong_password", address, user.username)
         raise
-    except RayonnageError:
+    except Exception:
         auth.throttle.withdraw(user.username, address)
         raise
     auth.throttle.succeeded(user.username, address)
@@ -152,7 +151,7 @@ async def change_my_password(body: PasswordChange, request: Request, user: Curre
     log.info("auth.password.changed", username=user.username, by=user.username)
 
 
-@user_routes.get("", response_model=list[User], responses=problems(401, 403))
+@user_routes.get("", response_model=list[User], responses=problems(401, 403, 503))
 async def list_users(_admin: CurrentAdmin, auth: AuthParts) -> list[User]:
     """List all users by name."""
     return await to_thread.run_sync(auth.accounts.users)
@@ -176,7 +175,7 @@ async def change_user(username: UserPath, body: UserChange, admin: CurrentAdmin,
     return user
 
 
-@user_routes.delete("/{username}", status_code=204, responses=problems(401, 403, 404, 409))
+@user_routes.delete("/{username}", status_code=204, responses=problems(401, 403, 404, 409, 503))
 async def remove_user(username: UserPath, admin: CurrentAdmin, auth: AuthParts) -> None:
     """Remove a user; the user's tokens end. The last active admin stays."""
     await to_thread.run_sync(auth.accounts.delete, username)

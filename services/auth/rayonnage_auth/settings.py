@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pydantic import Field, model_validator
+
 from rayonnage_shared.security.passwords import weakness
 from rayonnage_shared.settings import DatabaseSettings, KeyFolderSettings, OptionalSecret, OptionalText, ServiceSettings
 

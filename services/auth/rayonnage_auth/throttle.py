@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
+
 from rayonnage_shared.errors import Overloaded, TooManyRequests
 
 MAX_TRACKED = 10_000

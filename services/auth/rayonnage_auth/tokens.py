@@ -12,6 +12,11 @@ from typing import Any
 import structlog
 from jose import jwt
 from jose.backends.base import Key
+from sqlalchemy import Engine
+from sqlmodel import Session, col, select
+from ulid import ULID
+
+from rayonnage_auth.settings import AuthSettings
 from rayonnage_shared.accounts import VerifiedUser, WrongCredentials, lock_user
 from rayonnage_shared.contracts.accounts import TokenPair
 from rayonnage_shared.database.engine import writing
@@ -19,11 +24,6 @@ from rayonnage_shared.database.tables import RefreshTokenRow, UserRow, now
 from rayonnage_shared.errors import NotAuthenticated
 from rayonnage_shared.security.revocations import revoke_family, revoke_token
 from rayonnage_shared.security.tokens import Principal
-from sqlalchemy import Engine
-from sqlmodel import Session, col, select
-from ulid import ULID
-
-from rayonnage_auth.settings import AuthSettings
 
 log = structlog.get_logger()
 

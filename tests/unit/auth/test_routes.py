@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,13 +14,15 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
 from pydantic import SecretStr, ValidationError
+from structlog.testing import capture_logs
+
 from rayonnage_auth.app import create_app
 from rayonnage_auth.settings import AuthSettings
 from rayonnage_shared.accounts import Accounts
 from rayonnage_shared.contracts.accounts import UserChange
+from rayonnage_shared.database import engine as engine_module
 from rayonnage_shared.database.engine import open_database
 from rayonnage_shared.security.passwords import PasswordHasher
-from structlog.testing import capture_logs
 
 ADMIN_PASSWORD = "correct-horse-battery"
 PASSWORD = "paper-clip-mountain"
@@ -320,6 +323,25 @@ async def test_public_keys_are_published_and_nothing_private(root: Caller) -> No
 
 async def test_ready_says_that_storage_can_be_read(root: Caller) -> None:
     assert (await root.client.get("/health/ready")).json()["dependencies"] == {"database and signing keys": "ok"}
+
+
+async def test_a_busy_database_is_a_503_and_no_failed_login(
+    settings: AuthSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "LOCK_TIMEOUT_S", 0.05)
+    app = create_app(settings.model_copy(update={"login_failures_per_user": 1}), CHEAP)
+    transport = httpx2.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://a") as client:
+        caller = Caller(client)
+        busy = sqlite3.connect(settings.database_url.removeprefix("sqlite:///"), isolation_level=None)
+        busy.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            answer = await caller.token()
+            assert (answer.status_code, answer.json()["code"]) == (503, "dependency_unavailable")
+            assert answer.headers["Retry-After"]
+        busy.execute("ROLLBACK")
+        busy.close()
+        assert (await caller.token()).status_code == 200
 
 
 async def test_every_operation_documents_its_answers_and_its_errors(app: FastAPI) -> None:

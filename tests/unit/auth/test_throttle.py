@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 import pytest
+
 from rayonnage_auth import throttle
 from rayonnage_auth.throttle import LoginThrottle, PasswordThreads, TooManyLogins
 from rayonnage_shared.errors import Overloaded

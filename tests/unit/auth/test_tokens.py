@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import Engine
+from sqlmodel import col, select, update
+
 from rayonnage_auth.feed import Feed
 from rayonnage_auth.settings import AuthSettings
 from rayonnage_auth.tokens import RefreshRefused, Tokens
@@ -22,8 +25,6 @@ from rayonnage_shared.security.passwords import PasswordHasher
 from rayonnage_shared.security.revocations import prune_tokens
 from rayonnage_shared.security.signing_keys import KeyFolder
 from rayonnage_shared.security.tokens import Principal, TokenVerifier
-from sqlalchemy import Engine
-from sqlmodel import col, select, update
 
 GOOD = "correct-horse-battery"
 
