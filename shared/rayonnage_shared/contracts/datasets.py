@@ -21,7 +21,9 @@ class IngestReport(BaseModel):
     rows_rejected: int
     conflicts: int = Field(description="Rows whose ids or content were known under another label; the newest wins.")
     images_added: int
-    rejects: list[Reject] = Field(description="The first 100.")
+    images_rejected: int = Field(0, description="Photos that were refused; their rows got in if they have text.")
+    rejects: list[Reject] = Field(description="Refused rows and photos, the first 100.")
+    conflict_rows: list[Reject] = Field(default_factory=list, description="The conflicts, the first 100.")
     report_url: str
 
 
