@@ -50,7 +50,8 @@ def train(
 ) -> dict[str, Any]:
     """Train, evaluate, judge and perhaps promote; return `{version, metrics, promoted, reason}`.
 
-    Stages that an earlier attempt of the same job finished in `work` are not run again; `work` is removed at the end.
+    Stages that an earlier attempt of the same job finished in `work` are not run again. The caller removes `work`
+    once the result is kept: a crash in between would otherwise train everything anew.
     """
     models_path.mkdir(parents=True, exist_ok=True)
     store = DatasetStore(data_path)
@@ -71,7 +72,6 @@ def train(
         stage("promote")
         promote(models_path, engine, version, submitted_by, f"job {job_id}: {verdict.reason}"[:1000])
     prune_bundles(models_path, bundles_kept)
-    shutil.rmtree(work, ignore_errors=True)
     metrics = read_manifest(models_path, version)["metrics"]
     return {"version": version, "metrics": metrics, "promoted": verdict.promote, "reason": verdict.reason}
 

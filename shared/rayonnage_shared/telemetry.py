@@ -169,6 +169,7 @@ def add_http_metrics(app: FastAPI) -> None:
     Instrumentator(
         should_group_status_codes=False,
         should_group_untemplated=True,
+        should_exclude_streaming_duration=True,  # an events stream that lasts an hour was not slow
         excluded_handlers=["/metrics", "/health/live", "/health/ready"],
     ).instrument(
         app,

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import structlog
-from rayonnage_shared.contracts.jobs import TrainRequest
-from rayonnage_shared.jobs import DATABASE_AWAY, HeldJob, JobQueue
 from sqlalchemy import Engine
 
+from rayonnage_shared.contracts.jobs import TrainRequest
+from rayonnage_shared.jobs import DATABASE_AWAY, HeldJob, JobQueue
 from rayonnage_train.settings import TrainSettings
 
 log = structlog.get_logger()

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+
 from rayonnage_shared.contracts.jobs import Job, JobStatus
 
 DURATION_BUCKETS_S = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200)

@@ -58,7 +58,7 @@ class Job(BaseModel):
     kind: str = Field(examples=["train"])
     status: JobStatus
     stage: str | None
-    progress: float = Field(ge=0, le=1)
+    progress: float = Field(ge=0, le=1, description="Of the present stage.")
     message: str | None
     attempts: int
     submitted_by: str

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Engine, event, make_url, text
 from sqlmodel import Session, create_engine
 
@@ -63,6 +61,9 @@ def reading(engine: Engine) -> Iterator[Session]:
 
 def migrate(engine: Engine) -> None:
     """Bring the tables up to date; safe to call from several processes at once."""
+    from alembic import command  # 0.4 s that a process which never migrates does not spend
+    from alembic.config import Config
+
     configuration = Config()
     configuration.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with engine.begin() as connection:

@@ -12,9 +12,8 @@ from urllib.request import urlopen
 
 from rayonnage_shared.contracts.jobs import Job
 from rayonnage_shared.jobs import MAX_ATTEMPTS, JobQueue
-
-from tests.unit.train.conftest import Workers, ended, wait_for
-from tests.unit.train.job_kinds import STAGES
+from tests.e2e.jobs.conftest import Workers, ended, wait_for
+from tests.e2e.jobs.job_kinds import STAGES
 
 SLOW = {"stage_s": 1.0}
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
+
 from rayonnage_shared.contracts.jobs import FINAL_STATUSES, Job
 from rayonnage_shared.jobs import JobQueue
-from sqlalchemy import Engine
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,7 +27,7 @@ class Workers:
 
     folder: Path
     database_url: str
-    kinds: str = "tests.unit.train.job_kinds:KINDS"
+    kinds: str = "tests.e2e.jobs.job_kinds:KINDS"
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Kinds of jobs for tests: `--kinds tests.unit.train.job_kinds:KINDS`."""
+"""Kinds of jobs for tests: `--kinds tests.e2e.jobs.job_kinds:KINDS`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,18 @@
+"""Runs the train service: `python -m rayonnage_train`."""
+
+from __future__ import annotations
+
+from rayonnage_shared.server import serve
+from rayonnage_shared.telemetry import set_up_logging
+from rayonnage_train.app import create_app
+from rayonnage_train.settings import TrainSettings
+
+
+def main() -> None:
+    settings = TrainSettings()
+    set_up_logging("train", settings)
+    serve(create_app(settings), host=settings.train_host, port=settings.train_port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Builds the train service."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from anyio import to_thread
+from fastapi import FastAPI
+
+from rayonnage_shared.database.engine import migrate, open_database
+from rayonnage_shared.database.outage import answer_outages
+from rayonnage_shared.jobs import DATABASE_AWAY, JobQueue
+from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.promotion import record_champion
+from rayonnage_shared.security.access import following_auth
+from rayonnage_shared.security.tokens import TokenVerifier
+from rayonnage_shared.web import create_service
+from rayonnage_train.events import EventStreams
+from rayonnage_train.routes import Train, job_routes, model_routes, train_routes
+from rayonnage_train.settings import TrainSettings
+
+MAX_BODY_BYTES = 64 * 1024
+
+
+def create_app(settings: TrainSettings) -> FastAPI:
+    """Return the train service; its lifespan migrates the database and mends the record of promotions."""
+    verifier = TokenVerifier(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = open_database(settings.database_url)
+        try:
+            await to_thread.run_sync(migrate, engine)
+            await to_thread.run_sync(record_champion, settings.models_path, engine)
+            app.state.train = Train(
+                queue=JobQueue(engine),
+                engine=engine,
+                datasets=DatasetStore(settings.data_path),
+                models_path=settings.models_path,
+                max_queued=settings.train_max_queued,
+                streams=EventStreams(settings.train_max_event_streams),
+            )
+            async with following_auth(verifier, settings):
+                yield
+        finally:
+            engine.dispose()
+
+    async def database() -> str | None:
+        train: Train = app.state.train
+        try:
+            await to_thread.run_sync(train.queue.counts)
+        except DATABASE_AWAY as error:
+            return f"the database cannot be reached ({type(error.orig).__name__})"
+        return None
+
+    async def keys() -> str | None:
+        return None if verifier.has_keys else "auth's public keys have not been fetched yet"
+
+    app = create_service(
+        title="Rayonnage train",
+        description="Training jobs, promotion and rollback.",
+        lifespan=lifespan,
+        routers=[train_routes, job_routes, model_routes],
+        readiness={"database": database, "auth": keys},
+        max_body_bytes=MAX_BODY_BYTES,
+    )
+    answer_outages(app)
+    app.state.verifier = verifier
+    return app

@@ -1,0 +1,99 @@
+"""Server-sent events: a job's row, sent whenever it changes, until the job has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from anyio import to_thread
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
+
+from rayonnage_shared.contracts.jobs import FINAL_STATUSES
+from rayonnage_shared.errors import Overloaded
+from rayonnage_shared.jobs import DATABASE_AWAY, JobQueue
+
+POLL_S = 0.5
+KEEP_ALIVE_S = 15.0
+EVENT_NAME = "job"
+
+EVENT_SCHEMA: dict[str, Any] = {
+    "description": "An event `job` with the whole job as its data whenever it changes; ends when the job has ended.",
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "itemSchema": {
+                "type": "object",
+                "required": ["event", "id", "data"],
+                "properties": {
+                    "event": {"const": EVENT_NAME},
+                    "id": {"type": "string", "description": "Number of the event within this stream."},
+                    "data": {
+                        "type": "string",
+                        "contentMediaType": "application/json",
+                        "contentSchema": {"$ref": "#/components/schemas/Job"},
+                    },
+                },
+            },
+        }
+    },
+}
+
+
+class EventStreamResponse(StreamingResponse):
+    media_type = "text/event-stream"
+
+    def __init__(self, content: Any, **options: Any) -> None:
+        super().__init__(content, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}, **options)
+
+
+class EventStreams:
+    """Counts the callers that follow a job, each of whom costs two reads a second."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one of the places. Raises Overloaded."""
+        if self._free <= 0:
+            detail = "Too many callers follow jobs already; ask GET /train/jobs/{job_id} now and then instead."
+            raise Overloaded(detail, headers={"Retry-After": "10"})
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
+async def job_events(
+    queue: JobQueue,
+    job_id: str,
+    may_go_on: Callable[[], bool],
+    *,
+    poll_s: float = POLL_S,
+    keep_alive_s: float = KEEP_ALIVE_S,
+) -> AsyncIterator[bytes]:
+    """Yield the job as an event now and on every change, and a comment when nothing happens for a while.
+
+    Ends after the job's final state, or once `may_go_on` says no. A database that is away is waited for.
+    """
+    number, last, said_at = 0, "", time.monotonic()
+    while may_go_on():
+        try:
+            job = await to_thread.run_sync(queue.get, job_id)
+        except DATABASE_AWAY:
+            job = None
+        document = job.model_dump_json() if job else last
+        if document != last:
+            number, last, said_at = number + 1, document, time.monotonic()
+            yield format_sse_event(data_str=document, event=EVENT_NAME, id=str(number))
+        elif time.monotonic() - said_at >= keep_alive_s:
+            said_at = time.monotonic()
+            yield format_sse_event(comment="nothing new")
+        if job and job.status in FINAL_STATUSES:
+            return
+        await asyncio.sleep(poll_s)

@@ -1,0 +1,81 @@
+"""Checks what a training is asked for before it is queued, so that a typing error is not found an hour later."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from rayonnage_shared.contracts.jobs import ImageTrainRequest, TextTrainRequest, TrainRequest
+from rayonnage_shared.errors import BadInput
+from rayonnage_shared.ml.datasets import DatasetNotFound, DatasetStore
+from rayonnage_shared.ml.families import image_families, text_families
+
+Parameter = float | int | str | bool
+
+
+class UnknownParameter(BadInput):
+    code, title = "unknown_parameter", "There is no such training parameter"
+
+
+class WrongParameter(BadInput):
+    code, title = "wrong_parameter", "A training parameter has a value that it cannot have"
+
+
+def whole_request(request: TrainRequest | TextTrainRequest | ImageTrainRequest) -> TrainRequest:
+    """Return the request for one modality as a request that keeps the champion's model of the other."""
+    match request:
+        case TextTrainRequest():
+            return TrainRequest(**request.model_dump(), image=None)
+        case ImageTrainRequest():
+            return TrainRequest(**request.model_dump(), text=None)
+        case TrainRequest():
+            return request
+
+
+def with_dataset(request: TrainRequest, datasets: DatasetStore) -> TrainRequest:
+    """Return the request with the dataset version that it means now, whatever is ingested later.
+
+    Raises DatasetNotFound.
+    """
+    version = request.dataset_version or datasets.current()
+    if version is None:
+        raise DatasetNotFound("There is no dataset yet; send labelled products to POST /ingest first.")
+    datasets.describe(version)
+    return request.model_copy(update={"dataset_version": version})
+
+
+def check_parameters(request: TrainRequest) -> None:
+    """Raise UnknownParameter or WrongParameter unless the chosen families know what they are given."""
+    known = known_parameters(request)
+    for name, value in request.parameters.items():
+        if name not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise UnknownParameter(f"`{name}` is not a parameter of the chosen families. Known: {names}.")
+        if not fits(value, known[name]):
+            kind = type(known[name]).__name__
+            raise WrongParameter(f"`{name}` takes a value of type {kind}, such as its default {known[name]!r}.")
+
+
+def known_parameters(request: TrainRequest) -> dict[str, Parameter]:
+    """Return what may stand in `parameters`, with the defaults.
+
+    Names are dotted, such as `text.regularisation`; where only one modality is trained its bare names work too.
+    """
+    chosen: dict[str, Mapping[str, Parameter]] = {}
+    if request.text is not None:
+        chosen["text"] = text_families()[request.text].parameters
+    if request.image is not None:
+        chosen["image"] = image_families()[request.image].parameters
+    known = {f"{modality}.{name}": default for modality, own in chosen.items() for name, default in own.items()}
+    if len(chosen) == 1:
+        known |= next(iter(chosen.values()))
+    return known
+
+
+def fits(value: Parameter, default: Parameter) -> bool:
+    """Return whether `value` has the type of `default`; whole numbers pass as floats, nothing infinite does."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, str) or isinstance(value, str):
+        return isinstance(default, str) and isinstance(value, str)
+    return math.isfinite(value) and (isinstance(default, float) or isinstance(value, int))

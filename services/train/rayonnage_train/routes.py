@@ -1,0 +1,188 @@
+"""Trainings as jobs, and the moves of the champion. All of it is for admins."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
+from fastapi import Path as PathParameter
+from sqlalchemy import Engine
+
+from rayonnage_shared import promotion
+from rayonnage_shared.contracts.jobs import (
+    ImageTrainRequest,
+    Job,
+    JobList,
+    JobStatus,
+    TextTrainRequest,
+    TrainRequest,
+)
+from rayonnage_shared.contracts.models import PromoteRequest, Promotion
+from rayonnage_shared.errors import NotAuthenticated
+from rayonnage_shared.jobs import JobNotFound, JobQueue
+from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.security.access import CurrentAdmin, bearer
+from rayonnage_shared.security.tokens import TokenVerifier
+from rayonnage_shared.web import problems
+from rayonnage_train.events import EVENT_SCHEMA, EventStreamResponse, EventStreams, job_events
+from rayonnage_train.kinds import TRAIN_KIND, TRAIN_LANE
+from rayonnage_train.parameters import check_parameters, whole_request, with_dataset
+
+train_routes = APIRouter(tags=["train"])
+job_routes = APIRouter(prefix="/train/jobs", tags=["train"])
+model_routes = APIRouter(prefix="/models", tags=["models"])
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """What the routes work with."""
+
+    queue: JobQueue
+    engine: Engine
+    datasets: DatasetStore
+    models_path: Path
+    max_queued: int
+    streams: EventStreams
+
+
+def train_of(request: Request) -> Train:
+    """Return what the lifespan has opened."""
+    train: Train = request.app.state.train
+    return train
+
+
+def existing_job(
+    train: Annotated[Train, Depends(train_of)],
+    job_id: Annotated[str, PathParameter(max_length=32, pattern="^[A-Za-z0-9_-]+$")],
+    _admin: CurrentAdmin,
+) -> Job:
+    """Return the training with this id. Raises JobNotFound, also for jobs of other services."""
+    job = train.queue.get(job_id)
+    if job.kind != TRAIN_KIND:
+        raise JobNotFound("There is no training with this id; GET /train/jobs lists them.")
+    return job
+
+
+async def stream_place(train: Annotated[Train, Depends(train_of)], _admin: CurrentAdmin) -> AsyncIterator[None]:
+    """Hold a place among the callers that follow jobs until the answer has been sent whole. Raises Overloaded."""
+    with train.streams.place():
+        yield
+
+
+CurrentTrain = Annotated[Train, Depends(train_of)]
+ExistingJob = Annotated[Job, Depends(existing_job)]
+
+SUBMIT_ERRORS = problems(401, 403, 404, 413, 503)
+
+
+@train_routes.post("/train", status_code=202, response_model=Job, responses=SUBMIT_ERRORS)
+def start_training(
+    train: CurrentTrain,
+    admin: CurrentAdmin,
+    response: Response,
+    wanted: Annotated[TrainRequest | None, Body()] = None,
+) -> Job:
+    """Queue a training of text, photos and fusion; the answer is the job, `Location` says where to watch it."""
+    return _submit(train, admin.username, wanted or TrainRequest(), response)
+
+
+@train_routes.post("/train/text", status_code=202, response_model=Job, responses=SUBMIT_ERRORS)
+def start_text_training(
+    train: CurrentTrain,
+    admin: CurrentAdmin,
+    response: Response,
+    wanted: Annotated[TextTrainRequest | None, Body()] = None,
+) -> Job:
+    """Queue a training on titles and descriptions; the champion's photo model is kept, the fusion refitted."""
+    return _submit(train, admin.username, whole_request(wanted or TextTrainRequest()), response)
+
+
+@train_routes.post("/train/image", status_code=202, response_model=Job, responses=SUBMIT_ERRORS)
+def start_image_training(
+    train: CurrentTrain,
+    admin: CurrentAdmin,
+    response: Response,
+    wanted: Annotated[ImageTrainRequest | None, Body()] = None,
+) -> Job:
+    """Queue a training on photos; the champion's text model is kept, the fusion refitted."""
+    return _submit(train, admin.username, whole_request(wanted or ImageTrainRequest()), response)
+
+
+def _submit(train: Train, by: str, wanted: TrainRequest, response: Response) -> Job:
+    check_parameters(wanted)
+    wanted = with_dataset(wanted, train.datasets)
+    job = train.queue.submit(
+        TRAIN_KIND, wanted.model_dump(mode="json"), by=by, lane=TRAIN_LANE, max_queued=train.max_queued
+    )
+    response.headers["Location"] = f"/train/jobs/{job.job_id}"
+    return job
+
+
+@job_routes.get("", response_model=JobList, responses=problems(401, 403, 503))
+def list_jobs(
+    train: CurrentTrain,
+    _admin: CurrentAdmin,
+    status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> JobList:
+    """List the trainings, newest first."""
+    return JobList(jobs=train.queue.list(kinds=[TRAIN_KIND], status=status, limit=limit))
+
+
+@job_routes.get("/{job_id}", response_model=Job, responses=problems(401, 403, 404, 503))
+def show_job(job: ExistingJob) -> Job:
+    """Show a training as it stands."""
+    return job
+
+
+@job_routes.delete("/{job_id}", status_code=202, response_model=Job, responses=problems(401, 403, 404, 409, 503))
+def cancel_job(job: ExistingJob, train: CurrentTrain) -> Job:
+    """Cancel a training: at once while it waits, within seconds while it runs."""
+    return train.queue.request_cancel(job.job_id)
+
+
+@job_routes.get(
+    "/{job_id}/events",
+    response_class=EventStreamResponse,
+    responses={**problems(401, 403, 404, 503), 200: EVENT_SCHEMA},
+    dependencies=[Depends(stream_place)],
+)
+async def follow_job(
+    request: Request, job: ExistingJob, train: CurrentTrain, token: Annotated[str, Depends(bearer)]
+) -> EventStreamResponse:
+    """Follow a training by server-sent events; ends with the job, the token, or the service."""
+    verifier: TokenVerifier = request.app.state.verifier
+
+    def may_go_on() -> bool:
+        if getattr(request.app.state, "stopping", False):
+            return False
+        try:
+            return verifier.verify(token).role == "admin"
+        except NotAuthenticated:  # expired or logged out since
+            return False
+
+    return EventStreamResponse(job_events(train.queue, job.job_id, may_go_on))
+
+
+@model_routes.post("/{version}/promote", response_model=Promotion, responses=problems(401, 403, 404, 413, 503))
+def promote_model(
+    train: CurrentTrain,
+    admin: CurrentAdmin,
+    version: Annotated[str, PathParameter(max_length=64)],
+    wanted: Annotated[PromoteRequest | None, Body()] = None,
+) -> Promotion:
+    """Make this version the champion, whatever the gate said; predict follows within a second or two."""
+    reason = (wanted or PromoteRequest()).reason
+    return promotion.promote(train.models_path, train.engine, version, admin.username, reason)
+
+
+@model_routes.post("/rollback", response_model=Promotion, responses=problems(401, 403, 409, 413, 503))
+def roll_back_model(
+    train: CurrentTrain, admin: CurrentAdmin, wanted: Annotated[PromoteRequest | None, Body()] = None
+) -> Promotion:
+    """Make the champion before this one the champion again."""
+    reason = (wanted or PromoteRequest()).reason
+    return promotion.rollback(train.models_path, train.engine, admin.username, reason)
