@@ -21,7 +21,7 @@ from rayonnage_shared.ml.evaluation import Evaluation, evaluate
 from rayonnage_shared.ml.families.base import IntArray
 from rayonnage_shared.ml.gate import Verdict, compare
 from rayonnage_shared.ml.held_out import HeldOut
-from rayonnage_shared.ml.products import Products
+from rayonnage_shared.ml.products import Products, class_positions
 from rayonnage_shared.ml.progress import Progress, silent
 from rayonnage_shared.ml.scoring import score_products
 from rayonnage_shared.ml.training import DatasetTooSmall, Training
@@ -98,12 +98,11 @@ def judge(
     rows = _unseen_test_rows(products, models_path / champion.version)
     if len(rows) == 0:
         return Verdict(False, "no test row is unseen by both models")
-    truth = rows.codes
     codes = tuple(sorted({*challenger_bundle.codes, *champion_bundle.codes}))
     return compare(
-        _positions(truth, codes),
-        _positions(_predicted_codes(challenger_bundle, rows, store), codes),
-        _positions(_predicted_codes(champion_bundle, rows, store), codes),
+        rows.classes(codes),
+        class_positions(_predicted_codes(challenger_bundle, rows, store), codes),
+        class_positions(_predicted_codes(champion_bundle, rows, store), codes),
         codes,
         class_margin=class_margin,
     )
@@ -124,7 +123,7 @@ def evaluate_version(
     if len(rows) == 0:
         raise DatasetTooSmall(f"Dataset {chosen} has no test rows that {version} could be judged on.")
     scores = score_products(bundle, rows, store, progress)
-    return chosen, evaluate(scores.probabilities, _positions(rows.codes, bundle.codes), bundle.codes)
+    return chosen, evaluate(scores.probabilities, rows.classes(bundle.codes), bundle.codes)
 
 
 def prune_bundles(models_path: Path, kept: int) -> list[str]:
@@ -157,8 +156,5 @@ def _unseen_test_rows(products: Products, bundle_folder: Path) -> Products:
 
 def _predicted_codes(bundle: Bundle, rows: Products, store: DatasetStore) -> IntArray:
     best = score_products(bundle, rows, store).probabilities.argmax(axis=1)
-    return np.asarray(bundle.codes, dtype=np.int64)[best]
-
-
-def _positions(found: IntArray, codes: tuple[int, ...]) -> IntArray:
-    return np.searchsorted(np.asarray(codes), found).astype(np.int64)
+    codes: IntArray = np.asarray(bundle.codes, dtype=np.int64)[best]
+    return codes

@@ -49,8 +49,18 @@ class Products:
             groups=self.groups[positions],
         )
 
+    def classes(self, codes: tuple[int, ...]) -> IntArray:
+        """Return each product's position (n,) in `codes`, which are sorted and hold every code there is."""
+        return class_positions(self.codes, codes)
+
     def texts(self) -> list[ProductText]:
         """Return the cleaned texts, by the one cleaning that serving uses too."""
         from rayonnage_shared.ml.text import product_text
 
         return [product_text(*pair) for pair in zip(self.designations, self.descriptions, strict=True)]
+
+
+def class_positions(found: IntArray, codes: tuple[int, ...]) -> IntArray:
+    """Return the position of each of `found` (n,) in the sorted `codes`."""
+    positions: IntArray = np.searchsorted(np.asarray(codes), found).astype(np.int64)
+    return positions

@@ -246,7 +246,7 @@ class Training:
         started = time.perf_counter()
         scores = score_products(bundle, test, self.store, self.progress)
         elapsed = time.perf_counter() - started
-        truth = _positions(test.codes, plan.codes)
+        truth = test.classes(plan.codes)
         whole = evaluate(scores.probabilities, truth, plan.codes)
         document: dict[str, Any] = {
             "rows": whole.rows,
@@ -302,11 +302,7 @@ class Training:
 
 
 def _labels(products: Products, codes: tuple[int, ...]) -> Labels:
-    return Labels(_positions(products.codes, codes), products.folds, len(codes))
-
-
-def _positions(found: IntArray, codes: tuple[int, ...]) -> IntArray:
-    return np.searchsorted(np.asarray(codes), found).astype(np.int64)
+    return Labels(products.classes(codes), products.folds, len(codes))
 
 
 def _precision(accepted: np.ndarray, probabilities: FloatArray, truth: IntArray) -> float:
