@@ -1,0 +1,84 @@
+# What one does with Rayonnage; `make help` lists it. Needs Python 3.11 to 3.13 and make, nothing else.
+
+PYTHON ?= python3
+BOOTSTRAP := $(PYTHON) deployments/local/bootstrap.py
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+SYSTEM_NOTE := Deselected tests need Debian packages (PostgreSQL, Prometheus, Chromium); \`make test-system\` runs them.
+
+.DEFAULT_GOAL := help
+.PHONY: help run stop status logs ingest train evaluate predict sample test test-system check lint format env-example \
+	real quality bench clean install install-dev
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## install and start the whole platform; Ctrl-C stops it (DEMO=0 starts empty)
+	@$(BOOTSTRAP) rayonnage up
+
+stop: ## stop the platform that runs from this folder
+	@$(BOOTSTRAP) --no-sync rayonnage stop
+
+status: ## show each process and whether it is ready
+	@$(BOOTSTRAP) --no-sync rayonnage status
+
+logs: ## follow the logs of all processes
+	@$(BOOTSTRAP) --no-sync rayonnage logs
+
+ingest: ## ingest labelled products: make ingest ARGS="features.csv --target target.csv --images photos.zip"
+	@$(BOOTSTRAP) rayonnage ingest $(ARGS)
+
+train: ## train on the newest dataset, here (ARGS="--text tfidf-svm" and so on)
+	@$(BOOTSTRAP) rayonnage train $(ARGS)
+
+evaluate: ## print the champion's figures on the test split (ARGS="--classes")
+	@$(BOOTSTRAP) rayonnage evaluate $(ARGS)
+
+predict: ## predict one product or a CSV, here: make predict ARGS="--help"
+	@$(BOOTSTRAP) rayonnage predict $(ARGS)
+
+sample: ## generate the sample catalogue anew
+	@$(BOOTSTRAP) rayonnage sample $(ARGS)
+
+test: install-dev ## run unit, contract, model and end-to-end tests (ARGS="-k word")
+	@$(PYTEST) tests -m "not system" $(ARGS)
+	@echo "$(SYSTEM_NOTE)"
+
+test-system: install-dev ## run the tests that need PostgreSQL, Prometheus and Chromium
+	@$(PYTEST) tests -m system $(ARGS)
+
+check: lint ## lint, types, import rules and unit tests
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(PYTEST) tests/unit -m "not system" -q $(ARGS)
+	@echo "$(SYSTEM_NOTE)"
+
+lint: install-dev ## check style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: install-dev ## format the code and mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+env-example: ## write .env.example anew from the settings classes
+	@$(BOOTSTRAP) rayonnage env-example
+
+real: install-dev ## the whole path over HTTP on real products: make real DATA=folder
+	@$(BIN)/python -m tests.bench.real $(DATA)
+
+quality: install-dev ## model quality on real products: make quality DATA=folder
+	@$(BIN)/python -m tests.bench.quality $(DATA)
+
+bench: install-dev ## speed of the platform on this machine
+	@$(BIN)/python -m tests.bench.http
+
+clean: ## remove what was installed, built and logged; datasets, models and .env stay
+	@if [ -x $(BIN)/rayonnage ]; then $(BIN)/rayonnage stop; fi
+	rm -rf .venv .uv .run logs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+install:
+	@$(BOOTSTRAP)
+
+install-dev:
+	@$(BOOTSTRAP) --dev

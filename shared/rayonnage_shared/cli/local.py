@@ -1,0 +1,125 @@
+"""`rayonnage up | stop | status | logs | env-example`: the platform on this machine; `make` calls these."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from rayonnage_shared import local
+from rayonnage_shared.environment import effective, env_example
+from rayonnage_shared.log_following import LogFollower
+from rayonnage_shared.run_lock import holder
+from rayonnage_shared.supervision import Supervisor
+
+HOME = Path()
+_SAMPLE = Path("data/sample")
+_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands about running the platform to the command line."""
+    for command in (up, stop, status, logs):
+        app.command()(command)
+    app.command("env-example")(write_env_example)
+    app.command("prepare", hidden=True)(prepare)
+
+
+def up() -> None:
+    """Start the whole platform from this folder and stay until Ctrl-C."""
+    try:
+        local.run(HOME)
+    except local.CannotRun as err:
+        print(f"Rayonnage cannot run.\n{err}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def stop() -> None:
+    """Stop the platform that runs from this folder."""
+    print("Stopped." if local.stop(HOME) else "Nothing was running.")
+
+
+def status() -> None:
+    """Show each process: its state, id, up-time and what keeps it from being ready. Exits 1 unless all are."""
+    supervisor = Supervisor(HOME, effective(HOME))
+    states = supervisor.states()
+    if not states:
+        starting = holder(supervisor.folder)
+        print(f"Starting (process {starting})." if starting else "Not running; `make run` starts it.")
+        raise typer.Exit(1)
+    unready = supervisor.unready()
+    table = Table("process", "state", "pid", "up", "ready")
+    for process in supervisor.processes:
+        state = states[process.name]
+        uptime = str(timedelta(seconds=round(state.uptime_s))) if state.pid else "–"
+        table.add_row(
+            process.name, state.state.lower(), str(state.pid or "–"), uptime, unready.get(process.name, "yes")
+        )
+    Console().print(table)
+    raise typer.Exit(1 if unready else 0)
+
+
+def logs(lines: Annotated[int, typer.Option(help="How many lines of each file to begin with.")] = 5) -> None:
+    """Follow the logs of all processes until Ctrl-C."""
+    supervisor = Supervisor(HOME, effective(HOME))
+    console = Console(highlight=False)
+    colours: dict[str, str] = {}
+
+    def show(name: str, line: str) -> None:
+        colour = colours.setdefault(name, _COLOURS[len(colours) % len(_COLOURS)])
+        console.print(f"[{colour}]{name:>20}[/] ", end="", soft_wrap=True)
+        console.print(line, markup=False, soft_wrap=True)
+
+    follower = LogFollower(supervisor.logs, show)
+    try:
+        follower.start(lines)
+        follower.follow()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        follower.close()
+
+
+def write_env_example(
+    output: Annotated[Path, typer.Option(help="Where to write it.")] = Path(".env.example"),
+) -> None:
+    """Write the example of `.env` anew from the settings classes."""
+    output.write_text(env_example(), encoding="utf-8")
+
+
+def prepare() -> None:
+    """Migrate the database and, unless DEMO=0, make sure that there are products and a model."""
+    from rayonnage_shared.demo import prepare as run
+    from rayonnage_shared.errors import RayonnageError
+
+    console = Console()
+    columns = (
+        TextColumn("{task.description:>10}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[message]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("preparing", total=1.0, message="")
+
+        def stage(name: str) -> None:
+            if name not in {"database", "preparing"}:
+                console.print(f"  {name} …")
+            bar.update(task, description=name, completed=0.0, message="")
+
+        try:
+            run(
+                local.LocalSettings(),
+                HOME / _SAMPLE,
+                stage=stage,
+                progress=lambda fraction, message: bar.update(task, completed=fraction, message=message),
+            )
+        except RayonnageError as err:
+            console.print(f"{err.title}: {err.detail}")
+            raise typer.Exit(1) from err

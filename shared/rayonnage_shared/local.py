@@ -1,0 +1,252 @@
+"""`make run`: the whole platform on this machine, from the folder that holds `.env`, until it is told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from urllib.parse import urlencode, urlsplit
+
+from pydantic import Field
+
+from rayonnage_shared import host
+from rayonnage_shared.environment import ADMIN_PASSWORD, complete_env_file, effective
+from rayonnage_shared.processes import PROCESSES, EnvironmentValues, process
+from rayonnage_shared.run_lock import AlreadyRunning, holder, only_run
+from rayonnage_shared.settings import DatabaseSettings, StorageSettings
+from rayonnage_shared.supervision import MARK, Supervisor
+
+READY_WITHIN_S = 90  # a cold disk and two busy cores; usually 3 s
+_LEFT_ALONE_S = 5  # how long an earlier run that is still there may take to show that it is whole
+_TAIL_LINES = 15
+
+Say = Callable[[str], None]
+
+
+class LocalSettings(StorageSettings, DatabaseSettings):
+    """What `make run` reads beside the services' own settings."""
+
+    demo: bool = Field(
+        True, description="Ingest the sample catalogue and train a first model where there is none yet; 0 starts empty."
+    )
+
+
+class StopAsked(BaseException):
+    """Ctrl-C or SIGTERM: not an error, and nothing may swallow it."""
+
+
+class CannotRun(Exception):
+    """The platform cannot start or has fallen; the message says why and what to do."""
+
+
+def run(home: Path, say: Say = print) -> None:
+    """Start everything, say where it is, and stay until Ctrl-C, SIGTERM or `stop`. Raises CannotRun.
+
+    Returns at once, having said so, when the platform already runs from this folder.
+    """
+    folder = home.resolve() / ".run"
+    try:
+        with only_run(folder), _signals_raise():
+            _run(home, say)
+    except AlreadyRunning as err:
+        say(
+            f"Rayonnage already runs, or is starting, from this folder (process {err.pid}).\n"
+            "`make status` shows it, `make stop` ends it."
+        )
+
+
+def _run(home: Path, say: Say) -> None:
+    earlier = Supervisor(home, effective(home))
+    if earlier.pid() is not None and not earlier.wait_until_ready(_LEFT_ALONE_S, _probe_for(home)):
+        say("Rayonnage already runs from this folder, left by an earlier start; `make stop` ends it.")
+        say(addresses(effective(home)))
+        return
+    if earlier.stop():
+        say("Stopped what an earlier run had left behind.")
+    added = complete_env_file(home)
+    values = effective(home)
+    refuse_used_ports(values)
+    supervisor = Supervisor(home, values)
+    try:
+        _prepare(home, supervisor)
+        daemon = supervisor.start()
+        _wait(supervisor, daemon, _probe_for(home))
+        say(_welcome(home, values, added))
+        status = daemon.wait()
+    except StopAsked:
+        say("\nStopping …")
+    else:
+        if status != 0:
+            raise CannotRun(
+                f"The supervisor ended unexpectedly (status {status}); the rest was stopped. "
+                "`make run` starts again; .run/supervisord.log may say why."
+            )
+    finally:
+        _ignore_signals()
+        supervisor.stop()
+    say("Stopped.")
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        raise StopAsked
+
+    before = {which: signal.signal(which, ask) for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    except StopAsked:
+        pass  # asked before anything was started
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+
+
+def _ignore_signals() -> None:
+    """Stopping is bounded: a second Ctrl-C would only leave processes behind."""
+    for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(which, signal.SIG_IGN)
+
+
+def refuse_used_ports(values: EnvironmentValues) -> None:
+    """Raise CannotRun that names each port which is taken, by whom, and the setting that chooses another."""
+    troubles = []
+    seen: dict[int, str] = {}
+    for one in PROCESSES:
+        for port in one.ports():
+            try:
+                number = port.number(values)
+            except ValueError as err:
+                troubles.append(str(err))
+                continue
+            if number in seen:
+                troubles.append(f"{port.setting} and {seen[number]} are both {number}; each needs its own")
+            elif (reason := host.why_not_free(port.host(values), number)) is not None:
+                troubles.append(
+                    f"Port {number} ({one.name}) {reason}; free it or set {port.setting}, "
+                    f"for example `{port.setting}={number + 10000 if number < 50000 else number - 10000} make run`"
+                )
+            seen.setdefault(number, port.setting)
+    if troubles:
+        raise CannotRun("\n".join(troubles))
+
+
+def _prepare(home: Path, supervisor: Supervisor) -> None:
+    """Migrate, ingest and train in a process of its own: what that loads would stay in memory for as long as we run."""
+    work = subprocess.Popen(
+        [sys.executable, "-m", "rayonnage_shared.cli.main", "prepare"],
+        cwd=home,
+        env=os.environ | {MARK: str(supervisor.folder)},
+        start_new_session=True,
+    )
+    try:
+        status = work.wait()
+    except StopAsked:
+        host.end([work.pid], within_s=3)
+        work.wait()
+        raise
+    if status != 0:
+        raise CannotRun("The preparation failed, as said above; nothing was started.")
+
+
+def _probe_for(home: Path) -> str:
+    """Return which probe tells that a start has worked: without a model predict lives, but is not ready."""
+    return "ready" if (home / LocalSettings().models_path / "champion.json").is_file() else "live"
+
+
+def _wait(supervisor: Supervisor, daemon: subprocess.Popen[bytes], probe: str) -> None:
+    missing = supervisor.wait_until_ready(READY_WITHIN_S, probe, hopeless=lambda: daemon.poll() is not None)
+    if not missing:
+        return
+    if daemon.poll() is not None:
+        raise CannotRun(f"The supervisor did not start:\n{_tail(supervisor.folder / 'supervisord.stderr.log')}")
+    parts = []
+    for name, reason in missing.items():
+        parts.append(f"{name}: {reason}")
+        for path in (supervisor.stderr_log(name), supervisor.logs / f"{name}.log"):
+            if tail := _tail(path):
+                parts.append(f"  the end of {path}:\n{tail}")
+    raise CannotRun(f"Not ready after {READY_WITHIN_S} s:\n" + "\n".join(parts))
+
+
+def _tail(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:]
+        return "\n".join(f"    {line}" for line in lines)
+    return ""
+
+
+def addresses(values: EnvironmentValues) -> str:
+    """Return where the platform is, a line each."""
+    lines = [f"  {one.name:<13}{one.port.address(values)}" for one in PROCESSES if one.port]
+    return "\n".join([*lines, f"  documentation {_gateway(values)}/docs"])
+
+
+def _gateway(values: EnvironmentValues) -> str:
+    port = process("gateway").port
+    assert port is not None
+    return port.address(values)
+
+
+def example_call(gateway: str) -> str:
+    """Return one command that logs in as the first admin and asks for a prediction, run from the project's folder."""
+    return f"""\
+curl -s {gateway}/predict \\
+  -H "Authorization: Bearer $(curl -s {gateway}/token \\
+    --data-urlencode "username=$(sed -n 's/^ADMIN_USERNAME=//p' .env)" \\
+    --data-urlencode "password=$(sed -n 's/^ADMIN_PASSWORD=//p' .env)" \\
+    | sed 's/.*"access_token": *"\\([^"]*\\)".*/\\1/')" \\
+  -F designation="Robot nettoyeur de piscine hors sol" -F image=@data/sample/exemple.jpg"""
+
+
+def _welcome(home: Path, values: EnvironmentValues, added: dict[str, str]) -> str:
+    parts = ["", "Rayonnage is ready.", addresses(values), ""]
+    if ADMIN_PASSWORD in added:
+        parts += [_first_admin(values, added[ADMIN_PASSWORD]), ""]
+    if _probe_for(home) == "live":
+        parts += ["There is no model yet: POST /ingest and POST /train, or `make ingest` and `make train`.", ""]
+    else:
+        parts += ["A prediction, from this folder in another terminal:", "", example_call(_gateway(values)), ""]
+    return "\n".join([*parts, "Ctrl-C stops everything; `make status`, `make logs`, `make stop` work from elsewhere."])
+
+
+def _first_admin(values: EnvironmentValues, password: str) -> str:
+    username = values.get("ADMIN_USERNAME", "")
+    if login_works(_gateway(values), username, password):
+        return f"First admin: {username}, password {password} (shown this once; it stands in .env)"
+    return (
+        f"The database knows {username} by a password that is not the new one in .env. Give that one back, or run\n"
+        f"  .venv/bin/rayonnage users reset-password {username}"
+    )
+
+
+def login_works(gateway: str, username: str, password: str) -> bool:
+    """Return whether the platform hands out a token for these credentials."""
+    parts = urlsplit(gateway)
+    body = urlencode({"username": username, "password": password})
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("POST", "/token", body, {"Content-Type": "application/x-www-form-urlencoded"})
+        return connection.getresponse().status == 200
+
+
+def stop(home: Path) -> bool:
+    """End the platform that runs from this folder, whoever started it; return whether there was one."""
+    folder = home.resolve() / ".run"
+    runner = holder(folder)
+    if runner is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(runner, signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        while holder(folder) is not None and time.monotonic() < deadline:
+            time.sleep(0.1)
+    left = Supervisor(home, effective(home)).stop()
+    return left or runner is not None
