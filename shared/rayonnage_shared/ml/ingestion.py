@@ -6,7 +6,6 @@ content before anything names them, and the pointer moves last.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +16,9 @@ from rayonnage_shared.contracts.datasets import IngestReport, Reject
 from rayonnage_shared.ml.categories import Categories
 from rayonnage_shared.ml.dataset_writer import write_version, writing
 from rayonnage_shared.ml.datasets import DatasetStore
-from rayonnage_shared.ml.families.base import ProductText
 from rayonnage_shared.ml.ingest_reports import Finding, IngestReports
 from rayonnage_shared.ml.merging import Merged, Row, merge
-from rayonnage_shared.ml.near_duplicates import find_links, text_keys
+from rayonnage_shared.ml.near_duplicates import TextKeys, find_links
 from rayonnage_shared.ml.photo_intake import PhotoIntake, StoredPhoto
 from rayonnage_shared.ml.photo_sources import PhotoSource, open_photos
 from rayonnage_shared.ml.photos import PhotoLimits
@@ -29,12 +27,10 @@ from rayonnage_shared.ml.progress import Progress, part, silent
 from rayonnage_shared.ml.row_checks import check_rows
 from rayonnage_shared.ml.splits import place
 from rayonnage_shared.ml.table import RawProduct, read_products
-from rayonnage_shared.ml.text import product_text
+from rayonnage_shared.ml.text_intake import prepare_texts
 
 MAX_LISTED = 100
 """Rejects and conflicts in the report itself; the CSV beside it has all."""
-
-_CLEAN_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +44,10 @@ class IngestLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Incoming:
-    """Checked rows with their cleaned texts and photos, and all that was wrong with the others."""
+    """The good rows, the keys of all texts (by `Row.source`), the photos by member, and all that was wrong."""
 
     rows: list[Row]
-    texts: list[ProductText]
+    keys: TextKeys
     findings: list[Finding]
     rows_total: int
     photos: dict[str, StoredPhoto]
@@ -111,17 +107,16 @@ def _check(
     known_codes: set[int] | None,
     progress: Progress,
 ) -> _Incoming:
-    texts = _cleaned(products, part(progress, 0.0, 0.4))
+    texts = [(one.designation, one.description) for one in products]
+    hashes, keys = prepare_texts(texts, part(progress, 0.0, 0.4))
     members = [source.find(one.product_id, one.image_id, one.photo_name) for one in products]
     wanted = list(dict.fromkeys(member for member in members if member is not None))
     photos = intake.take(source, wanted, part(progress, 0.4, 1.0))
     stored = {member: photo for member, photo in photos.items() if isinstance(photo, StoredPhoto)}
-    has_content = [
-        bool(text.title or text.description) or member in stored for text, member in zip(texts, members, strict=True)
-    ]
+    has_content = [bool(text) or member in stored for text, member in zip(hashes, members, strict=True)]
     rejects = {reject.line: reject.reason for reject in check_rows(products, has_content, known_codes=known_codes)}
-    incoming = _Incoming([], [], [], len(products), stored)
-    for product, text, member in zip(products, texts, members, strict=True):
+    incoming = _Incoming([], keys, [], len(products), stored)
+    for position, (product, member) in enumerate(zip(products, members, strict=True)):
         refused = photos.get(member) if member is not None else None
         if isinstance(refused, str):
             incoming.findings.append(_finding(product, "photo", f"photo {Path(member or '').name}: {refused}"))
@@ -129,21 +124,11 @@ def _check(
             incoming.findings.append(_finding(product, "row", rejects[product.line]))
             continue
         photo = stored.get(member) if member is not None else None
-        incoming.rows.append(_row(product, text, photo, len(incoming.rows)))
-        incoming.texts.append(text)
+        incoming.rows.append(_row(product, hashes[position], photo, position))
     return incoming
 
 
-def _cleaned(products: Sequence[RawProduct], progress: Progress) -> list[ProductText]:
-    texts: list[ProductText] = []
-    for start in range(0, len(products), _CLEAN_AT_ONCE):
-        progress(start / len(products), f"{start} of {len(products)} texts cleaned")
-        texts += [product_text(one.designation, one.description) for one in products[start : start + _CLEAN_AT_ONCE]]
-    return texts
-
-
-def _row(product: RawProduct, text: ProductText, photo: StoredPhoto | None, source: int) -> Row:
-    content = f"{text.title}\0{text.description}".encode() if text.title or text.description else b""
+def _row(product: RawProduct, text_hash: str, photo: StoredPhoto | None, source: int) -> Row:
     return Row(
         line=product.line,
         designation=product.designation,
@@ -151,7 +136,7 @@ def _row(product: RawProduct, text: ProductText, photo: StoredPhoto | None, sour
         product_id=product.product_id,
         image_id=product.image_id,
         code=int(product.code),
-        text_hash=hashlib.blake2b(content, digest_size=16).hexdigest() if content else "",
+        text_hash=text_hash,
         photo=None if photo is None else photo.sha256,
         source=source,
     )
@@ -161,7 +146,7 @@ def _grow(table: ProductTable, merged: Merged, incoming: _Incoming, ingest_id: s
     """Return the table with the merged rows in it, each placed in its split, fold and group."""
     rows = [*merged.updates.values(), *(row for _, row in merged.new)]
     progress(0.0, f"comparing {len(rows)} products with {len(table)}")
-    keys = text_keys([incoming.texts[row.source] for row in rows])
+    keys = incoming.keys.take([row.source for row in rows])
     seen = table.known_photos() | {one.sha256: one.perceptual_hash for one in incoming.photos.values()}
     details = RowDetails(keys, [seen.get(row.photo or "") or 0 for row in rows], ingest_id)
     grown, changed = table.merged(merged, details)

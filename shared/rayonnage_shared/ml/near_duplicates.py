@@ -39,8 +39,8 @@ _MIN_TITLE_LETTERS = 15
 _BANDS, _BAND_ROWS = 12, 5
 _WINDOW = 8  # neighbours compared within a band's bucket; bounds the pairs to bands × window × rows
 _ROWS_AT_ONCE = 20_000
-_WORD = re.compile(r"\w+")
-_LETTERS = re.compile(r"[^\W\d_]{2,}")
+_BETWEEN_WORDS = re.compile(r"[\W_]+")
+_ACCENTS = re.compile("[\u0300-\u036f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,11 @@ class TextKeys:
     texts: Keys
     titles: Keys
     words: WordSets
+
+    def take(self, rows: Sequence[int]) -> TextKeys:
+        """Return the keys of the texts at these positions."""
+        positions = np.array(rows, dtype=np.int64)
+        return TextKeys(self.texts[positions], self.titles[positions], [self.words[row] for row in rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +67,30 @@ class Links:
 
 
 def text_keys(texts: Sequence[ProductText]) -> TextKeys:
-    """Return the keys of cleaned texts; 40 µs for one with a description."""
+    """Return the keys of cleaned texts; 90 µs for one of 600 characters."""
     full = np.zeros(len(texts), dtype=np.uint64)
     titles = np.zeros(len(texts), dtype=np.uint64)
     words: WordSets = []
     for i, text in enumerate(texts):
-        title = _folded(text.title)
-        both = f"{title} {_folded(text.description)}" if text.description else title
-        full[i] = _key(" ".join(_WORD.findall(both)))
-        title_words = _LETTERS.findall(title)
+        title = _folded_words(text.title)
+        both = title + _folded_words(text.description)
+        full[i] = _key(" ".join(both))
+        title_words = [word for word in title if _is_word(word)]
         if len(set(title_words)) >= _MIN_TITLE_WORDS and sum(map(len, title_words)) >= _MIN_TITLE_LETTERS:
             titles[i] = _key(" ".join(title_words))
-        hashes = {zlib.crc32(word.encode()) for word in _LETTERS.findall(both)}
+        hashes = {zlib.crc32(word.encode()) for word in set(both) if _is_word(word)}
         words.append(np.sort(np.fromiter(hashes, dtype=np.uint32, count=len(hashes))))
     return TextKeys(full, titles, words)
+
+
+def joined_keys(parts: Sequence[TextKeys]) -> TextKeys:
+    """Return the keys of all parts, in order."""
+    none = np.zeros(0, dtype=np.uint64)
+    return TextKeys(
+        texts=np.concatenate([none, *(part.texts for part in parts)]),
+        titles=np.concatenate([none, *(part.titles for part in parts)]),
+        words=[words for part in parts for words in part.words],
+    )
 
 
 def find_links(keys: TextKeys, photos: Keys, came: NDArray[np.bool_]) -> Links:
@@ -104,11 +119,15 @@ def connected(n: int, left: IntArray, right: IntArray) -> IntArray:
             root = jumped
 
 
-def _folded(text: str) -> str:
+def _folded_words(text: str) -> list[str]:
     lowered = text.casefold()
-    if lowered.isascii():
-        return lowered
-    return "".join(letter for letter in unicodedata.normalize("NFKD", lowered) if not unicodedata.combining(letter))
+    if not lowered.isascii():
+        lowered = _ACCENTS.sub("", unicodedata.normalize("NFKD", lowered))
+    return _BETWEEN_WORDS.sub(" ", lowered).split()
+
+
+def _is_word(word: str) -> bool:
+    return len(word) > 1 and word.isalpha()
 
 
 def _key(text: str) -> int:

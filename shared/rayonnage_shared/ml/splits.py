@@ -118,7 +118,7 @@ def _settle_fresh(placement: Placement, ids: Sequence[str], codes: IntArray, com
     fresh = np.flatnonzero(splits == "")
     if not len(fresh):
         return
-    draw = np.array([_draw(ids[row]) for row in fresh], dtype=np.uint64)
+    draw = np.array([_draw(ids[row]) for row in fresh.tolist()], dtype=np.uint64)
     order = np.lexsort((draw, component[fresh]))
     heads = np.flatnonzero(np.diff(component[fresh[order]], prepend=-1))
     sizes = np.diff(np.concatenate([heads, [len(fresh)]]))
