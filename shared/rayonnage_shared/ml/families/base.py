@@ -15,6 +15,7 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.progress import Progress, silent
 
 FloatArray = NDArray[np.float32]
@@ -45,6 +46,26 @@ class Model(ABC):
     name: ClassVar[str]
     parameters: ClassVar[Mapping[str, float | int | str | bool]]
     """What `fit` accepts, with the defaults."""
+
+    @classmethod
+    def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
+        """Return the defaults with `parameters` in their place; raises BadInput for an unknown name or wrong type."""
+        resolved = dict(cls.parameters)
+        for name, value in parameters.items():
+            if name not in resolved:
+                known = ", ".join(sorted(resolved)) or "none"
+                raise BadInput(f"{cls.name} has no parameter {name!r}; it knows: {known}.")
+            default = resolved[name]
+            numbers = isinstance(default, int | float) and not isinstance(default, bool)
+            fits = (
+                isinstance(value, int | float) and not isinstance(value, bool)
+                if numbers
+                else type(value) is type(default)
+            )
+            if not fits:
+                raise BadInput(f"Parameter {name!r} of {cls.name} must be like its default {default!r}.")
+            resolved[name] = value
+        return resolved
 
     @abstractmethod
     def save(self, folder: Path) -> None:
