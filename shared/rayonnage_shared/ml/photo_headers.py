@@ -1,0 +1,199 @@
+"""What a photo says about itself before it is decoded: format, size, orientation, and where it ends.
+
+Decoders trust these fields, so limits are checked on them first; nothing here allocates more than the file itself.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+Format = Literal["JPEG", "PNG", "WEBP"]
+
+MAX_JPEG_SCANS = 100
+"""A progressive JPEG of 5 MB may ask for half a million passes over the picture; cameras and encoders use 10 or so."""
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_EXIF_PREFIX = b"Exif\x00\x00"
+_ORIENTATION_TAG = 0x0112
+
+# Markers of frames: C4 (Huffman tables), C8 (reserved) and CC (arithmetic conditioning) are no frames.
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN, _END_OF_IMAGE, _APP1, _APP14 = 0xDA, 0xD9, 0xE1, 0xEE
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
+_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+_END_OF_JPEG = b"\xff\xd9"
+_PADDING = b"\x00\xff\r\n\t "
+
+
+class BadHeader(ValueError):
+    """The bytes are not a whole JPEG, PNG or WebP and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoHeader:
+    """Width and height in pixels as stored; `orientation` is EXIF's 1 to 8; `channels` is 0 where it is unknown."""
+
+    format: Format
+    width: int
+    height: int
+    orientation: int = 1
+    channels: int = 0
+
+
+def read_header(data: bytes) -> PhotoHeader:
+    """Return the header of a whole JPEG, PNG or WebP; raises `BadHeader`, also where another file is appended."""
+    if _is_archive(data):
+        raise BadHeader("it is an archive too")
+    try:
+        if data.startswith(b"\xff\xd8\xff"):
+            return _read_jpeg(data)
+        if data.startswith(_PNG_SIGNATURE):
+            return _read_png(data)
+        if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+            return _read_webp(data)
+    except (struct.error, IndexError) as err:
+        raise BadHeader("it ends too early") from err
+    raise BadHeader("it is neither JPEG, PNG nor WebP")
+
+
+def _is_archive(data: bytes) -> bool:
+    """Return whether this can be opened as a zip: its end record points at the end of the file."""
+    found = data.rfind(b"PK\x05\x06", max(0, len(data) - 65_557))
+    return found >= 0 and data[found + 20 : found + 22] == (len(data) - found - 22).to_bytes(2, "little")
+
+
+def _read_jpeg(data: bytes) -> PhotoHeader:
+    width = height = channels = 0
+    orientation, position = 1, 2
+    while True:
+        marker, start, end = _segment(data, position)
+        if marker in _START_OF_FRAME:
+            height, width, channels = struct.unpack_from(">HHB", data, start + 1)
+        elif marker == _APP1 and data.startswith(_EXIF_PREFIX, start):
+            orientation = read_orientation(data[start + len(_EXIF_PREFIX) : end])
+        elif marker == _END_OF_IMAGE:
+            raise BadHeader("it holds no picture")
+        position = end
+        if marker == _START_OF_SCAN:
+            break
+    if not (width and height):
+        raise BadHeader("it does not say its size")
+    if data.count(b"\xff\xda", position) > MAX_JPEG_SCANS:
+        raise BadHeader("it asks for too many passes")
+    _check_jpeg_end(data, position)
+    return PhotoHeader("JPEG", width, height, orientation, channels)
+
+
+def _segment(data: bytes, position: int) -> tuple[int, int, int]:
+    """Return marker, start of content and end of the segment at `position`."""
+    if data[position] != 0xFF:
+        raise BadHeader("its segments are damaged")
+    while data[position + 1] == 0xFF:
+        position += 1
+    marker = data[position + 1]
+    if marker in _WITHOUT_LENGTH or marker == _END_OF_IMAGE:
+        return marker, position + 2, position + 2
+    (length,) = struct.unpack_from(">H", data, position + 2)
+    end = position + 2 + length
+    if length < 2 or end > len(data):
+        raise BadHeader("its segments are damaged")
+    return marker, position + 4, end
+
+
+def _check_jpeg_end(data: bytes, position: int) -> None:
+    end = data.find(_END_OF_JPEG, position)
+    if end < 0:
+        raise BadHeader("its end is missing")
+    if end + 2 == len(data):
+        return
+    # The first FF D9 may stand inside a table between two scans, so the segments are walked for those few files.
+    while (found := _NEXT_MARKER.search(data, position)) is not None:
+        marker, _, position = _segment(data, found.start())
+        if marker == _END_OF_IMAGE:
+            _check_rest(data[position:])
+            return
+    raise BadHeader("its end is missing")
+
+
+def _check_rest(rest: bytes) -> None:
+    """Refuse what follows the picture, unless cameras put it there: padding, more pictures, a film, Samsung's notes."""
+    rest = rest.lstrip(_PADDING)
+    # A film's first four bytes, its box length, may begin with padding that is gone by now.
+    film = b"ftyp" in rest[:8]
+    if rest and not film and not rest.startswith(b"\xd8\xff") and not rest.endswith(b"SEFT"):
+        raise BadHeader("another file follows the picture")
+
+
+def _read_png(data: bytes) -> PhotoHeader:
+    if data[12:16] != b"IHDR":
+        raise BadHeader("its first chunk is not its header")
+    width, height = struct.unpack_from(">II", data, 16)
+    orientation, position = 1, 8
+    while True:
+        (length,) = struct.unpack_from(">I", data, position)
+        kind = data[position + 4 : position + 8]
+        end = position + 12 + length
+        if len(kind) < 4 or end > len(data):
+            raise BadHeader("it ends too early")
+        if kind == b"eXIf":
+            orientation = read_orientation(data[position + 8 : end - 4])
+        position = end
+        if kind == b"IEND":
+            break
+    if data[position:].strip(_PADDING):
+        raise BadHeader("another file follows the picture")
+    return PhotoHeader("PNG", width, height, orientation)
+
+
+def _read_webp(data: bytes) -> PhotoHeader:
+    (size,) = struct.unpack_from("<I", data, 4)
+    if len(data) < 8 + size:
+        raise BadHeader("it ends too early")
+    if data[8 + size :].strip(_PADDING):
+        raise BadHeader("another file follows the picture")
+    orientation, canvas, position = 1, (0, 0), 12
+    while position + 8 <= 8 + size:
+        kind = data[position : position + 4]
+        (length,) = struct.unpack_from("<I", data, position + 4)
+        start, end = position + 8, position + 8 + length
+        if end > len(data):
+            raise BadHeader("it ends too early")
+        if kind in (b"VP8 ", b"VP8L", b"VP8X") and not canvas[0]:
+            canvas = _webp_size(data, kind, start)
+        elif kind == b"EXIF":
+            orientation = read_orientation(data[start:end].removeprefix(_EXIF_PREFIX))
+        position = end + length % 2
+    if not (canvas[0] and canvas[1]):
+        raise BadHeader("it does not say its size")
+    return PhotoHeader("WEBP", *canvas, orientation)
+
+
+def _webp_size(data: bytes, kind: bytes, start: int) -> tuple[int, int]:
+    if kind == b"VP8X":
+        field = data[start + 4 : start + 10]
+        return int.from_bytes(field[:3], "little") + 1, int.from_bytes(field[3:], "little") + 1
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, start + 1)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, start + 6)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def read_orientation(exif: bytes) -> int:
+    """Return EXIF's orientation, 1 to 8, from a TIFF block; 1 where it is missing or damaged, as viewers do."""
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(exif[:4])
+    if order is None:
+        return 1
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, directory)
+        for entry in range(min(count, 512)):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, directory + 2 + 12 * entry)
+            if tag == _ORIENTATION_TAG:
+                return value if kind == 3 and 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
