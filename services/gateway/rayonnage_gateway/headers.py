@@ -122,7 +122,8 @@ def request_head(
         % (request_id.encode("latin-1"), client.encode("latin-1", "replace"), scheme.encode("latin-1"))
     )
     head = b"".join(parts)
-    if not _SOUND_HEAD.fullmatch(head):
+    lines = len(parts) + 4  # the first part has 2, the last 4 with the empty one, every other is one
+    if head.count(b"\n") != lines or not _SOUND_HEAD.fullmatch(head):
         raise BadRequestHead("The request line or a header holds bytes that have no place there.")
     return head
 

@@ -142,7 +142,8 @@ def echo(conversation: Conversation) -> None:
 class Service:
     """Listens on a free port; `script` says what happens on each new connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, answers_openapi: bool = False) -> None:
+        self._answers_openapi = answers_openapi
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -198,7 +199,8 @@ class Service:
     def _run(self, sock: socket.socket) -> None:
         conversation = Conversation(sock)
         try:
-            if sock.recv(18, socket.MSG_PEEK).startswith(b"GET /openapi.json "):
+            asked = sock.recv(18, socket.MSG_PEEK)
+            if asked.startswith(b"GET /openapi.json ") and not self._answers_openapi:
                 conversation.answer(b"", 404, "Connection: close")  # the gateway's own question, not the test's
                 return
             self.connections += 1
@@ -213,9 +215,8 @@ class Gateway:
     """The gateway under real uvicorn, in a thread of its own."""
 
     def __init__(self, *, proxied_by: str = "", **settings: Any) -> None:
-        self.settings = GatewaySettings(
-            _env_file=None, algorithm="HS256", secret_key=SECRET, gateway_metrics_port=0, **settings
-        )
+        defaults: dict[str, Any] = {"algorithm": "HS256", "secret_key": SECRET, "gateway_metrics_port": 0}
+        self.settings = GatewaySettings(_env_file=None, **(defaults | settings))
         self.app = create_app(self.settings)
         self._callers: list[socket.socket] = []
         self._socket = socket.create_server(("127.0.0.1", 0))

@@ -1,0 +1,157 @@
+"""One document for the whole platform, true to what each service says."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import httpx2
+import pytest
+from rayonnage_gateway.documentation import merge
+from rayonnage_gateway.routes import PublicRoute
+
+from tests.unit.gateway.servers import Conversation, Service, running
+
+ROUTES = (
+    PublicRoute("GET", "/models", "predict", "user"),
+    PublicRoute("POST", "/train", "train", "admin"),
+    PublicRoute("GET", "/train/{job_id}", "train", "admin"),
+    PublicRoute("POST", "/token", "auth", "public"),
+)
+
+
+def operation(schema: str, operation_id: str = "op", **more: Any) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"operationId": operation_id, "responses": {"200": {"description": "Fine", "content": content}}, **more}
+
+
+def document(paths: dict[str, Any], **schemas: Any) -> dict[str, Any]:
+    return {"openapi": "3.1.0", "info": {"title": "x", "description": "d"}, "paths": paths} | (
+        {"components": {"schemas": schemas}} if schemas else {}
+    )
+
+
+def own() -> dict[str, Any]:
+    return document({"/status": {"get": operation("Status", "own")}}, Status={"type": "object", "title": "Status"})
+
+
+def test_only_public_operations_of_the_right_service_are_shown() -> None:
+    train = document(
+        {"/train": {"post": operation("Job", "a"), "get": operation("Job", "b")}, "/internal": {"get": operation("X")}},
+        Job={"type": "object"},
+        X={"type": "object"},
+    )
+    predict = document({"/train": {"post": operation("Job", "c")}}, Job={"type": "string"})
+    merged = merge(own(), {"train": train, "predict": predict}, ROUTES)
+    assert {path: set(item) for path, item in merged["paths"].items()} == {"/status": {"get"}, "/train": {"post"}}
+    assert merged["paths"]["/train"]["post"]["operationId"] == "a"
+    assert merged["paths"]["/train"]["post"]["tags"] == ["train"]
+    assert "X" not in merged["components"]["schemas"]
+
+
+def test_equal_schemas_are_shared_and_different_ones_told_apart_with_all_that_refers_to_them() -> None:
+    reference = {"$ref": "#/components/schemas/Inner"}
+    outer = {"type": "object", "properties": {"inner": {"anyOf": [reference, {"type": "null"}]}}}
+    same = {"type": "object", "title": "Same"}
+    predict = document({"/models": {"get": operation("Outer")}}, Outer=outer, Inner={"type": "string"}, Same=same)
+    train = document(
+        {"/train": {"post": operation("Outer")}, "/train/{job_id}": {"get": operation("Same")}},
+        Outer=outer,
+        Inner={"type": "integer"},
+        Same=same,
+    )
+    merged = merge(own(), {"predict": predict, "train": train}, ROUTES)
+    schemas = merged["components"]["schemas"]
+    assert schemas["Inner"] == {"type": "string"}
+    assert schemas["TrainInner"] == {"type": "integer"}
+    assert schemas["TrainOuter"]["properties"]["inner"]["anyOf"][0] == {"$ref": "#/components/schemas/TrainInner"}
+    assert "TrainSame" not in schemas
+    body = merged["paths"]["/train"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert body == {"$ref": "#/components/schemas/TrainOuter"}
+
+
+def test_operation_ids_are_unique() -> None:
+    merged = merge(
+        own(),
+        {
+            "predict": document({"/models": {"get": operation("A", "same")}}, A={}),
+            "train": document({"/train": {"post": operation("A", "same")}}, A={}),
+        },
+        ROUTES,
+    )
+    ids = [item["operationId"] for path in merged["paths"].values() for item in path.values()]
+    assert sorted(ids) == ["own", "same", "train_same"]
+
+
+def test_security_is_what_the_table_says() -> None:
+    merged = merge(
+        own(),
+        {
+            "auth": document({"/token": {"post": operation("A", "t", security=[{"Other": []}])}}, A={}),
+            "train": document({"/train": {"post": operation("A")}}, A={}),
+        },
+        ROUTES,
+    )
+    assert "security" not in merged["paths"]["/token"]["post"]
+    assert merged["paths"]["/train"]["post"]["security"] == [{"OAuth2PasswordBearer": []}]
+    scheme = merged["components"]["securitySchemes"]["OAuth2PasswordBearer"]
+    assert scheme["flows"]["password"]["tokenUrl"] == "token"
+
+
+def test_answers_that_the_gateway_gives_itself_are_among_the_answers() -> None:
+    merged = merge(own(), {"train": document({"/train": {"post": operation("A")}}, A={})}, ROUTES)
+    responses = merged["paths"]["/train"]["post"]["responses"]
+    assert {"401", "403", "413", "502", "503", "504"} <= set(responses)
+    assert responses["503"]["content"]["application/problem+json"]["schema"]["$ref"].endswith("/Problem")
+    assert "Problem" in merged["components"]["schemas"]
+
+
+def test_a_service_that_was_never_heard_is_named() -> None:
+    merged = merge(own(), {"train": document({})}, ROUTES, silent={"auth", "predict"})
+    assert "auth, predict" in merged["info"]["description"]
+
+
+def describing(paths: dict[str, Any]) -> Any:
+    def describe(conversation: Conversation) -> None:
+        while True:
+            conversation.read_head()
+            conversation.answer(json.dumps(document(paths, A={"type": "object"})).encode())
+
+    return describe
+
+
+def shown(client: httpx2.Client, path: str) -> bool:
+    return path in client.get("/openapi.json").json()["paths"]
+
+
+def wait_until(true: Any, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_document_grows_as_services_come_up_and_survives_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rayonnage_gateway.documentation.RETRY_S", 0.05)
+    monkeypatch.setattr("rayonnage_gateway.documentation.REFRESH_S", 0.05)
+    service = Service(answers_openapi=True)
+    service.script = describing({"/train": {"post": operation("A")}})
+    with running(train_url=service.url) as gateway, httpx2.Client(base_url=gateway.url) as client:
+        wait_until(lambda: shown(client, "/train"))
+        text = client.get("/openapi.json").json()["info"]["description"]
+        assert "predict" in text.partition("Not shown")[2]
+        assert "train" not in text.partition("Not shown")[2]
+        service.play(describing({"/train/text": {"post": operation("A")}}))
+        wait_until(lambda: shown(client, "/train/text"))
+        service.close()
+        time.sleep(0.3)
+        assert shown(client, "/train/text")
+
+
+def test_the_pages_load_nothing_from_elsewhere(client: httpx2.Client) -> None:
+    for page in ("/docs", "/redoc"):
+        text = client.get(page).text
+        assert "http://" not in text.replace("http://www.w3.org", "")
+        assert "https://" not in text.replace("https://www.w3.org", "")
+    assert client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
