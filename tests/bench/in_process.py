@@ -1,0 +1,47 @@
+"""The same model without HTTP: how many predictions a second one or two processes make."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from pathlib import Path
+
+from rayonnage_shared.ml.bundle import load_bundle
+from rayonnage_shared.ml.categories import load_categories
+from rayonnage_shared.ml.champion import read_champion
+from rayonnage_shared.prediction import predict_product
+
+
+def predictions_per_second(
+    models: Path, titles: list[str], photos: list[bytes] | None, *, processes: int, seconds: float
+) -> float:
+    """Return predictions a second over all processes; with `photos`, each prediction has a title and a photo."""
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(processes)
+    results: multiprocessing.Queue[float] = context.Queue()
+    workers = [
+        context.Process(target=_measure, args=(models, titles, photos, seconds, barrier, results))
+        for _ in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    total = sum(results.get(timeout=60 + seconds) for _ in workers)
+    for worker in workers:
+        worker.join()
+    return total
+
+
+def _measure(models: Path, titles: list[str], photos: list[bytes] | None, seconds: float, barrier, results) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    champion = read_champion(models)
+    assert champion is not None
+    bundle = load_bundle(models, champion.version)
+    bundle.warm_up()
+    categories = load_categories(None)
+    barrier.wait(60)
+    started = time.perf_counter()
+    count = 0
+    while time.perf_counter() - started < seconds:
+        photo = photos[count % len(photos)] if photos else None
+        predict_product(bundle, categories, titles[count % len(titles)], None, photo).model_dump_json()
+        count += 1
+    results.put(count / (time.perf_counter() - started))

@@ -1,0 +1,214 @@
+"""How good the models are on real products: `python -m tests.bench.quality DATA`, with the real sample's folder.
+
+Every figure is the mean of three seeds. Rows are the same for all models of a table; folds are stratified and keep
+near-duplicates together. Nothing is tuned on the rows that are scored: calibration, fusion and thresholds come from
+the training rows' own held-out predictions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.svm import LinearSVC
+
+from rayonnage_shared.ml.decisions import Decisions
+from rayonnage_shared.ml.evaluation import evaluate
+from rayonnage_shared.ml.families import image_families, text_families
+from rayonnage_shared.ml.families.base import FloatArray, IntArray, Labels, ProductText
+from rayonnage_shared.ml.fusion import WeightedFusion
+from rayonnage_shared.ml.near_duplicates import group_texts
+from rayonnage_shared.ml.photos import PhotoLimits, read_photo
+from rayonnage_shared.ml.text import product_text
+
+SEEDS = (0, 1, 2)
+PROMISE = 0.95
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Products to measure on: cleaned texts, class positions, near-duplicate groups, photos where there are any."""
+
+    texts: list[ProductText]
+    classes: IntArray
+    groups: IntArray
+    photos: list[Path]
+
+    def take(self, rows: np.ndarray) -> Rows:
+        photos = [self.photos[i] for i in rows] if self.photos else []
+        return Rows([self.texts[i] for i in rows], self.classes[rows], self.groups[rows], photos)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One model's out-of-fold figures for one seed."""
+
+    f1_weighted: float
+    f1_macro: float
+    ece: float
+    coverage: float
+    precision: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="folder with text.csv, pairs.csv and images/")
+    parser.add_argument("--family", action="append", help="text family; default: all")
+    parser.add_argument("--skip-fusion", action="store_true")
+    arguments = parser.parse_args()
+    text_rows, pair_rows, codes = _read(arguments.data)
+    print(f"{len(text_rows.texts)} products with text, {len(pair_rows.texts)} pairs, {len(codes)} categories\n")
+    _text_table(text_rows, codes, arguments.family or list(text_families()))
+    if not arguments.skip_fusion:
+        _fusion_table(text_rows, pair_rows, codes)
+
+
+def _text_table(rows: Rows, codes: tuple[int, ...], families: Sequence[str]) -> None:
+    print("## Text: 5 folds of text.csv, out-of-fold rows pooled\n")
+    print("| model | weighted F1 | gain | macro F1 | ECE | coverage at 95 % | precision there | fit and predict, s |")
+    print("|---|---|---|---|---|---|---|---|")
+    reference = None
+    for name, words in (("words 1 + LinearSVC", (1, 1)), ("words 1–2 + LinearSVC", (1, 2))):
+        started = time.perf_counter()
+        scores = [_baseline(rows, codes, seed, words) for seed in SEEDS]
+        weighted = _mean([one.f1_weighted for one in scores])
+        reference = max(reference or 0.0, weighted)
+        macro = _mean([one.f1_macro for one in scores])
+        print(f"| {name} | {weighted:.4f} | | {macro:.4f} | | | | {time.perf_counter() - started:.0f} |", flush=True)
+    for name in families:
+        started = time.perf_counter()
+        found = [_cross_validate(rows, codes, seed, name) for seed in SEEDS]
+        weighted = _mean([one.f1_weighted for one in found])
+        gain = 100 * (weighted - (reference or 0.0))
+        rest = [_mean([getattr(one, field) for one in found]) for field in ("f1_macro", "ece", "coverage", "precision")]
+        cells = " | ".join(f"{value:.4f}" for value in rest)
+        seconds = time.perf_counter() - started
+        print(f"| {name} | {weighted:.4f} | {gain:+.2f} points | {cells} | {seconds:.0f} |", flush=True)
+    print("\nThe gain is over the better of the two baselines.\n")
+
+
+def _fusion_table(text_rows: Rows, pairs: Rows, codes: tuple[int, ...]) -> None:
+    print("## Fusion: a quarter of pairs.csv kept out; text trained on text.csv alone, photos on the other pairs\n")
+    print("| model | weighted F1 | gain over text | macro F1 | ECE |")
+    print("|---|---|---|---|---|")
+    found: dict[str, list[Figures]] = {"text": [], "photo": [], "fusion": []}
+    text_family = next(iter(text_families().values()))
+    image_family = next(iter(image_families().values()))
+    labels = Labels(text_rows.classes, _folds(text_rows, 5, 0), len(codes))
+    text_model, _ = text_family.fit(text_rows.texts, labels, parameters={}, seed=0)
+    by_text = text_model.predict_proba(pairs.texts)
+    for seed in SEEDS:
+        kept_out = _folds(pairs, 4, seed) == 0
+        train, test = np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
+        learn = pairs.take(train)
+        labels = Labels(learn.classes, _folds(learn, 5, seed), len(codes))
+        image_model, held_out = image_family.fit(learn.photos, labels, parameters={}, seed=seed)
+        fusion = WeightedFusion.fit(by_text[train], held_out, learn.classes)
+        by_photo = _predict_photos(image_model, [pairs.photos[i] for i in test])
+        truth = pairs.classes[test]
+        for name, table in (
+            ("text", by_text[test]),
+            ("photo", by_photo),
+            ("fusion", fusion.combine(by_text[test], by_photo)),
+        ):
+            found[name].append(_figures(table, truth, codes, np.zeros(len(truth), dtype=bool)))
+    text_f1 = _mean([one.f1_weighted for one in found["text"]])
+    for name, figures in found.items():
+        weighted, macro, ece = (_mean([getattr(one, f) for one in figures]) for f in ("f1_weighted", "f1_macro", "ece"))
+        gain = f"{100 * (weighted - text_f1):+.2f} points"
+        print(f"| {name} | {weighted:.4f} | {gain} | {macro:.4f} | {ece:.4f} |", flush=True)
+
+
+def _baseline(rows: Rows, codes: tuple[int, ...], seed: int, words: tuple[int, int]) -> Figures:
+    texts = [f"{one.title} {one.description}" for one in rows.texts]
+
+    def fit_predict(train: np.ndarray, test: np.ndarray) -> FloatArray:
+        vectorizer = TfidfVectorizer(ngram_range=words)
+        model = LinearSVC(random_state=seed)
+        model.fit(vectorizer.fit_transform([texts[i] for i in train]), rows.classes[train])
+        table = np.zeros((len(test), len(codes)), dtype=np.float32)
+        table[np.arange(len(test)), model.predict(vectorizer.transform([texts[i] for i in test]))] = 1
+        return table
+
+    table = _pooled(rows, seed, len(codes), fit_predict)
+    return _figures(table, rows.classes, codes, np.zeros(len(rows.texts), dtype=bool))
+
+
+def _cross_validate(rows: Rows, codes: tuple[int, ...], seed: int, name: str) -> Figures:
+    accepted = np.zeros(len(rows.texts), dtype=bool)
+
+    def fit_predict(train: np.ndarray, test: np.ndarray) -> FloatArray:
+        learn = rows.take(train)
+        labels = Labels(learn.classes, _folds(learn, 5, seed), len(codes))
+        model, held_out = text_families()[name].fit(learn.texts, labels, parameters={}, seed=seed)
+        decisions = Decisions.fit({"text": held_out}, learn.classes, PROMISE)
+        table = model.predict_proba([rows.texts[i] for i in test])
+        accepted[test] = table.max(axis=1) >= decisions.thresholds["text"][table.argmax(axis=1)]
+        return table
+
+    table = _pooled(rows, seed, len(codes), fit_predict)
+    return _figures(table, rows.classes, codes, accepted)
+
+
+def _pooled(
+    rows: Rows, seed: int, n_classes: int, fit_predict: Callable[[np.ndarray, np.ndarray], FloatArray]
+) -> FloatArray:
+    folds = _folds(rows, 5, seed)
+    table = np.zeros((len(rows.texts), n_classes), dtype=np.float32)
+    for fold in range(5):
+        test = np.flatnonzero(folds == fold)
+        table[test] = fit_predict(np.flatnonzero(folds != fold), test)
+    return table
+
+
+def _figures(table: FloatArray, truth: IntArray, codes: tuple[int, ...], accepted: np.ndarray) -> Figures:
+    found = evaluate(table, truth, codes)
+    correct = table.argmax(axis=1) == truth
+    precision = float(correct[accepted].mean()) if accepted.any() else float("nan")
+    return Figures(found.f1_weighted, found.f1_macro, found.ece, float(accepted.mean()), precision)
+
+
+def _folds(rows: Rows, n: int, seed: int) -> IntArray:
+    """Return fold numbers (n_rows,), stratified by class, near-duplicates together."""
+    splitter = StratifiedGroupKFold(n, shuffle=True, random_state=seed)
+    folds = np.zeros(len(rows.texts), dtype=np.int64)
+    for number, (_, test) in enumerate(splitter.split(rows.texts, rows.classes, rows.groups)):
+        folds[test] = number
+    return folds
+
+
+def _predict_photos(model: object, photos: Sequence[Path]) -> FloatArray:
+    limits = PhotoLimits()
+    found = [
+        model.predict_proba(read_photo(photo.read_bytes(), model.input_size, limits)[None])  # type: ignore[attr-defined]
+        for photo in photos
+    ]
+    return np.concatenate(found)
+
+
+def _read(folder: Path) -> tuple[Rows, Rows, tuple[int, ...]]:
+    texts, pairs = (list(csv.DictReader((folder / name).open(encoding="utf-8"))) for name in ("text.csv", "pairs.csv"))
+    codes = tuple(sorted({int(row["prdtypecode"]) for row in (*texts, *pairs)}))
+    return _rows(texts, codes, None), _rows(pairs, codes, folder / "images"), codes
+
+
+def _rows(table: list[dict[str, str]], codes: tuple[int, ...], images: Path | None) -> Rows:
+    texts = [product_text(row["designation"], row.get("description")) for row in table]
+    classes = np.array([codes.index(int(row["prdtypecode"])) for row in table], dtype=np.int64)
+    photos = [images / row["image"] for row in table] if images else []
+    return Rows(texts, classes, group_texts(texts), photos)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+if __name__ == "__main__":
+    main()

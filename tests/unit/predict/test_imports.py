@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+TRAINING_LIBRARIES = ("tensorflow", "torch", "sklearn", "pandas", "pyarrow", "pandera", "onnx", "scipy", "sqlalchemy")
+PROGRAM = """
+import sys
+import rayonnage_predict.app
+from rayonnage_shared.ml.families import image_families, text_families
+text_families(), image_families()
+print(*(name for name in sys.argv[1:] if name in sys.modules))
+"""
+
+
+def test_predict_starts_without_training_libraries() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *TRAINING_LIBRARIES], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert found.stdout.split() == []
