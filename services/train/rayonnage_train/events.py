@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from anyio import to_thread
-from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
 from rayonnage_shared.contracts.jobs import FINAL_STATUSES
@@ -19,11 +18,13 @@ from rayonnage_shared.jobs import DATABASE_AWAY, JobQueue
 POLL_S = 0.5
 KEEP_ALIVE_S = 15.0
 EVENT_NAME = "job"
+EVENT_MEDIA_TYPE = "text/event-stream"
+EVENT_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second tells nginx to pass events on
 
 EVENT_SCHEMA: dict[str, Any] = {
     "description": "An event `job` with the whole job as its data whenever it changes; ends when the job has ended.",
     "content": {
-        "text/event-stream": {
+        EVENT_MEDIA_TYPE: {
             "schema": {"type": "string"},
             "itemSchema": {
                 "type": "object",
@@ -41,13 +42,6 @@ EVENT_SCHEMA: dict[str, Any] = {
         }
     },
 }
-
-
-class EventStreamResponse(StreamingResponse):
-    media_type = "text/event-stream"
-
-    def __init__(self, content: Any, **options: Any) -> None:
-        super().__init__(content, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}, **options)
 
 
 class EventStreams:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi import Path as PathParameter
+from fastapi.responses import StreamingResponse
 from sqlalchemy import Engine
 
 from rayonnage_shared import promotion
@@ -27,7 +28,7 @@ from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.security.access import CurrentAdmin, bearer
 from rayonnage_shared.security.tokens import TokenVerifier
 from rayonnage_shared.web import problems
-from rayonnage_train.events import EVENT_SCHEMA, EventStreamResponse, EventStreams, job_events
+from rayonnage_train.events import EVENT_HEADERS, EVENT_MEDIA_TYPE, EVENT_SCHEMA, EventStreams, job_events
 from rayonnage_train.kinds import TRAIN_KIND, TRAIN_LANE
 from rayonnage_train.parameters import check_parameters, whole_request, with_dataset
 
@@ -146,13 +147,13 @@ def cancel_job(job: ExistingJob, train: CurrentTrain) -> Job:
 
 @job_routes.get(
     "/{job_id}/events",
-    response_class=EventStreamResponse,
+    response_class=StreamingResponse,  # without a media type, so that errors keep theirs
     responses={**problems(401, 403, 404, 503), 200: EVENT_SCHEMA},
     dependencies=[Depends(stream_place)],
 )
 async def follow_job(
     request: Request, job: ExistingJob, train: CurrentTrain, token: Annotated[str, Depends(bearer)]
-) -> EventStreamResponse:
+) -> StreamingResponse:
     """Follow a training by server-sent events; ends with the job, the token, or the service."""
     verifier: TokenVerifier = request.app.state.verifier
 
@@ -164,7 +165,8 @@ async def follow_job(
         except NotAuthenticated:  # expired or logged out since
             return False
 
-    return EventStreamResponse(job_events(train.queue, job.job_id, may_go_on))
+    events = job_events(train.queue, job.job_id, may_go_on)
+    return StreamingResponse(events, headers=EVENT_HEADERS, media_type=EVENT_MEDIA_TYPE)
 
 
 @model_routes.post("/{version}/promote", response_model=Promotion, responses=problems(401, 403, 404, 413, 503))

@@ -1,0 +1,280 @@
+"""HTTP of train."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from jose import jwt
+from prometheus_client import REGISTRY
+from pydantic import SecretStr
+
+from rayonnage_shared.contracts.accounts import Revocation
+from rayonnage_shared.contracts.datasets import Dataset
+from rayonnage_shared.contracts.jobs import Job, TrainRequest
+from rayonnage_train.app import create_app
+from rayonnage_train.parameters import known_parameters
+from rayonnage_train.routes import Train
+from rayonnage_train.settings import TrainSettings
+
+SECRET = "0123456789abcdef0123456789abcdef"
+VERSION = "20261121T081500Z-3f2a"
+
+
+def token(role: str = "admin", token_id: str = "t1") -> str:
+    claims = {"sub": "claire", "role": role, "jti": token_id, "iat": time.time(), "exp": time.time() + 60}
+    claims |= {"iss": "rayonnage", "aud": "rayonnage", "use": "access"}
+    return jwt.encode(claims, SECRET, "HS256", headers={"kid": "shared-secret"})
+
+
+@pytest.fixture(autouse=True)
+def _own_metrics() -> Iterator[None]:
+    yield
+    for collector in list(REGISTRY._collector_to_names):
+        REGISTRY.unregister(collector)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder with one dataset version."""
+    dataset = Dataset(
+        version=VERSION,
+        parent=None,
+        demo=False,
+        created_at=datetime.now(UTC),
+        rows=2,
+        rows_with_image=0,
+        rows_train=1,
+        rows_test=1,
+        sha256="0" * 64,
+        classes={"10": 2},
+    )
+    folder = tmp_path / "data" / "datasets" / VERSION
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(dataset.model_dump_json())
+    (folder.parent / "current.json").write_text(json.dumps({"real": VERSION, "demo": None}))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+async def app(tmp_path: Path, data: Path, database_url: str) -> AsyncIterator[FastAPI]:
+    settings = TrainSettings(
+        _env_file=None,
+        database_url=database_url,
+        models_path=tmp_path / "models",
+        data_path=data,
+        algorithm="HS256",
+        secret_key=SecretStr(SECRET),
+        auth_url="http://127.0.0.1:9",
+        train_max_queued=3,
+        train_max_event_streams=1,
+    )
+    built = create_app(settings)
+    async with built.router.lifespan_context(built):
+        yield built
+
+
+@pytest.fixture
+async def admin(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(app)
+    headers = {"Authorization": f"Bearer {token()}"}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://train", headers=headers) as client:
+        yield client
+
+
+def train_of(app: FastAPI) -> Train:
+    train: Train = app.state.train
+    return train
+
+
+async def submitted(admin: httpx2.AsyncClient, path: str = "/train", body: dict[str, Any] | None = None) -> Job:
+    answer = await admin.post(path, json=body) if body is not None else await admin.post(path)
+    assert answer.status_code == 202, answer.text
+    return Job.model_validate(answer.json())
+
+
+async def test_a_training_without_a_body_is_queued_with_all_defaults(app: FastAPI, admin: httpx2.AsyncClient) -> None:
+    answer = await admin.post("/train")
+    job = Job.model_validate(answer.json())
+    assert (answer.status_code, job.status, job.kind, job.submitted_by) == (202, "queued", "train", "claire")
+    assert answer.headers["location"] == f"/train/jobs/{job.job_id}"
+    assert (await admin.get(answer.headers["location"])).json() == answer.json()
+    held = train_of(app).queue.claim(["train"], 60)
+    assert held is not None
+    assert TrainRequest.model_validate(held.request) == TrainRequest(dataset_version=VERSION)
+
+
+async def test_training_one_modality_is_queued_without_the_other(app: FastAPI, admin: httpx2.AsyncClient) -> None:
+    await submitted(admin, "/train/text", {"text": "tfidf-svm"})
+    held = train_of(app).queue.claim(["train"], 60)
+    assert held is not None
+    assert (held.request["text"], held.request["image"]) == ("tfidf-svm", None)
+    train_of(app).queue.cancelled(held.job_id, held.lease_token)
+    await submitted(admin, "/train/image")
+    held = train_of(app).queue.claim(["train"], 60)
+    assert held is not None
+    assert (held.request["text"], held.request["image"]) == (None, "efficientnet-lite0")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"dataset_version": "20200101T000000Z-0000"}, 404, "dataset_not_found"),
+        ({"dataset_version": "../../etc"}, 404, "dataset_not_found"),
+        ({"dataset_version": "\x00"}, 404, "dataset_not_found"),
+        ({"parameters": {"text.colour": 1}}, 422, "unknown_parameter"),
+        ({"text": "gpt"}, 422, "invalid_input"),
+        ({"surprise": 1}, 422, "invalid_input"),
+        ([], 422, "invalid_input"),
+    ],
+)
+async def test_what_cannot_be_trained_is_refused_at_once(
+    admin: httpx2.AsyncClient, body: Any, status: int, code: str
+) -> None:
+    answer = await admin.post("/train", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_a_parameter_that_is_no_number_is_refused(admin: httpx2.AsyncClient) -> None:
+    known = known_parameters(TrainRequest())
+    name = next(name for name, default in known.items() if isinstance(default, float))
+    body = f'{{"parameters": {{"{name}": NaN}}}}'
+    answer = await admin.post("/train", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+
+
+async def test_without_any_dataset_the_caller_is_told_to_ingest(admin: httpx2.AsyncClient, data: Path) -> None:
+    (data / "datasets" / "current.json").unlink()
+    answer = await admin.post("/train")
+    assert (answer.status_code, answer.json()["code"]) == (404, "dataset_not_found")
+    assert "POST /ingest" in answer.json()["detail"]
+
+
+async def test_a_full_queue_answers_503_with_a_time_to_come_back(admin: httpx2.AsyncClient) -> None:
+    for _ in range(3):
+        await submitted(admin)
+    answer = await admin.post("/train")
+    assert (answer.status_code, answer.json()["code"]) == (503, "queue_full")
+    assert answer.headers["retry-after"] == "60"
+
+
+async def test_jobs_are_listed_newest_first_and_by_status(app: FastAPI, admin: httpx2.AsyncClient) -> None:
+    jobs = [await submitted(admin) for _ in range(3)]
+    await admin.delete(f"/train/jobs/{jobs[0].job_id}")
+    train_of(app).queue.submit("drift", {}, by="claire", lane="drift")
+    listed = (await admin.get("/train/jobs")).json()["jobs"]
+    assert [job["job_id"] for job in listed] == [job.job_id for job in reversed(jobs)]
+    cancelled = (await admin.get("/train/jobs", params={"status": "cancelled", "limit": 5})).json()["jobs"]
+    assert [job["job_id"] for job in cancelled] == [jobs[0].job_id]
+    assert (await admin.get("/train/jobs", params={"status": "asleep"})).status_code == 422
+
+
+async def test_cancelling_answers_with_the_job_and_a_second_time_with_a_conflict(admin: httpx2.AsyncClient) -> None:
+    job = await submitted(admin)
+    answer = await admin.delete(f"/train/jobs/{job.job_id}")
+    assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
+    again = await admin.delete(f"/train/jobs/{job.job_id}")
+    assert (again.status_code, again.json()["code"]) == (409, "job_finished")
+
+
+@pytest.mark.parametrize("job_id", ["01HZZZZZZZZZZZZZZZZZZZZZZZ", "nothing"])
+async def test_an_unknown_job_is_404_everywhere(admin: httpx2.AsyncClient, job_id: str) -> None:
+    for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/events")):
+        answer = await admin.request(method, f"/train/jobs/{job_id}{path}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found")
+
+
+async def test_a_job_of_another_service_is_not_shown_here(app: FastAPI, admin: httpx2.AsyncClient) -> None:
+    other = train_of(app).queue.submit("drift", {}, by="claire", lane="drift")
+    assert (await admin.get(f"/train/jobs/{other.job_id}")).status_code == 404
+
+
+async def test_the_events_of_an_ended_job_are_its_final_state_and_the_end(admin: httpx2.AsyncClient) -> None:
+    job = await submitted(admin)
+    await admin.delete(f"/train/jobs/{job.job_id}")
+    for _ in range(2):  # the one place that there is comes back after each
+        answer = await admin.get(f"/train/jobs/{job.job_id}/events")
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        data = next(line for line in answer.text.splitlines() if line.startswith("data: "))
+        assert json.loads(data.removeprefix("data: "))["status"] == "cancelled"
+
+
+async def test_the_stream_ends_within_a_poll_once_the_token_is_revoked(app: FastAPI, admin: httpx2.AsyncClient) -> None:
+    job = await submitted(admin)
+    counted = 0
+    original = app.state.verifier.verify
+
+    def revoked_later(bearer: str) -> Any:
+        nonlocal counted
+        counted += 1
+        if counted == 3:
+            app.state.verifier.replace_revocations([Revocation(token_id="t1")])
+        return original(bearer)
+
+    app.state.verifier.verify = revoked_later
+    answer = await admin.get(f"/train/jobs/{job.job_id}/events")
+    assert answer.status_code == 200
+    assert answer.text.count("event: job") == 1
+
+
+async def test_events_beyond_the_limit_of_callers_answer_503(app: FastAPI, admin: httpx2.AsyncClient) -> None:
+    job = await submitted(admin)
+    with train_of(app).streams.place():
+        answer = await admin.get(f"/train/jobs/{job.job_id}/events")
+    assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+
+
+ROUTES = [
+    ("POST", "/train"),
+    ("POST", "/train/text"),
+    ("POST", "/train/image"),
+    ("GET", "/train/jobs"),
+    ("GET", "/train/jobs/x"),
+    ("GET", "/train/jobs/x/events"),
+    ("DELETE", "/train/jobs/x"),
+    ("POST", f"/models/{VERSION}/promote"),
+    ("POST", "/models/rollback"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_every_route_is_for_admins(admin: httpx2.AsyncClient, method: str, path: str) -> None:
+    del admin.headers["Authorization"]
+    assert (await admin.request(method, path)).status_code == 401
+    user = {"Authorization": f"Bearer {token('user', 't2')}"}
+    assert (await admin.request(method, path, headers=user)).status_code == 403
+
+
+async def test_promoting_a_version_that_is_not_there_is_404(admin: httpx2.AsyncClient) -> None:
+    for version in (VERSION, "latest", "%00"):
+        answer = await admin.post(f"/models/{version}/promote", json={"reason": "looks better"})
+        assert (answer.status_code, answer.json()["code"]) == (404, "model_not_found")
+
+
+async def test_rolling_back_without_an_earlier_champion_is_a_conflict(admin: httpx2.AsyncClient) -> None:
+    answer = await admin.post("/models/rollback")
+    assert (answer.status_code, answer.json()["code"]) == (409, "nothing_to_roll_back_to")
+
+
+async def test_ready_names_what_is_missing(app: FastAPI, admin: httpx2.AsyncClient) -> None:
+    assert (await admin.get("/health/ready")).status_code == 200
+    app.state.verifier._keys = {}
+    answer = await admin.get("/health/ready")
+    assert answer.status_code == 503
+    assert list(answer.json()["dependencies"]) == ["auth"]
+
+
+async def test_the_schema_describes_the_stream_and_errors_as_problems(admin: httpx2.AsyncClient) -> None:
+    schema = (await admin.get("/openapi.json")).json()
+    events = schema["paths"]["/train/jobs/{job_id}/events"]["get"]["responses"]
+    assert list(events["200"]["content"]) == ["text/event-stream"]
+    assert list(events["404"]["content"]) == ["application/problem+json"]
+    assert "Job" in schema["components"]["schemas"]
