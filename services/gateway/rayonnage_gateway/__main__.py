@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uvicorn
-from rayonnage_shared.telemetry import set_up_logging
 
 from rayonnage_gateway.app import create_app
 from rayonnage_gateway.settings import GatewaySettings
+from rayonnage_shared.telemetry import set_up_logging
 
 
 def main() -> None:

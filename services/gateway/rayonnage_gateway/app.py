@@ -12,9 +12,6 @@ import structlog
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import start_http_server
-from rayonnage_shared.security.access import following_auth
-from rayonnage_shared.security.tokens import TokenVerifier
-from rayonnage_shared.web import create_service
 
 from rayonnage_gateway.documentation import Documentation
 from rayonnage_gateway.limits import prediction_admission
@@ -22,6 +19,9 @@ from rayonnage_gateway.readiness import Readiness
 from rayonnage_gateway.routes import PUBLIC_ROUTES, forwarding_routes, own_router
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_gateway.upstream import PoolLimits, Upstream
+from rayonnage_shared.security.access import following_auth
+from rayonnage_shared.security.tokens import TokenVerifier
+from rayonnage_shared.web import create_service
 
 log = structlog.get_logger()
 

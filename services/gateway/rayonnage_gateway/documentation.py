@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import structlog
-from rayonnage_shared.contracts.platform import Problem
-from rayonnage_shared.errors import PROBLEM_MEDIA_TYPE, RayonnageError
 
 from rayonnage_gateway.routes import PublicRoute
 from rayonnage_gateway.upstream import Upstream
+from rayonnage_shared.contracts.platform import Problem
+from rayonnage_shared.errors import PROBLEM_MEDIA_TYPE, RayonnageError
 
 log = structlog.get_logger()
 

@@ -11,13 +11,13 @@ from typing import Literal
 import structlog
 from fastapi import Request
 from fastapi.security.utils import get_authorization_scheme_param
-from rayonnage_shared.errors import BodyTooLarge, DependencyDown, RayonnageError
-from rayonnage_shared.security.access import current_admin, current_user
 from starlette.types import Receive, Scope, Send
 
 from rayonnage_gateway.connection import Connection, UpstreamClosed, UpstreamGarbled, UpstreamSilent
 from rayonnage_gateway.headers import CHUNKED, answer_headers, body_length, request_head
 from rayonnage_gateway.upstream import Upstream
+from rayonnage_shared.errors import BodyTooLarge, DependencyDown, RayonnageError
+from rayonnage_shared.security.access import current_admin, current_user
 
 log = structlog.get_logger()
 

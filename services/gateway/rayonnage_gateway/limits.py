@@ -13,12 +13,12 @@ import structlog
 from fastapi import Request
 from limits.storage import Storage
 from prometheus_client import Counter
-from rayonnage_shared.errors import TooManyRequests
 from slowapi import Limiter
 from slowapi.errors import RateLimitExceeded
 from starlette.concurrency import run_in_threadpool
 
 from rayonnage_gateway.settings import GatewaySettings
+from rayonnage_shared.errors import TooManyRequests
 
 log = structlog.get_logger()
 

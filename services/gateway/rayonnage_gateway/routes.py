@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fastapi import APIRouter, Request
-from rayonnage_shared.contracts.platform import Status, Welcome
-from rayonnage_shared.web import problems
 from starlette.routing import Route
 
 from rayonnage_gateway.forwarding import Access, Forwarding, HeldBytes, Operation
 from rayonnage_gateway.readiness import Readiness
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_gateway.upstream import Upstream
+from rayonnage_shared.contracts.platform import Status, Welcome
+from rayonnage_shared.web import problems
 
 Service = Literal["auth", "ingest", "train", "predict"]
 Kind = Literal["small", "prediction", "ingest", "events"]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import limits
 from pydantic import BeforeValidator, Field
+
 from rayonnage_shared.settings import OptionalSecret, ServiceSettings
 
 

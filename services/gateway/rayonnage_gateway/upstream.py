@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from rayonnage_shared.errors import DependencyDown, Overloaded
-
 from rayonnage_gateway.connection import Connection, UpstreamClosed, UpstreamGarbled, UpstreamSilent
+from rayonnage_shared.errors import DependencyDown, Overloaded
 
 CLOCK_S = 0.25  # how late a timeout may strike; all of them are seconds
 AVOID_FAILED_S = 1.0

@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx2
 import uvicorn
 from jose import jwt
+
 from rayonnage_gateway.app import create_app
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_shared.contracts.accounts import Role
@@ -271,6 +273,13 @@ def running(**settings: Any) -> Iterator[Gateway]:
         yield gateway
     finally:
         gateway.close()
+
+
+@contextlib.contextmanager
+def reached(*, role: Role = "user", **settings: Any) -> Iterator[httpx2.Client]:
+    """A caller before a gateway with these settings."""
+    with running(**settings) as gateway, httpx2.Client(base_url=gateway.url, headers=bearer(role=role)) as client:
+        yield client
 
 
 def fields_of(head: bytes) -> dict[str, str]:

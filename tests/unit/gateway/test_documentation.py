@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx2
 import pytest
+
 from rayonnage_gateway.documentation import merge
 from rayonnage_gateway.routes import PublicRoute
-
 from tests.unit.gateway.servers import Conversation, Service, running
 
 ROUTES = (

@@ -32,10 +32,11 @@ def problem(answer: httpx2.Response) -> tuple[int, str]:
 
 def test_a_request_arrives_as_it_was_sent(client: httpx2.Client) -> None:
     body = os.urandom(300_000)
-    answer = client.post("/predict?top_k=3&x=%2F", content=body, headers={"X-Mine": b"\xe9t\xe9"})
+    answer = client.post("/predict?top_k=3&x=%2F", content=body, headers={b"X-Mine": b"\xe9t\xe9"})
     heard = answer.json()
     assert heard["line"] == "POST /predict?top_k=3&x=%2F HTTP/1.1"
     assert heard["sha256"] == hashlib.sha256(body).hexdigest()
+    assert heard["fields"]["x-mine"] == "été"
     assert heard["fields"]["authorization"] == client.headers["authorization"]
     assert heard["fields"]["content-length"] == "300000"
     assert "transfer-encoding" not in heard["fields"]

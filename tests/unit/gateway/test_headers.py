@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rayonnage_gateway.headers import CHUNKED, BadRequestHead, answer_headers, body_length, request_head
 
 

@@ -9,10 +9,10 @@ import httpx2
 import pytest
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
+
 from rayonnage_gateway.limits import CountsInMemory
 from rayonnage_gateway.settings import GatewaySettings
-
-from tests.unit.gateway.servers import Gateway, Service, bearer, running
+from tests.unit.gateway.servers import Gateway, Service, bearer, reached, running
 
 DOORS = ("/predict", "/predict/text/manual", "/predict/image/manual")
 
@@ -76,16 +76,14 @@ def test_the_limit_is_not_to_be_switched_off_from_beside(
     (tmp_path / ".env").write_text("RATELIMIT_ENABLED=false\nRATELIMIT_STORAGE_URL=nonsense://\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RATELIMIT_ENABLED", "false")
-    with running(predict_url=service.url, predict_rate_limit="1/minute") as gateway:
-        with httpx2.Client(base_url=gateway.url, headers=bearer()) as client:
-            assert [client.post("/predict").status_code for _ in range(2)] == [200, 429]
+    with reached(predict_url=service.url, predict_rate_limit="1/minute") as client:
+        assert [client.post("/predict").status_code for _ in range(2)] == [200, 429]
 
 
 def test_while_redis_is_away_each_gateway_counts_by_itself(service: Service) -> None:
     away = "redis://127.0.0.1:1/0"
-    with running(predict_url=service.url, predict_rate_limit="2/minute", redis_url=away) as gateway:
-        with httpx2.Client(base_url=gateway.url, headers=bearer()) as client:
-            assert [client.post("/predict").status_code for _ in range(3)] == [200, 200, 429]
+    with reached(predict_url=service.url, predict_rate_limit="2/minute", redis_url=away) as client:
+        assert [client.post("/predict").status_code for _ in range(3)] == [200, 200, 429]
 
 
 @pytest.mark.parametrize("value", ["off", ""])

@@ -10,7 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
-from tests.unit.gateway.servers import Conversation, Gateway, Gone, Script, Service, bearer, echo, request, running
+from tests.unit.gateway.servers import (
+    Conversation,
+    Gateway,
+    Gone,
+    Script,
+    Service,
+    bearer,
+    echo,
+    reached,
+    request,
+    running,
+)
 
 
 def problem(answer: httpx2.Response) -> tuple[int, str]:
@@ -330,9 +341,8 @@ def test_open_event_streams_do_not_keep_jobs_from_being_asked_for(gateway: Gatew
 
 def test_a_second_address_takes_over_while_one_is_down(service: Service) -> None:
     both = f"http://127.0.0.1:1, {service.url}"
-    with running(predict_url=both, predict_rate_limit="off") as gateway:
-        with httpx2.Client(base_url=gateway.url, headers=bearer()) as client:
-            assert [client.post("/predict", content=b"x").status_code for _ in range(6)] == [200] * 6
+    with reached(predict_url=both, predict_rate_limit="off") as client:
+        assert [client.post("/predict", content=b"x").status_code for _ in range(6)] == [200] * 6
 
 
 def test_a_replay_goes_to_the_other_address(service: Service) -> None:
@@ -340,9 +350,8 @@ def test_a_replay_goes_to_the_other_address(service: Service) -> None:
     try:
         other.play(die)
         both = f"{other.url},{service.url}"
-        with running(predict_url=both, predict_rate_limit="off") as gateway:
-            with httpx2.Client(base_url=gateway.url, headers=bearer()) as client:
-                assert [client.post("/predict", content=b"x").status_code for _ in range(6)] == [200] * 6
+        with reached(predict_url=both, predict_rate_limit="off") as client:
+            assert [client.post("/predict", content=b"x").status_code for _ in range(6)] == [200] * 6
         assert other.connections == 1
     finally:
         other.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import httpx2
 
-from tests.unit.gateway.servers import Conversation, Script, Service, running
+from tests.unit.gateway.servers import Conversation, Script, Service, reached, running
 
 
 def ready(conversation: Conversation) -> None:
@@ -29,9 +29,8 @@ def asked(script: Script, question: Callable[[httpx2.Client], httpx2.Response]) 
     service = Service()
     try:
         service.play(script)
-        with running(auth_url=service.url, predict_url=service.url) as gateway:
-            with httpx2.Client(base_url=gateway.url) as client:
-                return question(client)
+        with reached(auth_url=service.url, predict_url=service.url) as client:
+            return question(client)
     finally:
         service.close()
 
