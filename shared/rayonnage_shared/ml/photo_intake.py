@@ -7,17 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rayonnage_shared.errors import RayonnageError
 from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.ml.photo_sources import READ_ERRORS, PhotoSource, PhotoTooBig
+from rayonnage_shared.ml.photos import PhotoLimits, perceptual_hash
 from rayonnage_shared.ml.progress import Progress
 
-if TYPE_CHECKING:
-    from rayonnage_shared.ml.photos import PhotoLimits
-
-_CHECK_SIDE = 32  # decoding is what finds a broken file; the pixels are thrown away
 _BATCH = 64  # photos in memory at a time: 64 × 5 MB at the very most
 
 
@@ -62,8 +58,6 @@ class PhotoIntake:
             return f"cannot be read: {error}"
 
     def _store_one(self, content: bytes | str) -> StoredPhoto | str:
-        from rayonnage_shared.ml.photos import perceptual_hash, read_photo
-
         if isinstance(content, str):
             return content
         sha256 = hashlib.sha256(content).hexdigest()
@@ -71,8 +65,7 @@ class PhotoIntake:
         if sha256 in self._known and path.is_file():
             return StoredPhoto(sha256, self._known[sha256], is_new=False)
         try:
-            read_photo(content, _CHECK_SIDE, self._limits)
-            seen = perceptual_hash(content)
+            seen = perceptual_hash(content)  # decodes the whole file, which is what finds a broken one
         except RayonnageError as error:
             return error.detail
         temporary = self._incoming / f"{sha256}-{os.getpid()}-{id(content)}"

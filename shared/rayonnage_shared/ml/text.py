@@ -26,6 +26,7 @@ _PLAIN = re.compile(r"[ -%'-;=-~°«»àáâäçèéêëíîïñóôöùúûüÀ
 _ENTITY = re.compile(r"&(?:amp;)*+(#?[0-9A-Za-z]{1,24};)")
 _AMPERSANDS = re.compile(r"&(?:amp;)++")
 _TAG = re.compile(r"</?[A-Za-z][^<>]*+>|<!--")
+_ASCII_SPACES = re.compile(r"[ \t\r\n]++")
 _SPACES = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+")
 # Zero-width and direction marks, byte-order marks, lone surrogates, private use: nothing a reader sees.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff0-\uffff\ud800-\udfff\ue000-\uf8ff]+")
@@ -69,6 +70,9 @@ def _clean_once(text: str) -> str:
         text = _AMPERSANDS.sub("&", text)
     if "<" in text and _TAG.search(text):
         text = _text_of_html(text)
+    spaced = _ASCII_SPACES.sub(" ", text).strip(" ")
+    if _is_plain(spaced):  # most texts with markup hold nothing for ftfy to mend, and ftfy is what costs
+        return spaced
     text = _INVISIBLE.sub("", ftfy.fix_text(_INVISIBLE.sub("", text), _FTFY))
     return " ".join(_SPACES.sub(" ", text).split())[:MAX_CHARACTERS].rstrip()
 
