@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
 def synchronise(venv: Path, *, development: bool) -> None:
     """Bring `.venv` in line with `uv.lock`, adding only; one that an interrupted installation left is made anew."""
     with only_one(ROOT / ".run" / "bootstrap.lock"):
-        half_made = venv / ".incomplete"
+        half_made = ROOT / ".run" / "installing"
         if venv.exists() and (half_made.exists() or not works(venv / "bin" / "python")):
             print("Removing a .venv that is incomplete or of another Python.", flush=True)
             shutil.rmtree(venv)
@@ -69,8 +69,12 @@ def synchronise(venv: Path, *, development: bool) -> None:
             print("Installing into .venv (the first time, most of a minute or two is downloads) …", flush=True)
             call([*uv, "venv", "--quiet", "--python", python, str(venv)], environment)
         half_made.touch()
-        command = [*uv, "sync", "--frozen", "--inexact", "--quiet", "--python", python]
-        call([*command, *(["--group", "dev"] if development else [])], environment)
+        command = [*uv, "sync", "--frozen", "--inexact", "--quiet"]
+        try:
+            call([*command, *(["--group", "dev"] if development else [])], environment)
+        except Unusable:
+            half_made.unlink()  # uv changes nothing where it cannot get everything; only a killed one leaves a mess
+            raise
         half_made.unlink()
 
 

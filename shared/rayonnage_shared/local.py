@@ -27,6 +27,7 @@ from rayonnage_shared.supervision import MARK, Supervisor
 READY_WITHIN_S = 90  # a cold disk and two busy cores; usually 3 s
 _LEFT_ALONE_S = 5  # how long an earlier run that is still there may take to show that it is whole
 _TAIL_LINES = 15
+_STARTS_THAT_ARE_TOO_MANY = 3
 
 Say = Callable[[str], None]
 
@@ -163,18 +164,39 @@ def _probe_for(home: Path) -> str:
 
 
 def _wait(supervisor: Supervisor, daemon: subprocess.Popen[bytes], probe: str) -> None:
-    missing = supervisor.wait_until_ready(READY_WITHIN_S, probe, hopeless=lambda: daemon.poll() is not None)
+    started = time.monotonic()
+    falling = _Falling(supervisor)
+    missing = supervisor.wait_until_ready(
+        READY_WITHIN_S, probe, hopeless=lambda: daemon.poll() is not None or bool(falling.names())
+    )
     if not missing:
         return
     if daemon.poll() is not None:
         raise CannotRun(f"The supervisor did not start:\n{_tail(supervisor.folder / 'supervisord.stderr.log')}")
     parts = []
-    for name, reason in missing.items():
+    for name, reason in {
+        name: missing.get(name, "ends again and again") for name in falling.names() or missing
+    }.items():
         parts.append(f"{name}: {reason}")
         for path in (supervisor.stderr_log(name), supervisor.logs / f"{name}.log"):
             if tail := _tail(path):
                 parts.append(f"  the end of {path}:\n{tail}")
-    raise CannotRun(f"Not ready after {READY_WITHIN_S} s:\n" + "\n".join(parts))
+    raise CannotRun(f"Not ready after {time.monotonic() - started:.0f} s:\n" + "\n".join(parts))
+
+
+class _Falling:
+    """Watches which processes end again and again, as they do over a wrong setting."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._seen: dict[str, set[int]] = {}
+
+    def names(self) -> list[str]:
+        """Return the processes that were started for the third time."""
+        for name, state in self._supervisor.states().items():
+            if state.pid:
+                self._seen.setdefault(name, set()).add(state.pid)
+        return [name for name, pids in self._seen.items() if len(pids) >= _STARTS_THAT_ARE_TOO_MANY]
 
 
 def _tail(path: Path) -> str:

@@ -40,7 +40,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process: run as `python -m module`; without a port it counts as ready while it stays up."""
+    """One process: run as `python -m module`; without any port it counts as ready while it is up."""
 
     name: str
     module: str
@@ -62,9 +62,12 @@ class Process:
             if port is not None:
                 yield port
 
-    def health_url(self, values: EnvironmentValues, probe: str = "ready") -> str | None:
-        """Return the address of the `ready` or `live` probe; None for a process that serves no HTTP."""
-        return f"{self.port.address(values)}/health/{probe}" if self.port else None
+    def probe_url(self, values: EnvironmentValues, probe: str = "ready") -> str | None:
+        """Return what answers 200 when the process is `ready`, or `live`; None when nothing can be asked.
+
+        A process without health routes is asked for its metrics.
+        """
+        return f"{self.port.address(values)}/health/{probe}" if self.port else self.metrics_url(values)
 
     def metrics_url(self, values: EnvironmentValues) -> str | None:
         """Return the address that Prometheus scrapes; None for a process that has none."""

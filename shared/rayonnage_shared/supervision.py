@@ -27,7 +27,7 @@ STOP_WAIT_S = 10
 """What a process gets to end after SIGTERM; uvicorn drains for as long."""
 
 MAX_SOCKET_PATH = 90  # the system's limit is 107 bytes (103 on macOS), and supervisord adds its process id
-_START_S = 2  # a process that ends sooner is started again after 1 s, then 2 s, …; one that ran longer, at once
+_START_S = 10  # a process that ends sooner is started again after 1 s, then 2 s, …; one that ran longer, at once
 _PROBE_TIMEOUT_S = 1.5
 _NO_ANSWER = (OSError, http.client.HTTPException, xmlrpc.client.Error)
 
@@ -38,13 +38,9 @@ class ProcessState:
 
     name: str
     state: str
+    """`running`, or why there is no process: `stopped`, `backoff` (it failed and is started again soon), …"""
     pid: int | None
     uptime_s: float
-
-    @property
-    def running(self) -> bool:
-        """Whether it is up and has been for a moment."""
-        return self.state == "RUNNING"
 
 
 class Supervisor:
@@ -58,10 +54,12 @@ class Supervisor:
         self.logs = self.home / (values.get("LOGS_PATH") or "logs")
         self.socket = socket_path(self.folder)
 
-    def start(self, *, launcher: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def start(
+        self, *, launcher: Sequence[str] = (), inherited: EnvironmentValues | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start supervisord in a session of its own, so that Ctrl-C reaches only whoever stops it in order.
 
-        `launcher` is a command put before supervisord's.
+        `launcher` is a command put before supervisord's; `inherited` stands for this process's environment.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -74,7 +72,7 @@ class Supervisor:
             return subprocess.Popen(
                 [*command, "--configuration", str(configuration)],
                 cwd=self.home,
-                env=os.environ | self.environment(),
+                env={**(os.environ if inherited is None else inherited), **self.environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -153,13 +151,22 @@ class Supervisor:
             rows = self._call("getAllProcessInfo")
         found = {}
         for row in rows:
-            uptime_s = float(row["now"] - row["start"]) if row["statename"] == "RUNNING" else 0.0
-            found[row["name"]] = ProcessState(row["name"], row["statename"], row["pid"] or None, uptime_s)
+            up = bool(row["pid"])
+            found[row["name"]] = ProcessState(
+                name=row["name"],
+                state="running" if up else row["statename"].lower(),
+                pid=row["pid"] or None,
+                uptime_s=float(row["now"] - row["start"]) if up else 0.0,
+            )
         return found
 
-    def control(self, name: str, action: str) -> None:
-        """Ask supervisord to `start` or `stop` one process and wait until it has."""
-        self._call({"start": "startProcess", "stop": "stopProcess"}[action], f"rayonnage:{name}")
+    def start_process(self, name: str) -> None:
+        """Start one process that was stopped."""
+        self._call("startProcess", f"rayonnage:{name}", False)
+
+    def stop_process(self, name: str) -> None:
+        """Stop one process, which then stays stopped, and wait until it is."""
+        self._call("stopProcess", f"rayonnage:{name}")
 
     def unready(self, probe: str = "ready") -> dict[str, str]:
         """Return what keeps each process from being ready, by name; nothing when all are."""
@@ -168,11 +175,8 @@ class Supervisor:
         for process in self.processes:
             state = states.get(process.name)
             if state is None or not state.pid:
-                found[process.name] = f"not running ({state.state.lower() if state else 'no supervisor'})"
-            elif (url := process.health_url(self.values, probe)) is None:
-                if not state.running:
-                    found[process.name] = "starting"
-            elif (trouble := probe_health(url)) is not None:
+                found[process.name] = f"not running ({state.state if state else 'no supervisor'})"
+            elif (url := process.probe_url(self.values, probe)) and (trouble := probe_health(url)) is not None:
                 found[process.name] = trouble
         return found
 

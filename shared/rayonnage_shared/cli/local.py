@@ -58,9 +58,7 @@ def status() -> None:
     for process in supervisor.processes:
         state = states[process.name]
         uptime = str(timedelta(seconds=round(state.uptime_s))) if state.pid else "–"
-        table.add_row(
-            process.name, state.state.lower(), str(state.pid or "–"), uptime, unready.get(process.name, "yes")
-        )
+        table.add_row(process.name, state.state, str(state.pid or "–"), uptime, unready.get(process.name, "yes"))
     Console().print(table)
     raise typer.Exit(1 if unready else 0)
 

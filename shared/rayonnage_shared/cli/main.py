@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Sequence
 
 import typer
 
-from rayonnage_shared.cli import data, local, models, users
 from rayonnage_shared.errors import RayonnageError
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_show_locals=False,  # they may hold passwords
-    help="Rayonnage: product type codes for a French marketplace.",
-)
-for subject in (local, data, models, users):
-    subject.register(app)
+SUBJECTS = ("local", "data", "models", "users")
+OF_LOCAL = frozenset({"up", "stop", "status", "logs", "prepare", "env-example"})
+
+
+def create_app(subjects: Sequence[str] = SUBJECTS) -> typer.Typer:
+    """Return the command line with the commands of these subjects."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_show_locals=False,  # they may hold passwords
+        help="Rayonnage: product type codes for a French marketplace.",
+    )
+    for subject in subjects:
+        importlib.import_module(f"rayonnage_shared.cli.{subject}").register(app)
+    return app
 
 
 def main() -> None:
     """Run the command line; an expected failure is one sentence, not a traceback."""
+    # `make status` answers at once: the other subjects take a second to load.
+    subjects = ("local",) if sys.argv[1:2] and sys.argv[1] in OF_LOCAL else SUBJECTS
     try:
-        app()
+        create_app(subjects)()
     except RayonnageError as err:
         print(f"{err.title}: {err.detail}", file=sys.stderr)
         sys.exit(1)

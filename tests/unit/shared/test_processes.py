@@ -47,7 +47,7 @@ def test_an_address_that_the_user_set_is_left_alone() -> None:
 
 def test_a_process_that_listens_everywhere_is_asked_on_this_machine() -> None:
     gateway = process("gateway")
-    assert gateway.health_url({"GATEWAY_HOST": "0.0.0.0"}) == "http://127.0.0.1:8000/health/ready"
+    assert gateway.probe_url({"GATEWAY_HOST": "0.0.0.0"}) == "http://127.0.0.1:8000/health/ready"
 
 
 def test_the_gateway_serves_its_metrics_on_a_port_of_their_own() -> None:

@@ -112,10 +112,10 @@ def test_finds_and_ends_what_a_killed_supervisor_left_behind(
 
 
 def test_one_process_is_stopped_and_started_by_name(supervisor: Supervisor, daemon: subprocess.Popen[bytes]) -> None:
-    supervisor.control("idler", "stop")
+    supervisor.stop_process("idler")
     assert supervisor.unready() == {"idler": "not running (stopped)"}
-    supervisor.control("idler", "start")
-    assert supervisor.unready() == {}
+    supervisor.start_process("idler")
+    assert eventually(lambda: supervisor.unready() == {})
 
 
 def test_children_are_told_where_the_others_are_and_where_to_log(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""The whole platform for a test: the process list of `make run`, on free ports, in a folder of its own.
+
+with running_platform(tmp_path, {"PREDICT_RATE_LIMIT": "3/minute"}, volume=trained) as platform:
+    platform.client(platform.admin_token()).get("/users/me")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from rayonnage_shared import host
+from rayonnage_shared.environment import all_settings, complete_env_file, effective
+from rayonnage_shared.processes import PROCESSES, process
+from rayonnage_shared.supervision import MARK, Supervisor
+
+READY_WITHIN_S = 120  # two cores that have other work too; 5 s on idle ones
+DIES_WITH_ITS_PARENT = (
+    # Linux ends the supervisor, and it its children, even when the test run is killed with -9.
+    "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, int(signal.SIGTERM)); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A running platform: where it is, who may log in, and how to disturb it."""
+
+    supervisor: Supervisor
+
+    @property
+    def home(self) -> Path:
+        """The folder with `.env`, `data`, `models` and `logs`."""
+        return self.supervisor.home
+
+    @property
+    def values(self) -> Mapping[str, str]:
+        """The settings by upper-case name."""
+        return self.supervisor.values
+
+    @property
+    def base_url(self) -> str:
+        """The gateway's address."""
+        return self.url("gateway")
+
+    @property
+    def admin(self) -> tuple[str, str]:
+        """The first admin's name and password."""
+        return self.values["ADMIN_USERNAME"], self.values["ADMIN_PASSWORD"]
+
+    def url(self, name: str) -> str:
+        """Return a service's own address, past the gateway."""
+        port = process(name).port
+        assert port is not None, f"{name} serves no HTTP"
+        return port.address(self.values)
+
+    def metrics_url(self, name: str) -> str:
+        """Return the address of a process's metrics."""
+        url = process(name).metrics_url(self.values)
+        assert url is not None
+        return url
+
+    def token(self, username: str, password: str) -> str:
+        """Log in at the gateway and return the access token."""
+        answer = httpx2.post(f"{self.base_url}/token", data={"username": username, "password": password}, timeout=30)
+        answer.raise_for_status()
+        return str(answer.json()["access_token"])
+
+    def admin_token(self) -> str:
+        """Return a fresh access token of the first admin."""
+        return self.token(*self.admin)
+
+    def client(self, token: str | None = None) -> httpx2.Client:
+        """Return a client of the gateway that sends `token`; close it, or use it in a `with`."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return httpx2.Client(base_url=self.base_url, headers=headers, timeout=60)
+
+    def pid(self, name: str) -> int | None:
+        """Return a process's id, or None while it is down."""
+        state = self.supervisor.states().get(name)
+        return state.pid if state else None
+
+    def kill(self, name: str) -> int:
+        """End a process with SIGKILL and return its id; the supervisor starts it again."""
+        pid = self.pid(name)
+        assert pid is not None, f"{name} is not running"
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def stop(self, name: str) -> None:
+        """Stop one process until `start`."""
+        self.supervisor.stop_process(name)
+
+    def start(self, name: str) -> None:
+        """Start a process that was stopped."""
+        self.supervisor.start_process(name)
+
+    def wait_until_ready(self, within_s: float = READY_WITHIN_S, probe: str = "ready") -> None:
+        """Return when every process is ready; else fail with the reasons and the ends of their logs."""
+        missing = self.supervisor.wait_until_ready(within_s, probe)
+        assert not missing, "\n".join(f"{name}: {reason}\n{self.log_tail(name)}" for name, reason in missing.items())
+
+    def log_tail(self, name: str, lines: int = 20) -> str:
+        """Return the last lines that a process wrote."""
+        parts = []
+        for path in (self.supervisor.logs / f"{name}.log", self.supervisor.stderr_log(name)):
+            with contextlib.suppress(OSError):
+                parts += path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        return "\n".join(parts)
+
+
+@contextlib.contextmanager
+def running_platform(
+    home: Path, settings: Mapping[str, str] | None = None, *, volume: Path | None = None
+) -> Iterator[Platform]:
+    """Start the platform in the empty folder `home` and end it, whatever happens.
+
+    `settings` go into its `.env`; `volume` holds `data` and `models` to begin with, or there is nothing yet and the
+    platform counts as started when it lives. Settings of the surrounding environment do not reach it.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    write_settings(home, settings or {})
+    if volume is not None:
+        shutil.copytree(volume, home, dirs_exist_ok=True)
+    platform = Platform(Supervisor(home, effective(home, {})))
+    daemon = platform.supervisor.start(
+        launcher=[sys.executable, "-c", DIES_WITH_ITS_PARENT], inherited=environment_without_settings()
+    )
+    try:
+        platform.wait_until_ready(probe="ready" if volume is not None else "live")
+        yield platform
+    finally:
+        platform.supervisor.stop()
+        daemon.wait(10)
+        left = host.marked(MARK, str(platform.supervisor.folder))
+        assert not left, f"still running: {[host.command_line(pid) for pid in left]}"
+
+
+def write_settings(home: Path, settings: Mapping[str, str]) -> None:
+    """Write `home/.env`: free ports, a first admin, no rate limit, and over these `settings`."""
+    ports = [port.setting for one in PROCESSES for port in one.ports()]
+    chosen = dict(zip(ports, map(str, free_ports(len(ports))), strict=True))
+    chosen |= {"PREDICT_RATE_LIMIT": "off", "LOG_LEVEL": "info", **settings}
+    (home / ".env").write_text("".join(f"{name}={value}\n" for name, value in chosen.items()), encoding="utf-8")
+    complete_env_file(home, {})
+
+
+def environment_without_settings() -> dict[str, str]:
+    """Return this process's environment without anything that is a setting of the platform."""
+    names = {setting.name for setting in all_settings()}
+    return {name: value for name, value in os.environ.items() if name.upper() not in names}
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on; all held at once while looking, so that they differ."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+def eventually(condition: Callable[[], object], within_s: float = 30, every_s: float = 0.1) -> bool:
+    """Return whether the condition came true in time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(every_s)
+    return True

@@ -1,0 +1,221 @@
+"""`rayonnage up`, which `make run` is: starting, refusing, recovering and stopping."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from rayonnage_shared import host
+from rayonnage_shared.environment import effective
+from rayonnage_shared.local import example_call
+from rayonnage_shared.processes import PROCESSES, process
+from rayonnage_shared.supervision import MARK, Supervisor
+from tests.e2e.platform import Platform, environment_without_settings, eventually, free_ports
+
+RAYONNAGE = [sys.executable, "-m", "rayonnage_shared.cli.main"]
+STOPS_WITHIN_S = 15
+
+
+class Run:
+    """One folder from which the platform is run, as a user has it after cloning."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.ports = {
+            port.setting: number for (_, port), number in zip(ALL_PORTS, free_ports(len(ALL_PORTS)), strict=True)
+        }
+        self.environment = environment_without_settings() | {name: str(port) for name, port in self.ports.items()}
+        self.environment["DEMO"] = "0"
+        self.processes: list[subprocess.Popen[str]] = []
+
+    @property
+    def mark(self) -> str:
+        return str(self.home.resolve() / ".run")
+
+    @property
+    def output(self) -> str:
+        return (self.home / "output").read_text()
+
+    def supervisor(self) -> Supervisor:
+        return Supervisor(self.home, effective(self.home, self.environment))
+
+    def up(self) -> subprocess.Popen[str]:
+        with (self.home / "output").open("w") as output:
+            started = subprocess.Popen(
+                [*RAYONNAGE, "up"], cwd=self.home, env=self.environment, stdout=output, stderr=output, text=True
+            )
+        self.processes.append(started)
+        return started
+
+    def up_and_ready(self) -> subprocess.Popen[str]:
+        started = self.up()
+        assert eventually(lambda: "is ready" in self.output or started.poll() is not None, 180), self.output
+        assert started.poll() is None, self.output
+        return started
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*RAYONNAGE, *arguments],
+            check=False,
+            cwd=self.home,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def left(self) -> list[str]:
+        return [host.command_line(pid) for pid in host.marked(MARK, self.mark)]
+
+
+ALL_PORTS = [(one.name, port) for one in PROCESSES for port in one.ports()]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    made = Run(tmp_path)
+    yield made
+    for started in made.processes:
+        started.kill()
+        started.wait()
+    made.supervisor().stop()
+
+
+def test_starts_everything_and_stops_on_ctrl_c(run: Run) -> None:
+    started = run.up_and_ready()
+
+    env = effective(run.home, {})
+    assert f"password {env['ADMIN_PASSWORD']}" in run.output
+    assert "There is no model yet" in run.output
+    gateway = f"http://127.0.0.1:{run.ports['GATEWAY_PORT']}"
+    assert f"{gateway}/docs" in run.output
+    credentials = {"username": env["ADMIN_USERNAME"], "password": env["ADMIN_PASSWORD"]}
+    assert httpx2.post(f"{gateway}/token", data=credentials).status_code == 200
+    table = run.command("status").stdout
+    assert all(one.name in table for one in PROCESSES)
+    assert (run.home / "logs" / "gateway.log").stat().st_size > 0
+
+    began = time.monotonic()
+    started.send_signal(signal.SIGINT)
+    assert started.wait(30) == 0
+    assert time.monotonic() - began < STOPS_WITHIN_S
+    assert run.left() == []
+    assert "Stopped." in run.output
+    assert "Not running" in run.command("status").stdout
+
+
+def test_a_second_start_says_that_it_runs_already_and_stop_ends_the_first(run: Run) -> None:
+    first = run.up_and_ready()
+
+    second = run.command("up")
+    assert second.returncode == 0
+    assert f"already runs, or is starting, from this folder (process {first.pid})" in second.stdout
+
+    assert "Stopped." in run.command("stop").stdout
+    assert first.wait(5) == 0
+    assert run.left() == []
+    assert "Nothing was running." in run.command("stop").stdout
+
+
+def test_a_second_start_keeps_the_secrets_and_does_not_show_the_password_again(run: Run) -> None:
+    run.up_and_ready()
+    before = (run.home / ".env").read_bytes()
+    run.command("stop")
+    run.up_and_ready()
+    assert (run.home / ".env").read_bytes() == before
+    assert "password" not in run.output.lower()
+
+
+def test_a_used_port_is_named_with_its_holder_and_its_setting(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", run.ports["PREDICT_PORT"])):
+        refused = run.command("up")
+    assert refused.returncode == 1
+    assert re.search(
+        rf"Port {run.ports['PREDICT_PORT']} \(predict\) is in use by process {os.getpid()} ", refused.stderr
+    )
+    assert "PREDICT_PORT=" in refused.stderr
+    assert run.left() == []
+
+
+def test_a_wrong_setting_is_shown_within_seconds_and_nothing_stays(run: Run) -> None:
+    run.environment["PREDICT_RATE_LIMIT"] = "often"
+    started = run.up()
+    assert started.wait(120) == 1
+    assert "gateway: ends again and again" in run.output
+    assert "predict_rate_limit" in run.output
+    assert run.left() == []
+
+
+def test_recovers_from_a_run_whose_supervisor_was_killed(run: Run) -> None:
+    first = run.up_and_ready()
+    supervisor = run.supervisor().pid()
+    assert supervisor is not None
+    first.kill()
+    first.wait()
+    os.kill(supervisor, signal.SIGKILL)
+    assert eventually(lambda: not host.is_alive(supervisor))
+    assert len(run.left()) >= len(PROCESSES)
+
+    run.up_and_ready()
+
+    assert "Stopped what an earlier run had left behind." in run.output
+
+
+def test_a_supervisor_that_falls_takes_the_rest_with_it_and_says_so(run: Run) -> None:
+    started = run.up_and_ready()
+    supervisor = run.supervisor().pid()
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGKILL)
+    assert started.wait(30) == 1
+    assert "supervisor ended unexpectedly" in run.output
+    assert run.left() == []
+
+
+def test_a_platform_left_running_by_a_killed_make_run_is_found(run: Run) -> None:
+    first = run.up_and_ready()
+    first.kill()
+    first.wait()
+
+    second = run.command("up")
+    assert second.returncode == 0
+    assert "already runs from this folder, left by an earlier start" in second.stdout
+
+    assert "Stopped." in run.command("stop").stdout
+    assert run.left() == []
+
+
+@pytest.mark.parametrize("name", [one.name for one in PROCESSES])
+def test_a_killed_process_is_back_within_ten_seconds(platform: Platform, name: str) -> None:
+    before = platform.kill(name)
+    assert eventually(lambda: platform.pid(name) not in {None, before}, 10)
+    platform.wait_until_ready(60)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_printed_call_works_as_pasted(platform: Platform, sample: Path) -> None:
+    target = platform.home / "data" / "sample"
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copy(sample / "exemple.jpg", target)
+    port = process("gateway").port
+    assert port is not None
+
+    answer = subprocess.run(
+        ["sh", "-c", example_call(port.address(platform.values))],
+        check=False,
+        cwd=platform.home,
+        capture_output=True,
+        text=True,
+    )
+
+    assert '"predictions"' in answer.stdout, answer.stdout + answer.stderr
