@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
@@ -25,12 +24,23 @@ from rayonnage_shared.contracts.jobs import FINAL_STATUSES, Job, JobStatus
 from rayonnage_shared.database.engine import reading, writing
 from rayonnage_shared.database.tables import JobRow, now
 from rayonnage_shared.errors import Conflict, NotFound, Overloaded
+from rayonnage_shared.job_rows import (
+    MAX_ATTEMPTS,
+    MAX_ERROR_CHARACTERS,
+    MAX_LINE_CHARACTERS,
+    MAX_STAGE_CHARACTERS,
+    HeldJob,
+    as_job,
+    end,
+    expired,
+    fail_for_good,
+    finite,
+    held_job,
+    hold,
+    printable,
+    with_lines,
+)
 
-MAX_ATTEMPTS = 3
-LOG_TAIL_LINES = 50
-MAX_LINE_CHARACTERS = 1000  # `message` is a column of this width
-MAX_STAGE_CHARACTERS = 64
-MAX_ERROR_CHARACTERS = 10_000
 _QUEUE_LOCK = 7_240_002  # any number but the migrations' own, the same in every process
 
 DATABASE_AWAY = (OperationalError, InterfaceError)
@@ -53,18 +63,6 @@ class LeaseLost(Conflict):
 
 class QueueFull(Overloaded):
     code, title = "queue_full", "Too many jobs are waiting"
-
-
-@dataclass(frozen=True, slots=True)
-class HeldJob:
-    """A claimed job; `lease_token` is the right to write to it."""
-
-    job_id: str
-    kind: str
-    lease_token: str = field(repr=False)
-    request: dict[str, Any]
-    submitted_by: str
-    attempts: int
 
 
 def database_time(session: Session) -> datetime:
@@ -103,12 +101,12 @@ class JobQueue:
                 submitted_at=self._clock(session),
             )
             session.add(row)
-        return _job(row)
+        return as_job(row)
 
     def get(self, job_id: str) -> Job:
         """Return the job as it stands. Raises JobNotFound."""
         with reading(self._engine) as session:
-            return _job(_existing(session, select(JobRow).where(col(JobRow.job_id) == job_id)))
+            return as_job(_existing(session, select(JobRow).where(col(JobRow.job_id) == job_id)))
 
     def list(
         self, *, kinds: Sequence[str] | None = None, status: JobStatus | None = None, limit: int = 50
@@ -120,7 +118,7 @@ class JobQueue:
         if status is not None:
             statement = statement.where(col(JobRow.status) == status)
         with reading(self._engine) as session:
-            return [_job(row) for row in session.exec(statement)]
+            return [as_job(row) for row in session.exec(statement)]
 
     def counts(self) -> dict[JobStatus, int]:
         """Return how many jobs there are in each status, zeros included."""
@@ -141,12 +139,12 @@ class JobQueue:
                 raise JobFinished(f"Job {job_id} has {row.status}; there is nothing left to cancel.")
             moment = self._clock(session)
             row.cancel_requested = True
-            if row.status == "queued" or _expired(row, moment):
-                _end(row, "cancelled", moment)
+            if row.status == "queued" or expired(row, moment):
+                end(row, "cancelled", moment)
             else:
                 row.message = "cancelling"
             session.add(row)
-        return _job(row)
+        return as_job(row)
 
     # What workers do
 
@@ -167,11 +165,11 @@ class JobQueue:
                     return None
                 moment = self._clock(session)
                 if row.cancel_requested:
-                    _end(row, "cancelled", moment)
+                    end(row, "cancelled", moment)
                 elif row.attempts >= MAX_ATTEMPTS:
-                    _fail_for_good(row, moment)
+                    fail_for_good(row, moment)
                 else:
-                    return _hold(row, moment, lease_s)
+                    return hold(row, moment, lease_s)
                 session.add(row)
                 session.flush()
 
@@ -182,7 +180,7 @@ class JobQueue:
         """
         with self._held(held.job_id, held.lease_token) as (session, row):
             moment = self._clock(session)
-            if _expired(row, moment):
+            if expired(row, moment):
                 _serialise(session)
                 others = select(JobRow.job_id).where(_leased(JobRow, moment), col(JobRow.lane) == row.lane)
                 if session.exec(others).first() is not None:
@@ -203,45 +201,45 @@ class JobQueue:
         """Write where the work is; what is None stays, `lines` go to the end of the log tail. Raises LeaseLost."""
         with self._held(job_id, lease_token) as (_, row):
             if stage is not None:
-                row.stage = _printable(stage, MAX_STAGE_CHARACTERS)
+                row.stage = printable(stage, MAX_STAGE_CHARACTERS)
             if progress is not None and math.isfinite(progress):
                 row.progress = min(1.0, max(0.0, progress))
             if message is not None:
-                row.message = _printable(message, MAX_LINE_CHARACTERS)
+                row.message = printable(message, MAX_LINE_CHARACTERS)
             if lines:
-                row.log_tail = _with_lines(row.log_tail, lines)
+                row.log_tail = with_lines(row.log_tail, lines)
 
     def succeed(self, job_id: str, lease_token: str, result: dict[str, Any]) -> None:
         """End the job with its result (JSON; numbers that are not finite become null). Raises LeaseLost."""
-        plain = json.loads(json.dumps(_finite(result), allow_nan=False))
+        plain = json.loads(json.dumps(finite(result), allow_nan=False))
         with self._held(job_id, lease_token) as (session, row):
             row.result = plain
             row.progress = 1.0
-            _end(row, "succeeded", self._clock(session))
+            end(row, "succeeded", self._clock(session))
 
     def fail(self, job_id: str, lease_token: str, error: str, lines: Sequence[str] = ()) -> None:
         """End the job with an error that says what to do next. Raises LeaseLost."""
         with self._held(job_id, lease_token) as (session, row):
-            row.log_tail = _with_lines(row.log_tail, lines)
-            row.error = _printable(error, MAX_ERROR_CHARACTERS)
-            _end(row, "failed", self._clock(session))
+            row.log_tail = with_lines(row.log_tail, lines)
+            row.error = printable(error, MAX_ERROR_CHARACTERS)
+            end(row, "failed", self._clock(session))
 
     def cancelled(self, job_id: str, lease_token: str) -> None:
         """End the job because somebody asked for that. Raises LeaseLost."""
         with self._held(job_id, lease_token) as (session, row):
-            _end(row, "cancelled", self._clock(session))
+            end(row, "cancelled", self._clock(session))
 
     def release(self, held: HeldJob, *, reason: str, counts_as_attempt: bool) -> None:
         """Give the job back to run again; after the last attempt it fails with `reason`. Raises LeaseLost."""
         with self._held(held.job_id, held.lease_token) as (session, row):
-            row.message = _printable(reason, MAX_LINE_CHARACTERS)
-            row.log_tail = _with_lines(row.log_tail, [reason])
+            row.message = printable(reason, MAX_LINE_CHARACTERS)
+            row.log_tail = with_lines(row.log_tail, [reason])
             if not counts_as_attempt:
                 row.attempts = max(0, row.attempts - 1)
             if row.cancel_requested:
-                _end(row, "cancelled", self._clock(session))
+                end(row, "cancelled", self._clock(session))
             elif row.attempts >= MAX_ATTEMPTS:
-                _fail_for_good(row, self._clock(session))
+                fail_for_good(row, self._clock(session))
             else:
                 row.status = "queued"
                 row.lease_token = row.lease_expires_at = None
@@ -252,7 +250,7 @@ class JobQueue:
             row = session.exec(_by_token(job_id, lease_token)).first()
         if row is None:
             raise LeaseLost(f"Job {job_id} is not held by this worker any more.")
-        return _held_job(row, lease_token)
+        return held_job(row, lease_token)
 
     @contextmanager
     def _held(self, job_id: str, lease_token: str) -> Iterator[tuple[Session, JobRow]]:
@@ -301,60 +299,3 @@ def _by_token(job_id: str, lease_token: str) -> SelectOfScalar[JobRow]:
 
 def _leased(row: type[JobRow], moment: datetime) -> ColumnElement[bool]:
     return and_(col(row.status) == "running", col(row.lease_expires_at) > moment)
-
-
-def _expired(row: JobRow, moment: datetime) -> bool:
-    return row.lease_expires_at is None or row.lease_expires_at <= moment
-
-
-def _hold(row: JobRow, moment: datetime, lease_s: float) -> HeldJob:
-    token = str(ULID())
-    row.status = "running"
-    row.attempts += 1
-    row.lease_token = token
-    row.lease_expires_at = moment + timedelta(seconds=lease_s)
-    row.started_at = row.started_at or moment
-    return _held_job(row, token)
-
-
-def _held_job(row: JobRow, token: str) -> HeldJob:
-    return HeldJob(row.job_id, row.kind, token, row.request, row.submitted_by, row.attempts)
-
-
-def _end(row: JobRow, status: JobStatus, moment: datetime) -> None:
-    row.status = status
-    row.finished_at = moment
-    row.lease_token = row.lease_expires_at = None
-    if status == "cancelled":
-        row.message = "cancelled"
-
-
-def _fail_for_good(row: JobRow, moment: datetime) -> None:
-    last = f" The last time: {row.message}" if row.message else ""
-    row.error = (
-        f"Its process was lost {row.attempts} times before it could finish; it is not tried again.{last} "
-        "Look at the worker's log and at its memory, then submit it anew."
-    )
-    _end(row, "failed", moment)
-
-
-def _with_lines(tail: Sequence[str], lines: Sequence[str]) -> list[str]:
-    return [*tail, *(_printable(line, MAX_LINE_CHARACTERS) for line in lines)][-LOG_TAIL_LINES:]
-
-
-def _printable(words: str, limit: int) -> str:
-    return words.replace("\x00", "")[:limit]  # PostgreSQL stores no NUL
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return value
-
-
-def _job(row: JobRow) -> Job:
-    return Job.model_validate(row, from_attributes=True)

@@ -14,7 +14,8 @@ import structlog
 from sqlalchemy import Engine
 
 from rayonnage_shared.contracts.jobs import TrainRequest
-from rayonnage_shared.jobs import DATABASE_AWAY, HeldJob, JobQueue
+from rayonnage_shared.job_rows import HeldJob
+from rayonnage_shared.jobs import DATABASE_AWAY, JobQueue
 from rayonnage_train.settings import TrainSettings
 
 log = structlog.get_logger()

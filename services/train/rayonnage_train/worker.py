@@ -20,7 +20,8 @@ import structlog
 
 from rayonnage_shared.contracts.jobs import FINAL_STATUSES
 from rayonnage_shared.database.engine import migrate, open_database
-from rayonnage_shared.jobs import DATABASE_AWAY, HeldJob, JobNotFound, JobQueue, LeaseLost
+from rayonnage_shared.job_rows import HeldJob
+from rayonnage_shared.jobs import DATABASE_AWAY, JobNotFound, JobQueue, LeaseLost
 from rayonnage_shared.telemetry import set_up_logging
 from rayonnage_train.kinds import DEFAULT_KINDS, load_kinds, work_folder
 from rayonnage_train.metrics import WorkerMetrics

@@ -14,10 +14,8 @@ from sqlmodel import Session
 
 from rayonnage_shared.contracts.jobs import Job
 from rayonnage_shared.database.engine import open_database
+from rayonnage_shared.job_rows import LOG_TAIL_LINES, MAX_ATTEMPTS, HeldJob
 from rayonnage_shared.jobs import (
-    LOG_TAIL_LINES,
-    MAX_ATTEMPTS,
-    HeldJob,
     JobFinished,
     JobNotFound,
     JobQueue,

@@ -12,7 +12,8 @@ from sqlalchemy.exc import OperationalError
 
 from rayonnage_shared.contracts.jobs import Job
 from rayonnage_shared.errors import Overloaded
-from rayonnage_shared.jobs import HeldJob, JobQueue
+from rayonnage_shared.job_rows import HeldJob
+from rayonnage_shared.jobs import JobQueue
 from rayonnage_train.events import EventStreams, job_events
 
 

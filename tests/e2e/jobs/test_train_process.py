@@ -1,0 +1,118 @@
+"""The train process as the supervisor starts it: streams over real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from jose import jwt
+from sqlalchemy import Engine
+
+from rayonnage_shared.jobs import JobQueue
+from tests.e2e.jobs.conftest import wait_for
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def train(tmp_path: Path, engine: Engine, database_url: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A ready train process with one place for a stream, and its address; `engine` has migrated the database."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "TRAIN_PORT": str(port),
+        "TRAIN_MAX_EVENT_STREAMS": "1",
+        "DATABASE_URL": database_url,
+        "MODELS_PATH": str(tmp_path / "models"),
+        "DATA_PATH": str(tmp_path / "data"),
+        "ALGORITHM": "HS256",
+        "SECRET_KEY": SECRET,
+        "AUTH_URL": "http://127.0.0.1:9",
+    }
+    process = subprocess.Popen([sys.executable, "-m", "rayonnage_train"], cwd=tmp_path, env=environment)
+    address = f"http://127.0.0.1:{port}"
+
+    def ready() -> bool:
+        assert process.poll() is None, "train ended before it was ready"
+        with contextlib.suppress(httpx2.TransportError):
+            return httpx2.get(f"{address}/health/ready", timeout=5).status_code == 200
+        return False
+
+    try:
+        wait_for(ready, 60)
+        yield process, address
+    finally:
+        process.kill()
+        process.wait()
+
+
+def client(address: str) -> httpx2.Client:
+    claims = {"sub": "claire", "role": "admin", "jti": "t1", "iat": time.time(), "exp": time.time() + 60}
+    claims |= {"iss": "rayonnage", "aud": "rayonnage", "use": "access"}
+    token = jwt.encode(claims, SECRET, "HS256", headers={"kid": "shared-secret"})
+    return httpx2.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=5)
+
+
+def statuses(answer: httpx2.Response) -> Iterator[str]:
+    """Yield the job's status from each event as it arrives."""
+    for line in answer.iter_lines():
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))["status"]
+
+
+def test_events_arrive_while_the_job_changes_and_a_caller_who_leaves_gives_the_place_back(
+    train: tuple[subprocess.Popen[bytes], str], engine: Engine
+) -> None:
+    _, address = train
+    queue = JobQueue(engine)
+    job = queue.submit("train", {}, by="claire", lane="models")
+    path = f"/train/jobs/{job.job_id}/events"
+    with client(address) as caller, caller.stream("GET", path) as answer:
+        seen = statuses(answer)
+        assert next(seen) == "queued"
+        assert caller.get(path).status_code == 503
+    with client(address) as caller:
+        held = queue.claim(["train"], 60)
+        assert held is not None
+        with open_stream(caller, path) as answer:
+            seen = statuses(answer)
+            assert next(seen) == "running"
+            queue.succeed(held.job_id, held.lease_token, {})
+            assert list(seen) == ["succeeded"]
+
+
+@contextlib.contextmanager
+def open_stream(caller: httpx2.Client, path: str) -> Iterator[httpx2.Response]:
+    """Open the stream as soon as its place is free again."""
+    deadline = time.monotonic() + 5
+    while True:
+        with caller.stream("GET", path) as answer:
+            if answer.status_code == 200:
+                yield answer
+                return
+        assert time.monotonic() < deadline, "the place did not come back"
+        time.sleep(0.05)
+
+
+def test_sigterm_ends_open_streams_and_the_process_within_seconds(
+    train: tuple[subprocess.Popen[bytes], str], engine: Engine
+) -> None:
+    process, address = train
+    job = JobQueue(engine).submit("train", {}, by="claire", lane="models")
+    with client(address) as caller, caller.stream("GET", f"/train/jobs/{job.job_id}/events") as answer:
+        seen = statuses(answer)
+        assert next(seen) == "queued"
+        process.send_signal(signal.SIGTERM)
+        assert list(seen) == []
+    assert process.wait(5) in (0, -signal.SIGTERM)
