@@ -59,7 +59,7 @@ def check_parameters(request: TrainRequest) -> None:
 def known_parameters(request: TrainRequest) -> dict[str, Parameter]:
     """Return what may stand in `parameters`, with the defaults.
 
-    Names are dotted, such as `text.regularisation`; where only one modality is trained its bare names work too.
+    Names are dotted, such as `text.penalty`; where only one modality is trained its bare names work too.
     """
     chosen: dict[str, Mapping[str, Parameter]] = {}
     if request.text is not None:

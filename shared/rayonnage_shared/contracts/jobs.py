@@ -48,7 +48,7 @@ class TrainRequest(BaseModel):
     image: ImageFamily | None = "efficientnet-lite0"
     fusion: FusionFamily = "weighted"
     parameters: dict[str, float | int | str | bool] = Field(
-        default_factory=dict, description="By dotted name, such as `text.regularisation`; unknown names are refused."
+        default_factory=dict, description="By dotted name, such as `text.penalty`; unknown names are refused."
     )
     promote: PromotePolicy = "if_better"
 
