@@ -1,22 +1,20 @@
-"""Structured logs and HTTP metrics, set up the same way in every process."""
+"""Structured logs, set up the same way in every process."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
-import logging.handlers
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
+import pydantic_core
 import structlog
 
 from rayonnage_shared.settings import ServiceSettings
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 SECRET_FIELDS = frozenset({"password", "token", "access_token", "refresh_token", "authorization", "secret", "image"})
 
@@ -38,7 +36,7 @@ def set_up_logging(service: str, settings: ServiceSettings) -> None:
     ]
     sinks = _sinks(service, settings)
     structlog.configure(
-        processors=[*shared, _Lines([sink.renderer for sink in sinks])],
+        processors=[*shared, _Lines(sinks)],
         wrapper_class=structlog.make_filtering_bound_logger(_level(settings.log_level)),
         logger_factory=lambda *_names: _LineLogger(sinks),
         cache_logger_on_first_use=True,
@@ -64,71 +62,96 @@ class _StandardOutput(logging.StreamHandler[TextIO]):
     """Standard output, a line at a time."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.write_line(self.format(record))
+        self.write_line(self.format(record).encode())
 
-    def write_line(self, line: str) -> None:
+    def write_line(self, line: bytes) -> None:
         with self.lock or contextlib.nullcontext(), contextlib.suppress(OSError, ValueError):
-            self.stream.write(line + "\n")
+            self.stream.write(line.decode() + "\n")
             self.stream.flush()
 
 
-class _RotatingFile(logging.handlers.RotatingFileHandler):
-    """A rotated file that counts its bytes; the library's own asks the file system before each line."""
+class _RotatingFile(logging.Handler):
+    """A file that is put aside as `.1`, `.2`, … when it would grow too long.
+
+    The library's own asks the file system before each line and writes through two buffers.
+    """
 
     def __init__(self, path: Path, settings: ServiceSettings) -> None:
+        super().__init__()
         path.parent.mkdir(parents=True, exist_ok=True)
-        super().__init__(
-            path, maxBytes=settings.log_file_max_bytes, backupCount=settings.log_file_count, encoding="utf-8"
-        )
+        self._path = path
+        self._max_bytes = settings.log_file_max_bytes
+        self._count = settings.log_file_count
+        self._file = path.open("ab", buffering=0)
         self._bytes = path.stat().st_size
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.write_line(self.format(record))
+        self.write_line(self.format(record).encode())
 
-    def write_line(self, line: str) -> None:
-        """Write a line and rotate first where it would not fit; a full disk loses lines, never a request."""
+    def write_line(self, line: bytes) -> None:
+        """Write a line, in a new file where it would not fit; a full disk loses lines, never a request."""
         with self.lock or contextlib.nullcontext(), contextlib.suppress(OSError, ValueError):
-            size = len(line) + 1  # JSON escapes all that is not ASCII
-            if self._bytes and self._bytes + size > self.maxBytes:
-                self.doRollover()
-                self._bytes = 0
-            stream = self.stream or self._open()
-            stream.write(line + "\n")
-            stream.flush()
+            size = len(line) + 1
+            if self._bytes and self._bytes + size > self._max_bytes:
+                self._rotate()
+            self._file.write(line + b"\n")
             self._bytes += size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _rotate(self) -> None:
+        self._file.close()
+        for number in range(self._count - 1, 0, -1):
+            older = self._path.with_name(f"{self._path.name}.{number}")
+            if older.exists():
+                older.replace(self._path.with_name(f"{self._path.name}.{number + 1}"))
+        self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+        self._file = self._path.open("ab", buffering=0)
+        self._bytes = 0
 
 
 @dataclass(frozen=True)
 class _Sink:
     handler: _StandardOutput | _RotatingFile
-    renderer: Any
+    renderer: Callable[[Any, str, Any], str]
 
 
 def _sinks(service: str, settings: ServiceSettings) -> list[_Sink]:
-    encoder = json.JSONEncoder(default=repr)
-    as_json = structlog.processors.JSONRenderer(serializer=lambda event, **_options: encoder.encode(event))
     sinks = []
     if settings.log_to_stdout:
         is_console = settings.log_format == "console"
-        sinks.append(_Sink(_StandardOutput(sys.stdout), structlog.dev.ConsoleRenderer() if is_console else as_json))
+        sinks.append(_Sink(_StandardOutput(sys.stdout), structlog.dev.ConsoleRenderer() if is_console else _as_json))
     if settings.logs_path is not None:
-        sinks.append(_Sink(_RotatingFile(settings.logs_path / f"{service}.log", settings), as_json))
+        sinks.append(_Sink(_RotatingFile(settings.logs_path / f"{service}.log", settings), _as_json))
     return sinks
 
 
+def _as_json(_logger: Any, _method: str, event: Any) -> str:
+    return _json(event).decode()
+
+
+def _json(event: Any) -> bytes:
+    try:
+        return pydantic_core.to_json(event, fallback=repr)  # a quarter of what the json module costs
+    except ValueError:  # half a surrogate pair, such as stands in an undecodable file name
+        return json.dumps(event, default=repr).encode()
+
+
 class _Lines:
-    """The last processor: renders an event for each sink, once where sinks want the same form."""
+    """The last processor: renders an event for each sink, once for all that take JSON."""
 
-    def __init__(self, renderers: list[Any]) -> None:
-        self._renderers = renderers
+    def __init__(self, sinks: list[_Sink]) -> None:
+        self._renderers = [None if sink.renderer is _as_json else sink.renderer for sink in sinks]
 
-    def __call__(self, logger: Any, method: str, event: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
-        rendered: dict[int, str] = {}
-        for renderer in self._renderers:
-            if id(renderer) not in rendered:
-                # The console form takes fields out of what it is given.
-                rendered[id(renderer)] = renderer(logger, method, dict(event))
-        return tuple(rendered[id(renderer)] for renderer in self._renderers), {}
+    def __call__(self, logger: Any, method: str, event: Any) -> tuple[tuple[bytes, ...], dict[str, Any]]:
+        line = _json(event)
+        return tuple(
+            # The console form takes fields out of what it is given.
+            line if renderer is None else renderer(logger, method, dict(event)).encode("utf-8", "replace")
+            for renderer in self._renderers
+        ), {}
 
 
 class _LineLogger:
@@ -137,7 +160,7 @@ class _LineLogger:
     def __init__(self, sinks: list[_Sink]) -> None:
         self._handlers = [sink.handler for sink in sinks]
 
-    def msg(self, *lines: str) -> None:
+    def msg(self, *lines: bytes) -> None:
         for handler, line in zip(self._handlers, lines, strict=True):
             handler.write_line(line)
 
@@ -160,18 +183,3 @@ def _mask_secrets(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str
     for field in SECRET_FIELDS & event.keys():
         event[field] = "***"
     return event
-
-
-def add_http_metrics(app: FastAPI) -> None:
-    """Measure every request of `app` with its route template as label; unknown paths share one label."""
-    from prometheus_fastapi_instrumentator import Instrumentator
-
-    Instrumentator(
-        should_group_status_codes=False,
-        should_group_untemplated=True,
-        should_exclude_streaming_duration=True,  # an events stream that lasts an hour was not slow
-        excluded_handlers=["/metrics", "/health/live", "/health/ready"],
-    ).instrument(
-        app,
-        latency_lowr_buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-    )

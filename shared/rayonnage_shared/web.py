@@ -21,7 +21,7 @@ from ulid import ULID
 
 from rayonnage_shared.contracts.platform import Health, Problem
 from rayonnage_shared.errors import PROBLEM_MEDIA_TYPE, DependencyDown, RayonnageError, problem_document
-from rayonnage_shared.telemetry import add_http_metrics
+from rayonnage_shared.http_metrics import add_http_metrics
 
 log = structlog.get_logger()
 

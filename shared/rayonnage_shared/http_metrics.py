@@ -1,0 +1,68 @@
+"""How often each route is asked, with what outcome, and how long it takes: the same in every service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from fastapi import FastAPI, Request
+from prometheus_client import Counter, Histogram
+from prometheus_fastapi_instrumentator.metrics import Info
+from prometheus_fastapi_instrumentator.middleware import PrometheusInstrumentatorMiddleware
+from starlette.routing import BaseRoute
+
+REQUESTS = Counter("http_requests", "Requests by method, status and route template.", ["method", "status", "handler"])
+DURATIONS = Histogram(
+    "http_request_duration_seconds",
+    "Time from the request's head to the end of its answer, by method and route template.",
+    ["method", "handler"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+
+def add_http_metrics(app: FastAPI) -> None:
+    """Measure every request of `app` with its route template as label; unknown paths share one label."""
+    app.add_middleware(
+        _HttpMetrics,
+        should_group_status_codes=False,
+        should_group_untemplated=True,
+        excluded_handlers=["/metrics", "/health/live", "/health/ready"],
+        # The library's default set measures five things for 30 µs a request; these are two for 3 µs.
+        instrumentations=[_Recorder()],
+    )
+
+
+class _Recorder:
+    """Counts and times; keeps the labelled metrics at hand, of which there are as many as routes and statuses."""
+
+    def __init__(self) -> None:
+        self._children: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+
+    def __call__(self, info: Info) -> None:
+        key = (info.method, info.modified_status, info.modified_handler)
+        found = self._children.get(key)
+        if found is None:
+            found = self._children[key] = (REQUESTS.labels(*key), DURATIONS.labels(key[0], key[2]))
+        found[0].inc()
+        found[1].observe(info.modified_duration)
+
+
+class _HttpMetrics(PrometheusInstrumentatorMiddleware):
+    """Knows a path that is itself a template without looking through all routes, which costs 1 µs for each."""
+
+    _plain: frozenset[str] | None = None
+
+    def _get_handler(self, request: Request) -> tuple[str, bool]:
+        if self._plain is None:
+            self._plain = frozenset(_plain_paths(request.app.routes))
+        path = request.scope["path"]
+        return (path, True) if path in self._plain else super()._get_handler(request)
+
+
+def _plain_paths(routes: Iterable[BaseRoute]) -> Iterator[str]:
+    """Return the paths without parameters among routes and the routers they include."""
+    for route in routes:
+        contexts = getattr(route, "effective_route_contexts", None)
+        if callable(contexts):
+            yield from _plain_paths(contexts())
+        elif isinstance(path := getattr(route, "path", None), str) and "{" not in path and hasattr(route, "methods"):
+            yield path
