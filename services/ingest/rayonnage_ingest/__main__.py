@@ -1,0 +1,18 @@
+"""Runs the ingest service: `python -m rayonnage_ingest`."""
+
+from __future__ import annotations
+
+from rayonnage_ingest.app import create_app
+from rayonnage_ingest.settings import IngestSettings
+from rayonnage_shared.server import serve
+from rayonnage_shared.telemetry import set_up_logging
+
+
+def main() -> None:
+    settings = IngestSettings()
+    set_up_logging("ingest", settings)
+    serve(create_app(settings), host=settings.ingest_host, port=settings.ingest_port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Builds the ingest service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import to_thread
+from fastapi import FastAPI
+
+from rayonnage_ingest.ingestions import Ingestions
+from rayonnage_ingest.metrics import show_dataset
+from rayonnage_ingest.routes import Ingest, router
+from rayonnage_ingest.settings import IngestSettings
+from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.ingest_reports import IngestReports
+from rayonnage_shared.security.access import following_auth
+from rayonnage_shared.security.tokens import TokenVerifier
+from rayonnage_shared.web import create_service
+
+
+def create_app(settings: IngestSettings) -> FastAPI:
+    """Return the ingest service; its lifespan clears old uploads, and stops an ingest at work when it ends."""
+    verifier = TokenVerifier(settings)
+    store = DatasetStore(settings.data_path)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        ingestions = Ingestions(settings)
+        await to_thread.run_sync(ingestions.clear_leftovers)
+        show_dataset(store)
+        app.state.ingest = Ingest(settings, ingestions, store, IngestReports(settings.data_path))
+        async with following_auth(verifier, settings):
+            try:
+                yield
+            finally:
+                await ingestions.close()
+
+    async def keys() -> str | None:
+        return None if verifier.has_keys else "auth's public keys have not been fetched yet"
+
+    async def disk() -> str | None:
+        try:
+            await to_thread.run_sync(lambda: store.folder.mkdir(parents=True, exist_ok=True))
+        except OSError as error:
+            return f"the data folder cannot be written: {error}"
+        return None
+
+    app = create_service(
+        title="Rayonnage ingest",
+        description="Labelled products in, dataset versions out.",
+        lifespan=lifespan,
+        routers=[router],
+        readiness={"data": disk, "auth": keys},
+        max_body_bytes=settings.ingest_max_body_bytes,
+    )
+    app.state.verifier = verifier
+    return app

@@ -1,0 +1,27 @@
+"""How large the current dataset is, for Prometheus; read when asked, since the command line ingests too."""
+
+from __future__ import annotations
+
+from prometheus_client import Gauge
+
+from rayonnage_shared.ml.datasets import DatasetNotFound, DatasetStore
+
+ROWS = Gauge("rayonnage_dataset_rows", "Products in the current dataset version.")
+ROWS_WITH_IMAGE = Gauge("rayonnage_dataset_rows_with_image", "Products with a photo in the current dataset version.")
+
+
+def show_dataset(store: DatasetStore) -> None:
+    """Let both gauges tell of `store` from now on."""
+    ROWS.set_function(lambda: _rows(store)[0])
+    ROWS_WITH_IMAGE.set_function(lambda: _rows(store)[1])
+
+
+def _rows(store: DatasetStore) -> tuple[int, int]:
+    version = store.current()
+    if version is None:
+        return 0, 0
+    try:
+        dataset = store.describe(version)
+    except DatasetNotFound:  # pruned between the two reads
+        return 0, 0
+    return dataset.rows, dataset.rows_with_image

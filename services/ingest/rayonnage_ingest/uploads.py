@@ -1,0 +1,182 @@
+"""The multipart body of an ingest, written to disk as it comes: never whole in memory, nor in a small /tmp.
+
+FastAPI's own form parsing would spool through the temporary folder and start after the last byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, ClassVar
+
+from anyio import to_thread
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
+
+from rayonnage_shared.errors import BadInput, RayonnageError, UnsupportedMedia
+
+FILES = ("features", "target", "images")
+FLAG = "allow_new_codes"
+_FLAG_WORDS = {"": False, "false": False, "0": False, "no": False, "off": False}
+_FLAG_WORDS |= {"true": True, "1": True, "yes": True, "on": True}
+_WRITE_AT_BYTES = 1 << 20
+
+
+class UploadTooSlow(RayonnageError):
+    status: ClassVar[int] = 408
+    code: ClassVar[str] = "upload_too_slow"
+    title: ClassVar[str] = "The request body did not arrive in time"
+
+
+class UploadBroken(RayonnageError):
+    status: ClassVar[int] = 400
+    code: ClassVar[str] = "upload_broken"
+    title: ClassVar[str] = "The request body cannot be read"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Where the parts of one ingest lie."""
+
+    features: Path
+    target: Path | None
+    images: Path | None
+    allow_new_codes: bool
+
+
+async def receive_upload(request: Request, folder: Path, *, timeout_s: float, idle_timeout_s: float) -> Upload:
+    """Write the parts of the body into the existing `folder`.
+
+    Raises UploadTooSlow, UploadBroken, UnsupportedMedia, BadInput, and what the body limit raises.
+    """
+    parts = _Parts(folder, _boundary(request))
+    stream = request.stream()
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                async with asyncio.timeout(idle_timeout_s):
+                    chunk = await anext(stream, None)
+                if chunk is None:
+                    break
+                parts.feed(chunk)
+                if parts.pending_bytes >= _WRITE_AT_BYTES:
+                    await to_thread.run_sync(parts.write)
+        await to_thread.run_sync(parts.write)
+        return parts.finish()
+    except TimeoutError as error:
+        raise UploadTooSlow("Send the files again over a better line, or in smaller parts.") from error
+    except (FormParserError, ClientDisconnect) as error:
+        raise UploadBroken(f"The multipart body is not whole: {error}.") from error
+    finally:
+        parts.close()
+
+
+class _Parts:
+    """Follows the parser: each part into a file of its own, the flag into memory."""
+
+    def __init__(self, folder: Path, boundary: bytes) -> None:
+        self._folder = folder
+        self._seen: set[str] = set()
+        self._name = ""
+        self._header = b""
+        self._value = b""
+        self._flag = b""
+        self._file: BinaryIO | None = None
+        self._pending: list[tuple[BinaryIO, bytes]] = []
+        self._open: list[BinaryIO] = []
+        self._ended = False
+        self.pending_bytes = 0
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._header_field,
+                "on_header_value": self._header_value,
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._start,
+                "on_part_data": self._data,
+                "on_end": self._end,
+            },
+        )
+
+    def feed(self, chunk: bytes) -> None:
+        self._parser.write(chunk)
+
+    def write(self) -> None:
+        """Write what has come; runs in a thread while nothing is fed."""
+        for file, data in self._pending:
+            file.write(data)
+        self._pending.clear()
+        self.pending_bytes = 0
+
+    def finish(self) -> Upload:
+        if not self._ended:
+            raise UploadBroken("The multipart body ends before its last boundary.")
+        self.close()
+        flag = _FLAG_WORDS.get(self._flag.decode("latin-1").strip().lower())
+        if flag is None:
+            raise BadInput(f"{FLAG}: send `true` or `false`.")
+        features, target, images = (self._path(name) for name in FILES)
+        if features is None:
+            raise BadInput("features: send a CSV file of products in this field.")
+        return Upload(features, target, images, flag)
+
+    def close(self) -> None:
+        for file in self._open:
+            file.close()
+
+    def _path(self, name: str) -> Path | None:
+        path = self._folder / name
+        # A form in a browser sends an empty part for a file that was not chosen.
+        return path if path.is_file() and path.stat().st_size else None
+
+    def _begin(self) -> None:
+        self._name = ""
+        self._header = self._value = b""
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            _, options = parse_options_header(self._value)
+            self._name = options.get(b"name", b"").decode("latin-1")
+        self._header = self._value = b""
+
+    def _start(self) -> None:
+        name = self._name
+        if name not in (*FILES, FLAG):
+            raise BadInput(f"{name[:40] or 'a part without a name'}: no such field; send {', '.join(FILES)} or {FLAG}.")
+        if name in self._seen:
+            raise BadInput(f"{name}: sent twice.")
+        self._seen.add(name)
+        self._file = None
+        if name != FLAG:
+            self._file = (self._folder / name).open("wb")
+            self._open.append(self._file)
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is None:
+            self._flag = (self._flag + data[start:end])[:16]
+            return
+        self._pending.append((self._file, data[start:end]))
+        self.pending_bytes += end - start
+
+    def _end(self) -> None:
+        self._ended = True
+
+
+def _boundary(request: Request) -> bytes:
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    boundary = options.get(b"boundary")
+    if kind != b"multipart/form-data" or not boundary:
+        raise UnsupportedMedia(
+            "Send multipart/form-data with the file `features`, and `target` and `images` if needed."
+        )
+    return boundary
