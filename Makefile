@@ -25,7 +25,7 @@ status: ## show each process and whether it is ready
 logs: ## follow the logs of all processes
 	@$(BOOTSTRAP) --no-sync rayonnage logs
 
-ingest: ## ingest labelled products: make ingest ARGS="features.csv --target target.csv --images photos.zip"
+ingest: ## ingest labelled products: make ingest ARGS="features.csv target.csv --images photos.zip"
 	@$(BOOTSTRAP) rayonnage ingest $(ARGS)
 
 train: ## train on the newest dataset, here (ARGS="--text tfidf-svm" and so on)

@@ -174,10 +174,9 @@ def _wait(supervisor: Supervisor, daemon: subprocess.Popen[bytes], probe: str) -
     if daemon.poll() is not None:
         raise CannotRun(f"The supervisor did not start:\n{_tail(supervisor.folder / 'supervisord.stderr.log')}")
     parts = []
-    for name, reason in {
-        name: missing.get(name, "ends again and again") for name in falling.names() or missing
-    }.items():
-        parts.append(f"{name}: {reason}")
+    fallen = falling.names()
+    for name in fallen or missing:
+        parts.append(f"{name}: {'ends again and again' if fallen else missing[name]}")
         for path in (supervisor.stderr_log(name), supervisor.logs / f"{name}.log"):
             if tail := _tail(path):
                 parts.append(f"  the end of {path}:\n{tail}")

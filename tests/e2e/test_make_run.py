@@ -128,15 +128,6 @@ def test_a_second_start_says_that_it_runs_already_and_stop_ends_the_first(run: R
     assert "Nothing was running." in run.command("stop").stdout
 
 
-def test_a_second_start_keeps_the_secrets_and_does_not_show_the_password_again(run: Run) -> None:
-    run.up_and_ready()
-    before = (run.home / ".env").read_bytes()
-    run.command("stop")
-    run.up_and_ready()
-    assert (run.home / ".env").read_bytes() == before
-    assert "password" not in run.output.lower()
-
-
 def test_a_used_port_is_named_with_its_holder_and_its_setting(run: Run) -> None:
     with socket.create_server(("127.0.0.1", run.ports["PREDICT_PORT"])):
         refused = run.command("up")
@@ -166,10 +157,13 @@ def test_recovers_from_a_run_whose_supervisor_was_killed(run: Run) -> None:
     os.kill(supervisor, signal.SIGKILL)
     assert eventually(lambda: not host.is_alive(supervisor))
     assert len(run.left()) >= len(PROCESSES)
+    secrets = (run.home / ".env").read_bytes()
 
     run.up_and_ready()
 
     assert "Stopped what an earlier run had left behind." in run.output
+    assert (run.home / ".env").read_bytes() == secrets
+    assert "password" not in run.output.lower(), "it is shown once"
 
 
 def test_a_supervisor_that_falls_takes_the_rest_with_it_and_says_so(run: Run) -> None:
