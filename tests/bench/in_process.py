@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from rayonnage_shared.ml.bundle import load_bundle
@@ -31,7 +32,14 @@ def predictions_per_second(
     return total
 
 
-def _measure(models: Path, titles: list[str], photos: list[bytes] | None, seconds: float, barrier, results) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _measure(  # noqa: PLR0917 - arguments of a process
+    models: Path,
+    titles: list[str],
+    photos: list[bytes] | None,
+    seconds: float,
+    barrier: Barrier,
+    results: multiprocessing.Queue[float],
+) -> None:
     champion = read_champion(models)
     assert champion is not None
     bundle = load_bundle(models, champion.version)

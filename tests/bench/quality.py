@@ -22,10 +22,10 @@ from sklearn.svm import LinearSVC
 from rayonnage_shared.ml.decisions import Decisions
 from rayonnage_shared.ml.evaluation import evaluate
 from rayonnage_shared.ml.families import image_families, text_families
-from rayonnage_shared.ml.families.base import FloatArray, IntArray, Labels, ProductText
+from rayonnage_shared.ml.families.base import FloatArray, ImageModel, IntArray, Labels, ProductText
 from rayonnage_shared.ml.fusion import WeightedFusion
-from rayonnage_shared.ml.near_duplicates import group_texts
-from rayonnage_shared.ml.photos import PhotoLimits, read_photo
+from rayonnage_shared.ml.near_duplicates import connected, find_links, text_keys
+from rayonnage_shared.ml.photos import PhotoLimits, perceptual_hash, read_photo
 from rayonnage_shared.ml.text import product_text
 
 SEEDS = (0, 1, 2)
@@ -184,12 +184,9 @@ def _folds(rows: Rows, n: int, seed: int) -> IntArray:
     return folds
 
 
-def _predict_photos(model: object, photos: Sequence[Path]) -> FloatArray:
+def _predict_photos(model: ImageModel, photos: Sequence[Path]) -> FloatArray:
     limits = PhotoLimits()
-    found = [
-        model.predict_proba(read_photo(photo.read_bytes(), model.input_size, limits)[None])  # type: ignore[attr-defined]
-        for photo in photos
-    ]
+    found = [model.predict_proba(read_photo(photo.read_bytes(), model.input_size, limits)[None]) for photo in photos]
     return np.concatenate(found)
 
 
@@ -203,7 +200,14 @@ def _rows(table: list[dict[str, str]], codes: tuple[int, ...], images: Path | No
     texts = [product_text(row["designation"], row.get("description")) for row in table]
     classes = np.array([codes.index(int(row["prdtypecode"])) for row in table], dtype=np.int64)
     photos = [images / row["image"] for row in table] if images else []
-    return Rows(texts, classes, group_texts(texts), photos)
+    return Rows(texts, classes, _groups(texts, photos), photos)
+
+
+def _groups(texts: list[ProductText], photos: list[Path]) -> IntArray:
+    """Return a number for each product that its near-duplicates by text and photo share."""
+    hashes = [perceptual_hash(photo.read_bytes()) or 0 for photo in photos] or [0] * len(texts)
+    links = find_links(text_keys(texts), np.array(hashes, dtype=np.uint64), np.ones(len(texts), dtype=bool))
+    return connected(len(texts), links.left, links.right)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rayonnage_shared.contracts.jobs import TrainRequest
-from rayonnage_shared.settings import DatabaseSettings, StorageSettings
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from sqlalchemy import Engine
 from ulid import ULID
+
+from rayonnage_shared.contracts.jobs import TrainRequest
+from rayonnage_shared.settings import DatabaseSettings, StorageSettings
 
 console = Console(stderr=True)
 _MESSAGE = TextColumn("{task.fields[message]}")
@@ -41,7 +42,7 @@ def train(
     image: Annotated[str, typer.Option(help="Photo family, or `none` to keep the champion's.")] = "efficientnet-lite0",
     dataset: Annotated[str | None, typer.Option(help="Dataset version; default: the newest.")] = None,
     promote: Annotated[str, typer.Option(help="if_better, never or always.")] = "if_better",
-    parameter: Annotated[list[str] | None, typer.Option(help="name=value, such as text.regularisation=2.")] = None,
+    parameter: Annotated[list[str] | None, typer.Option(help="name=value, such as text.penalty=2.")] = None,
 ) -> None:
     """Train a bundle, judge it against the champion, and promote it if it is better."""
     from rayonnage_shared.pipeline import train as run
