@@ -52,7 +52,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
         lifespan=lifespan,
         routers=[router],
         readiness={"data": disk, "auth": keys},
-        max_body_bytes=settings.ingest_max_body_bytes,
+        max_body_bytes=None,  # uploads count their own bytes, no other route reads a body
     )
     app.state.verifier = verifier
     return app

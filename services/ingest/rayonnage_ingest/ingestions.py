@@ -56,7 +56,7 @@ class Ingestions:
         self._uploads = settings.data_path / "uploads"
         self._turn = asyncio.Lock()
         self._admitted = 0
-        self._tasks: set[asyncio.Task[IngestReport]] = set()
+        self.at_work: set[asyncio.Task[IngestReport]] = set()
 
     def clear_leftovers(self) -> None:
         """Delete uploads that an earlier process died with."""
@@ -81,15 +81,15 @@ class Ingestions:
     async def run(self, ingestion: Ingestion, upload: Upload) -> IngestReport:
         """Return the report of the finished ingest, which goes on if the caller is cancelled. Raises what it does."""
         task = asyncio.create_task(self._run(ingestion, upload))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.at_work.add(task)
+        task.add_done_callback(self.at_work.discard)
         return await asyncio.shield(task)
 
     async def close(self) -> None:
         """Stop what is at work; the dataset stays whole, and the same files can be sent again."""
-        for task in self._tasks:
+        for task in self.at_work:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self.at_work, return_exceptions=True)
 
     async def _run(self, ingestion: Ingestion, upload: Upload) -> IngestReport:
         try:

@@ -96,6 +96,7 @@ async def ingest_products(request: Request, response: Response, opened: Opened) 
         upload = await receive_upload(
             request,
             ingestion.folder,
+            max_bytes=settings.ingest_max_body_bytes,
             timeout_s=settings.ingest_upload_timeout_s,
             idle_timeout_s=settings.ingest_idle_timeout_s,
         )

@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from rayonnage_shared.errors import BadInput, RayonnageError, UnsupportedMedia
+from rayonnage_shared.errors import BadInput, BodyTooLarge, RayonnageError, UnsupportedMedia
 
 FILES = ("features", "target", "images")
 FLAG = "allow_new_codes"
@@ -47,13 +47,19 @@ class Upload:
     allow_new_codes: bool
 
 
-async def receive_upload(request: Request, folder: Path, *, timeout_s: float, idle_timeout_s: float) -> Upload:
+async def receive_upload(
+    request: Request, folder: Path, *, max_bytes: int, timeout_s: float, idle_timeout_s: float
+) -> Upload:
     """Write the parts of the body into the existing `folder`.
 
-    Raises UploadTooSlow, UploadBroken, UnsupportedMedia, BadInput, and what the body limit raises.
+    Raises BodyTooLarge, UploadTooSlow, UploadBroken, UnsupportedMedia, BadInput.
     """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise _too_large(max_bytes)
     parts = _Parts(folder, _boundary(request))
     stream = request.stream()
+    received = 0
     try:
         async with asyncio.timeout(timeout_s):
             while True:
@@ -61,6 +67,9 @@ async def receive_upload(request: Request, folder: Path, *, timeout_s: float, id
                     chunk = await anext(stream, None)
                 if chunk is None:
                     break
+                received += len(chunk)
+                if received > max_bytes:
+                    raise _too_large(max_bytes)
                 parts.feed(chunk)
                 if parts.pending_bytes >= _WRITE_AT_BYTES:
                     await to_thread.run_sync(parts.write)
@@ -170,6 +179,10 @@ class _Parts:
 
     def _end(self) -> None:
         self._ended = True
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"An ingest may have {max_bytes:,} bytes; send the catalogue in parts.")
 
 
 def _boundary(request: Request) -> bytes:

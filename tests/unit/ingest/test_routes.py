@@ -1,0 +1,183 @@
+"""HTTP of ingest."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from jose import jwt
+from prometheus_client import REGISTRY
+from pydantic import SecretStr
+
+from rayonnage_ingest.app import create_app
+from rayonnage_ingest.routes import Ingest
+from rayonnage_ingest.settings import IngestSettings
+
+SECRET = "0123456789abcdef0123456789abcdef"
+GOOD = b"designation,productid,imageid,prdtypecode\nLampe de chevet,1,1,2060\nVase bleu,2,2,2060\n"
+BAD = b"designation,productid,imageid,prdtypecode\n=Lampe,1,1,99\n"
+
+
+def bearer(role: str) -> dict[str, str]:
+    claims = {"sub": "claire", "role": role, "jti": "t1", "iat": time.time(), "exp": time.time() + 60}
+    claims |= {"iss": "rayonnage", "aud": "rayonnage", "use": "access"}
+    return {"Authorization": f"Bearer {jwt.encode(claims, SECRET, 'HS256', headers={'kid': 'shared-secret'})}"}
+
+
+ADMIN = bearer("admin")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> IngestSettings:
+    return IngestSettings(
+        _env_file=None,
+        data_path=tmp_path / "data",
+        algorithm="HS256",
+        secret_key=SecretStr(SECRET),
+        auth_url="http://127.0.0.1:9",
+        ingest_max_body_bytes=100_000,
+        ingest_max_waiting=0,
+    )
+
+
+@pytest.fixture
+async def app(settings: IngestSettings) -> AsyncIterator[FastAPI]:
+    built = create_app(settings)
+    async with built.router.lifespan_context(built):
+        yield built
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://ingest", headers=ADMIN, timeout=60) as opened:
+        yield opened
+
+
+async def send(client: httpx2.AsyncClient, features: bytes) -> httpx2.Response:
+    return await client.post("/ingest", files={"features": ("f.csv", features)})
+
+
+async def test_products_make_a_version_once_and_their_report_stays(
+    client: httpx2.AsyncClient, settings: IngestSettings
+) -> None:
+    first = await send(client, GOOD + b"Inconnu,3,3,99\n")
+    assert (first.status_code, first.json()["rows_added"], first.json()["rows_rejected"]) == (201, 2, 1)
+    version, ingest_id = first.json()["dataset_version"], first.json()["ingest_id"]
+    again = await send(client, GOOD)
+    assert (again.status_code, again.json()["dataset_version"]) == (200, version)
+
+    report = await client.get(f"/ingest/{ingest_id}")
+    assert report.json() == first.json()
+    rejects = await client.get(first.json()["report_url"])
+    assert rejects.headers["content-type"].startswith("text/csv")
+    assert [row["line"] for row in csv.DictReader(io.StringIO(rejects.text))] == ["4"]
+
+    listed = (await client.get("/datasets")).json()
+    assert (listed["current"], [one["version"] for one in listed["datasets"]]) == (version, [version])
+    assert (await client.get(f"/datasets/{version}")).json()["rows"] == 2
+    assert REGISTRY.get_sample_value("rayonnage_dataset_rows") == 2
+    assert not list((settings.data_path / "uploads").iterdir())
+
+
+async def test_a_file_of_bad_rows_answers_422_with_the_report(client: httpx2.AsyncClient) -> None:
+    answer = await send(client, BAD)
+    problem = answer.json()
+    assert (answer.status_code, problem["code"], problem["rows_rejected"]) == (422, "every_row_rejected", 1)
+    assert problem["rejects"][0]["line"] == 2
+    assert (await client.get(problem["report_url"])).status_code == 200
+
+
+async def test_a_file_that_cannot_be_read_answers_422(client: httpx2.AsyncClient) -> None:
+    answer = await send(client, b"\xff\xfeh")
+    assert (answer.status_code, answer.json()["code"]) == (422, "unreadable_table")
+
+
+async def test_a_zip_that_is_not_safe_answers_422(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/ingest", files={"features": ("f.csv", GOOD), "images": ("i.zip", b"no zip")})
+    assert (answer.status_code, answer.json()["code"]) == (422, "unsafe_archive")
+
+
+async def test_a_body_over_the_limit_answers_413(client: httpx2.AsyncClient, settings: IngestSettings) -> None:
+    answer = await send(client, b"x" * 200_000)
+    assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
+    assert not list((settings.data_path / "uploads").iterdir())
+
+
+async def test_one_more_than_may_wait_is_answered_503_with_retry_after(
+    app: FastAPI, client: httpx2.AsyncClient
+) -> None:
+    ingest: Ingest = app.state.ingest
+    taken = ingest.ingestions.admit()
+    answer = await send(client, GOOD)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+    ingest.ingestions.give_up(taken)
+
+
+async def test_the_work_goes_on_when_the_caller_leaves(app: FastAPI, client: httpx2.AsyncClient) -> None:
+    ingest: Ingest = app.state.ingest
+    call = asyncio.create_task(send(client, GOOD))
+    async with asyncio.timeout(60):
+        while not ingest.ingestions.at_work:  # noqa: ASYNC110 - the service has no reason to tell of it
+            await asyncio.sleep(0.01)
+        work = asyncio.gather(*ingest.ingestions.at_work)
+        call.cancel()
+        await work
+    assert ingest.datasets.current() is not None
+
+
+async def test_a_worker_that_dies_answers_500_and_leaves_no_version(
+    app: FastAPI, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rayonnage_ingest.ingestions.sys.executable", "/bin/false")
+    answer = await send(client, GOOD)
+    assert (answer.status_code, answer.json()["code"]) == (500, "ingest_failed")
+    assert app.state.ingest.datasets.current() is None
+
+
+@pytest.mark.parametrize("path", ["/datasets", "/datasets/20260101T000000Z-0000", "/ingest/" + "0" * 26])
+async def test_routes_are_for_admins(client: httpx2.AsyncClient, path: str) -> None:
+    assert (await client.get(path, headers=bearer("user"))).status_code == 403
+    assert (await client.get(path, headers={"Authorization": ""})).status_code == 401
+
+
+async def test_ingesting_is_for_admins(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/ingest", files={"features": ("f.csv", GOOD)}, headers=bearer("user"))
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/datasets/20260101T000000Z-0000", 404),
+        ("/ingest/" + "0" * 26, 404),
+        ("/ingest/" + "0" * 26 + "/rejects.csv", 404),
+        ("/datasets/..%2f..%2fetc", 404),
+        ("/datasets/current.json", 422),
+        ("/ingest/abc", 422),
+    ],
+)
+async def test_what_is_not_there_is_a_clear_4xx(client: httpx2.AsyncClient, path: str, status: int) -> None:
+    answer = await client.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+
+
+async def test_the_schema_shows_the_files(app: FastAPI) -> None:
+    operation = app.openapi()["paths"]["/ingest"]["post"]
+    form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert form["properties"]["images"]["format"] == "binary"
+    assert {"200", "201", "413", "422", "503"} <= operation["responses"].keys()
+
+
+@pytest.fixture(autouse=True)
+def _quiet_gauges() -> Iterator[None]:
+    yield
+    for name in ("rayonnage_dataset_rows", "rayonnage_dataset_rows_with_image"):
+        REGISTRY._names_to_collectors[name].set_function(lambda: 0)  # type: ignore[attr-defined]
