@@ -68,6 +68,8 @@ def create_service(
         lifespan=lifespan,
         max_body_size=max_body_bytes,
         responses=problems(),
+        # FastAPI's own OpenTelemetry would follow OTEL_* variables by itself, and asks for them with every request.
+        telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
         **extra,
     )
     add_http_metrics(app)
