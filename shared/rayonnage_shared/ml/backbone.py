@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
-import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,28 +37,12 @@ class BackboneNotTrusted(RuntimeError):
     """The pretrained weights are not the known ones, or the network built from them answers otherwise."""
 
 
-def ensure_backbone(folder: Path) -> Path:
-    """Return the ONNX file in `folder`, built there on first use: uint8 (n, 224, 224, 3) RGB → `embedding` (n, 1280).
-
-    Raises `BackboneNotTrusted` when the weights' hash or the network's answers to the reference input are not right.
-    """
-    path = folder / f"efficientnet-lite0-{_WEIGHTS_SHA256[:8]}.onnx"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=path.name, suffix=".tmp", delete=False) as file:
-            try:
-                file.write(build_backbone())
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
-    return path
-
-
 def build_backbone() -> bytes:
-    """Return the checked network as serialized ONNX; the same bytes every time."""
+    """Return the network as serialized ONNX, uint8 RGB `pixels` (n, 224, 224, 3) → `embedding` (n, 1280) float32.
+
+    The same bytes every time; takes half a second. Raises `BackboneNotTrusted` when the weights' hash or the network's
+    answers to the reference input are not right.
+    """
     weights = _read_weights()
     _check(_serialize(weights, with_logits=True))
     return _serialize(weights, with_logits=False)

@@ -1,4 +1,11 @@
-"""Fits a linear classifier on TF-IDF (and dense features beside it) and calibrates it on held-out scores."""
+"""Fits a linear classifier on TF-IDF (and dense features beside it) and calibrates it on held-out scores.
+
+What was tried on 3,756 real products, 5 folds, weighted F1 (word 1–2-grams and LinearSVC as it comes: 70.3):
+words and characters 73.0; with the embedding 74.5; the characters' block weighing 2 and not 1 75.0; terms that stand
+once left out +0.5; rows weighted by (mean class size / class size) ** 0.5 +0.3 (macro +0.7); all of these 75.5.
+Characters of the first 100, 250 or 500 characters only: −0.8. Multinomial logistic regression: −1.2 at its best.
+Embedding weighing 2: −0.6. A title block of its own: +0.2, not kept.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +14,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rayonnage_shared.ml.calibration import Calibration
+from rayonnage_shared.ml.calibration import Calibration, cross_calibrated
 from rayonnage_shared.ml.families.base import FloatArray, IntArray, Labels, ProductText
-from rayonnage_shared.ml.linear import LinearModel, fit_svm
+from rayonnage_shared.ml.linear import Block, LinearModel, fit_svm
 from rayonnage_shared.ml.progress import Progress, silent
-from rayonnage_shared.ml.term_counts import Sparse, TermCounts
+from rayonnage_shared.ml.term_counts import TermCounts
 from rayonnage_shared.ml.tfidf import Tfidf
 
-# On few rows a rare term is all there is to a class; on many, terms that stand once only cost memory.
-_MANY_ROWS = 2000
-_MAX_TERMS = 150_000
+# On few rows a rare term is all there is to a class.
+_MIN_ROWS_TO_DROP_SINGLES = 1000
+_MAX_TERMS = 120_000
+# From here on one held-out fold has rows enough to calibrate and to set thresholds on, and each fit takes its time.
+_MANY_ROWS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class LinearSettings:
+    """`penalty` is C; `character_scale` and `dense_scale` multiply blocks of length 1 beside the words'.
+
+    Rows weigh (mean class size / class size) ** `balance`.
+    """
+
+    penalty: float
+    character_scale: float
+    balance: float
+    dense_scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,51 +59,64 @@ def fit_linear_text(
     texts: Sequence[ProductText],
     dense: FloatArray | None,
     labels: Labels,
-    *,
-    penalty: float,
+    settings: LinearSettings,
     progress: Progress = silent,
 ) -> tuple[LinearText, FloatArray]:
     """Return the classifier fitted on all rows and calibrated held-out probabilities (n, n_classes).
 
-    `dense` (n, width) float32 stands beside TF-IDF as given. Each fold's features, model and calibration are fitted
-    without it. With one fold there is nothing to hold out: probabilities are NaN and the slope of calibration is 1.
+    `dense` (n, width) float32 has rows of length 1. Features, model and calibration of a held-out row are fitted
+    without its fold. Rows of no held-out fold are NaN: all of them where there is one fold, and the rest of one fold
+    where there are many rows.
     """
     counts = TermCounts.of(
-        [tfidf_input(text) for text in texts], min_rows=2 if len(texts) >= _MANY_ROWS else 1, max_terms=_MAX_TERMS
+        [tfidf_input(text) for text in texts],
+        min_rows=2 if len(texts) >= _MIN_ROWS_TO_DROP_SINGLES else 1,
+        max_terms=_MAX_TERMS,
     )
-    folds = np.unique(labels.folds)
-    held_out = folds if len(folds) > 1 else folds[:0]
+    fitting = _Fitting(counts, dense, labels, settings)
+    held_out = _held_out_folds(labels.folds)
     scores = np.full((len(texts), labels.n_classes), np.nan, dtype=np.float32)
+    start = None
     for done, fold in enumerate(held_out):
         progress(done / (len(held_out) + 1), f"fold {done + 1} of {len(held_out)}")
-        test = labels.folds == fold
-        _, linear, matrix = _fit(counts, dense, labels, np.flatnonzero(~test), penalty)
-        scores[test] = matrix[test] @ linear.weights[: matrix.shape[1]] + linear.intercept
-        if dense is not None:
-            scores[test] += dense[test] @ linear.weights[matrix.shape[1] :]
+        test = np.flatnonzero(labels.folds == fold)
+        _, start, blocks = fitting.run(np.flatnonzero(labels.folds != fold))
+        scores[test] = start.scores([block[test] for block in blocks])
     progress(len(held_out) / (len(held_out) + 1), "all rows")
-    tfidf, linear, _ = _fit(counts, dense, labels, np.arange(len(texts)), penalty)
+    # The last fold's model is near the final one, which nothing is held out from.
+    tfidf, linear, _ = fitting.run(np.arange(len(texts)), start)
     rows = np.isin(labels.folds, held_out)
     calibration = Calibration.fit(scores[rows], labels.classes[rows], np.unique(labels.classes))
-    return LinearText(tfidf, linear, calibration), _cross_calibrated(scores, labels, held_out)
+    scale = np.ones((len(linear.weights), 1), dtype=np.float32)
+    scale[len(tfidf.words.idf) : tfidf.size] = settings.character_scale
+    scale[tfidf.size :] = settings.dense_scale
+    unscaled = LinearModel(linear.weights * scale, linear.intercept)
+    return LinearText(tfidf, unscaled, calibration), cross_calibrated(scores, labels, held_out)
 
 
-def _fit(
-    counts: TermCounts, dense: FloatArray | None, labels: Labels, rows: IntArray, penalty: float
-) -> tuple[Tfidf, LinearModel, Sparse]:
-    tfidf, matrix = counts.weighted(rows)
-    blocks = [matrix[rows]] if dense is None else [matrix[rows], dense[rows]]
-    ones = np.ones(len(rows), dtype=np.float32)
-    linear = fit_svm(blocks, labels.classes[rows], labels.n_classes, penalty=penalty, row_weights=ones)
-    return tfidf, linear, matrix
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    counts: TermCounts
+    dense: FloatArray | None
+    labels: Labels
+    settings: LinearSettings
+
+    def run(self, rows: IntArray, start: LinearModel | None = None) -> tuple[Tfidf, LinearModel, list[Block]]:
+        """Return features and model fitted on `rows`, and the scaled feature blocks of all rows."""
+        tfidf, blocks = self.counts.weighted(rows)
+        blocks[1].data *= np.float32(self.settings.character_scale)
+        if self.dense is not None:
+            blocks.append(self.dense * np.float32(self.settings.dense_scale))
+        classes = self.labels.classes[rows]
+        sizes = np.bincount(classes, minlength=self.labels.n_classes)
+        weights = (sizes[sizes > 0].mean() / sizes[classes]) ** self.settings.balance
+        chosen = blocks if len(rows) == len(self.labels.classes) else [block[rows] for block in blocks]
+        cost = (self.settings.penalty * weights).astype(np.float32)
+        return tfidf, fit_svm(chosen, classes, self.labels.n_classes, cost=cost, start=start), blocks
 
 
-def _cross_calibrated(scores: FloatArray, labels: Labels, held_out: IntArray) -> FloatArray:
-    """Return each fold's probabilities by a calibration fitted on the other folds."""
-    probabilities = np.full_like(scores, np.nan)
-    for fold in held_out:
-        test = labels.folds == fold
-        others = np.isin(labels.folds, held_out) & ~test
-        calibration = Calibration.fit(scores[others], labels.classes[others], np.unique(labels.classes[~test]))
-        probabilities[test] = calibration.probabilities(scores[test])
-    return probabilities
+def _held_out_folds(folds: IntArray) -> IntArray:
+    distinct: IntArray = np.unique(folds)
+    if len(distinct) < 2:
+        return distinct[:0]
+    return distinct[:1] if len(folds) >= _MANY_ROWS else distinct

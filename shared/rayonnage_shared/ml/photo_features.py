@@ -1,0 +1,62 @@
+"""Runs a photo network in ONNX Runtime: pixels to features, for one request or for a whole catalogue."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from rayonnage_shared.errors import RayonnageError
+from rayonnage_shared.ml.families.base import FloatArray, Pixels
+from rayonnage_shared.ml.photos import NotAnImage, PhotoLimits, read_photo
+from rayonnage_shared.ml.progress import Progress, silent
+
+_STEP = 64
+"""Photos between two reports of progress, which is also where a cancelled job stops."""
+
+
+class PhotoFeatures:
+    """A network with input `pixels` (n, size, size, 3) uint8 RGB and output `embedding`; threads may share it.
+
+    One call uses one thread: two callers at once get more photos through than two threads on one photo.
+    """
+
+    def __init__(self, network: bytes) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        self.network = network
+        self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        self._size = int(self._session.get_inputs()[0].shape[1])
+
+    def embed(self, pixels: Pixels) -> FloatArray:
+        """Return features (n, width) float32."""
+        (features,) = self._session.run(["embedding"], {"pixels": pixels})
+        return np.asarray(features, dtype=np.float32)
+
+    def embed_files(self, photos: Sequence[Path], progress: Progress = silent) -> FloatArray:
+        """Return features (n, width) of photo files, on all cores; raises `NotAnImage` naming a bad file."""
+        found: list[FloatArray] = []
+        with ThreadPoolExecutor(_usable_cores(), thread_name_prefix="photos") as pool:
+            for start in range(0, len(photos), _STEP):
+                some = photos[start : start + _STEP]
+                found += pool.map(self._embed_file, some)
+                progress((start + len(some)) / len(photos), f"{start + len(some)} of {len(photos)} photos read")
+        return np.concatenate(found)
+
+    def _embed_file(self, photo: Path) -> FloatArray:
+        # One by one: a convolutional network on a CPU costs more for each photo in batches than alone.
+        try:
+            pixels = read_photo(photo.read_bytes(), self._size, PhotoLimits())
+        except RayonnageError as err:
+            raise NotAnImage(f"{photo.name}: {err.detail}") from err
+        return self.embed(pixels[None])
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
