@@ -22,14 +22,6 @@ def read_answer(conversation: Conversation) -> tuple[int, dict[str, str], bytes]
     return int(head.split()[1]), fields_of(head), conversation.read_body(head)
 
 
-def problem(answer: httpx2.Response) -> tuple[int, str]:
-    assert answer.headers["content-type"] == "application/problem+json"
-    document = answer.json()
-    assert document["request_id"] == answer.headers["x-request-id"]
-    assert document["status"] == answer.status_code
-    return answer.status_code, document["code"]
-
-
 def test_a_request_arrives_as_it_was_sent(client: httpx2.Client) -> None:
     body = os.urandom(300_000)
     answer = client.post("/predict?top_k=3&x=%2F", content=body, headers={b"X-Mine": b"\xe9t\xe9"})
