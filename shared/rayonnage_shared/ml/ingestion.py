@@ -32,6 +32,9 @@ from rayonnage_shared.ml.text_intake import prepare_texts
 MAX_LISTED = 100
 """Rejects and conflicts in the report itself; the CSV beside it has all."""
 
+Taken = dict[str, StoredPhoto | str]
+"""Photos by member of the source, or why they were refused."""
+
 
 @dataclass(frozen=True, slots=True)
 class IngestLimits:
@@ -79,9 +82,12 @@ def ingest(
         table = ProductTable.read(store, parent)
         raw = read_products(features, target, max_rows=limits.max_rows)
         known_codes = None if allow_new_codes else {*categories.codes, *table.codes.tolist()}
+        sent = [(one.designation, one.description) for one in raw.products]
+        texts = prepare_texts(sent, table.known_texts(), part(progress, 0.02, 0.3))
         with open_photos(images) as source:
             intake = PhotoIntake(store, table.known_photos(), limits.photos)
-            incoming = _check(raw.products, source, intake, known_codes, part(progress, 0.02, 0.7))
+            members, photos = _take_photos(raw.products, source, intake, part(progress, 0.3, 0.7))
+        incoming = _judge(raw.products, texts, members, photos, known_codes)
         incoming.findings.extend(Finding(reject.line, "row", reject.reason) for reject in raw.rejects)
         merged = merge(table.for_merging(), incoming.rows)
         progress(0.72, f"{merged.n_taken} new or changed products")
@@ -100,18 +106,23 @@ def ingest(
     return report
 
 
-def _check(
-    products: Sequence[RawProduct],
-    source: PhotoSource,
-    intake: PhotoIntake,
-    known_codes: set[int] | None,
-    progress: Progress,
-) -> _Incoming:
-    texts = [(one.designation, one.description) for one in products]
-    hashes, keys = prepare_texts(texts, part(progress, 0.0, 0.4))
+def _take_photos(
+    products: Sequence[RawProduct], source: PhotoSource, intake: PhotoIntake, progress: Progress
+) -> tuple[list[str | None], Taken]:
+    """Return which member of the source shows each product, and what became of each member."""
     members = [source.find(one.product_id, one.image_id, one.photo_name) for one in products]
     wanted = list(dict.fromkeys(member for member in members if member is not None))
-    photos = intake.take(source, wanted, part(progress, 0.4, 1.0))
+    return members, intake.take(source, wanted, progress)
+
+
+def _judge(
+    products: Sequence[RawProduct],
+    texts: tuple[list[str], TextKeys],
+    members: Sequence[str | None],
+    photos: Taken,
+    known_codes: set[int] | None,
+) -> _Incoming:
+    hashes, keys = texts
     stored = {member: photo for member, photo in photos.items() if isinstance(photo, StoredPhoto)}
     has_content = [bool(text) or member in stored for text, member in zip(hashes, members, strict=True)]
     rejects = {reject.line: reject.reason for reject in check_rows(products, has_content, known_codes=known_codes)}

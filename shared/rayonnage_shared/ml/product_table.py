@@ -17,6 +17,7 @@ from rayonnage_shared.ml.families.base import IntArray
 from rayonnage_shared.ml.merging import Merged, Row, Stored
 from rayonnage_shared.ml.near_duplicates import Keys, TextKeys
 from rayonnage_shared.ml.splits import Placement
+from rayonnage_shared.ml.text_intake import KnownTexts
 
 SCHEMA = pa.schema(
     [
@@ -77,6 +78,11 @@ class ProductTable:
         """Return the perceptual hash of each photo by its sha256; None for one that shows nothing."""
         pairs = zip(self._list("photo"), self._list("photo_hash"), strict=True)
         return {sha256: seen or None for sha256, seen in pairs if sha256 is not None}
+
+    def known_texts(self) -> KnownTexts:
+        """Return the texts of all rows as they were sent, with what was computed for them."""
+        sent = zip(self._list("designation"), self._list("description"), strict=True)
+        return KnownTexts({text: row for row, text in enumerate(sent)}, self._list("text_hash"), self.text_keys())
 
     def for_merging(self) -> Stored:
         """Return what new rows are compared with."""

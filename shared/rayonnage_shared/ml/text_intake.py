@@ -1,12 +1,16 @@
-"""Cleans the texts of an ingest and computes what they are compared by, on all cores when there are many."""
+"""Cleans the texts of an ingest and computes what they are compared by, on all cores when there are many.
+
+What the version before holds is not cleaned again: a catalogue that is sent whole each week costs its new rows only.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 
 from rayonnage_shared.ml.near_duplicates import TextKeys, joined_keys, text_keys
 from rayonnage_shared.ml.progress import Progress
@@ -19,21 +23,36 @@ RawText = tuple[str, str]
 """Designation and description as they were sent."""
 
 
-def prepare_texts(texts: Sequence[RawText], progress: Progress) -> tuple[list[str], TextKeys]:
+@dataclass(frozen=True, slots=True)
+class KnownTexts:
+    """Texts that were prepared before: their position among `hashes` and `keys`, by what was sent."""
+
+    positions: Mapping[RawText, int]
+    hashes: Sequence[str]
+    keys: TextKeys
+
+
+def prepare_texts(texts: Sequence[RawText], known: KnownTexts, progress: Progress) -> tuple[list[str], TextKeys]:
     """Return the hash of each cleaned text, "" where nothing is left of it, and the keys of all."""
-    parts = [texts[start : start + _AT_ONCE] for start in range(0, len(texts), _AT_ONCE)]
+    unseen = list(dict.fromkeys(text for text in texts if text not in known.positions))
     hashes: list[str] = []
     keys: list[TextKeys] = []
-    for part_hashes, part_keys in _prepared(parts, len(texts)):
+    for part_hashes, part_keys in _prepared(unseen):
         hashes += part_hashes
         keys.append(part_keys)
-        progress(len(hashes) / len(texts), f"{len(hashes)} of {len(texts)} texts cleaned")
-    return hashes, joined_keys(keys)
+        progress(len(hashes) / len(unseen), f"{len(hashes)} of {len(unseen)} texts cleaned")
+    n_known = len(known.hashes)
+    position_of = {text: n_known + i for i, text in enumerate(unseen)}
+    positions = [known.positions.get(text, -1) for text in texts]
+    positions = [position_of[text] if at < 0 else at for text, at in zip(texts, positions, strict=True)]
+    all_hashes = [*known.hashes, *hashes]
+    return [all_hashes[at] for at in positions], joined_keys([known.keys, *keys]).take(positions)
 
 
-def _prepared(parts: Sequence[Sequence[RawText]], n_texts: int) -> Iterator[tuple[list[str], TextKeys]]:
+def _prepared(texts: Sequence[RawText]) -> Iterator[tuple[list[str], TextKeys]]:
+    parts = [texts[start : start + _AT_ONCE] for start in range(0, len(texts), _AT_ONCE)]
     cores = os.cpu_count() or 1
-    if n_texts < _WORTH_PROCESSES or cores == 1:
+    if len(texts) < _WORTH_PROCESSES or cores == 1:
         yield from map(_prepare, parts)
         return
     # Spawned, not forked: the caller may have threads.

@@ -12,6 +12,7 @@ import pytest
 from rayonnage_shared.contracts.datasets import IngestReport
 from rayonnage_shared.ml.categories import Categories
 from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.families.base import ProductText
 from rayonnage_shared.ml.ingestion import ingest
 from rayonnage_shared.ml.products import Products
 from tests.unit.shared.ml.catalogues import HEADER, many_rows, photo, title, write_csv, write_zip
@@ -67,6 +68,19 @@ def test_a_second_file_grows_the_first_and_moves_nobody(store: DatasetStore) -> 
     assert (report.rows_added, report.rows_duplicate, len(after)) == (50, 30, 100)
     assert (after.splits[:50] == before.splits).all()
     assert store.describe(report.dataset_version or "").parent == store.versions()[0]
+
+
+def test_texts_that_are_there_are_not_cleaned_again(store: DatasetStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(store, many_rows(30))
+    cleaned: list[str] = []
+
+    def clean(designation: str, description: str) -> ProductText:
+        cleaned.append(designation)
+        return ProductText(designation, description)
+
+    monkeypatch.setattr("rayonnage_shared.ml.text_intake.product_text", clean)
+    take(store, many_rows(32))
+    assert cleaned == [title(30), title(31)]
 
 
 def test_bad_rows_are_rejected_with_line_and_reason(store: DatasetStore) -> None:
