@@ -33,17 +33,18 @@ class TermBlock:
 
         A term in fewer than `min_rows` of `rows` weighs nothing.
         """
-        frequency = np.bincount(self.counts[rows].indices, minlength=len(self.terms))
+        counts = self.counts
+        chosen = counts if len(rows) == counts.shape[0] else counts[rows]
+        frequency = np.bincount(chosen.indices, minlength=len(self.terms))
         idf = np.log((1 + len(rows)) / (1 + frequency)) + 1
         idf[frequency < self.min_rows] = 0
         idf = idf.astype(np.float32)
-        matrix = self.counts.copy()
-        matrix.data *= idf[matrix.indices]
-        squares = np.bincount(np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)), matrix.data**2.0)
-        lengths = np.ones(matrix.shape[0])
-        lengths[: len(squares)] = np.sqrt(squares)
-        lengths[lengths == 0] = 1
-        matrix.data /= np.repeat(lengths, np.diff(matrix.indptr)).astype(np.float32)
+        values = counts.data * idf[counts.indices]
+        # One empty row behind the last keeps reduceat from running over the end; empty rows sum the next value.
+        squares = np.add.reduceat(np.append(values * values, np.float32(0)), counts.indptr[:-1])
+        lengths = np.sqrt(np.where(squares > 0, squares, 1))
+        values /= np.repeat(lengths, np.diff(counts.indptr))
+        matrix = sparse.csr_array((values, counts.indices, counts.indptr), shape=counts.shape, copy=False)
         return Vocabulary({term: position for position, term in enumerate(self.terms)}, idf), matrix
 
 
@@ -63,11 +64,11 @@ class TermCounts:
             _block(*_character_grams(folded), min_rows=min_rows, max_terms=max_terms),
         )
 
-    def weighted(self, rows: IntArray) -> tuple[Tfidf, Sparse]:
-        """Return features fitted on `rows` alone, and the matrix (n, size) of all rows."""
+    def weighted(self, rows: IntArray) -> tuple[Tfidf, list[Sparse]]:
+        """Return features fitted on `rows` alone, and the matrices (n, n_terms) of words and characters of all rows."""
         words, word_matrix = self.words.weighted(rows)
         characters, character_matrix = self.characters.weighted(rows)
-        return Tfidf(words, characters), sparse.hstack([word_matrix, character_matrix], format="csr")
+        return Tfidf(words, characters), [word_matrix, character_matrix]
 
 
 def _block(counts: Sparse, names: NDArray[np.object_], *, min_rows: int, max_terms: int) -> TermBlock:

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 from rayonnage_shared.ml.calibration import Calibration
 from rayonnage_shared.ml.families.base import FloatArray, Labels, Parameters, ProductText, TextModel
 from rayonnage_shared.ml.linear import LinearModel
-from rayonnage_shared.ml.linear_text import LinearText, fit_linear_text, tfidf_input
+from rayonnage_shared.ml.linear_text import LinearSettings, LinearText, fit_linear_text, tfidf_input
 from rayonnage_shared.ml.progress import Progress, part, silent
 from rayonnage_shared.ml.sentence_embedding import embedding_input, encode, encode_many
 from rayonnage_shared.ml.tfidf import Tfidf
@@ -19,7 +19,12 @@ class TfidfEmbedding(TextModel):
     """TF-IDF and sentence embedding; about 3 ms for one product."""
 
     name = "tfidf-embedding"
-    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {"penalty": 1.0, "embedding_scale": 1.0}
+    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {
+        "penalty": 0.5,
+        "character_scale": 1.4,
+        "embedding_scale": 1.0,
+        "balance": 0.5,
+    }
 
     def __init__(self, fitted: LinearText) -> None:
         self._fitted = fitted
@@ -37,14 +42,10 @@ class TfidfEmbedding(TextModel):
         progress: Progress = silent,
     ) -> tuple[Self, FloatArray]:
         """Return the model and held-out probabilities; nothing in it is random, so that `seed` changes nothing."""
-        resolved = cls.resolve(parameters)
-        scale = float(resolved["embedding_scale"])
+        numbers = {name: float(value) for name, value in cls.resolve(parameters).items()}
+        settings = LinearSettings(dense_scale=numbers.pop("embedding_scale"), **numbers)
         embedding = encode_many([embedding_input(text) for text in texts], part(progress, 0, 0.5))
-        embedding *= scale
-        fitted, held_out = fit_linear_text(
-            texts, embedding, labels, penalty=float(resolved["penalty"]), progress=part(progress, 0.5, 1)
-        )
-        fitted.linear.weights[fitted.tfidf.size :] *= scale
+        fitted, held_out = fit_linear_text(texts, embedding, labels, settings, part(progress, 0.5, 1))
         return cls(fitted), held_out
 
     def predict_proba(self, texts: Sequence[ProductText]) -> FloatArray:

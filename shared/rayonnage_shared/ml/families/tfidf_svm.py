@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 from rayonnage_shared.ml.calibration import Calibration
 from rayonnage_shared.ml.families.base import FloatArray, Labels, Parameters, ProductText, TextModel
 from rayonnage_shared.ml.linear import LinearModel
-from rayonnage_shared.ml.linear_text import LinearText, fit_linear_text, tfidf_input
+from rayonnage_shared.ml.linear_text import LinearSettings, LinearText, fit_linear_text, tfidf_input
 from rayonnage_shared.ml.progress import Progress, silent
 from rayonnage_shared.ml.tfidf import Tfidf
 
@@ -19,7 +19,11 @@ class TfidfSvm(TextModel):
 
     name = "tfidf-svm"
     fast = True
-    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {"penalty": 1.0}
+    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {
+        "penalty": 0.5,
+        "character_scale": 1.4,
+        "balance": 0.5,
+    }
 
     def __init__(self, fitted: LinearText) -> None:
         self._fitted = fitted
@@ -35,8 +39,8 @@ class TfidfSvm(TextModel):
         progress: Progress = silent,
     ) -> tuple[Self, FloatArray]:
         """Return the model and held-out probabilities; nothing in it is random, so that `seed` changes nothing."""
-        penalty = float(cls.resolve(parameters)["penalty"])
-        fitted, held_out = fit_linear_text(texts, None, labels, penalty=penalty, progress=progress)
+        numbers = {name: float(value) for name, value in cls.resolve(parameters).items()}
+        fitted, held_out = fit_linear_text(texts, None, labels, LinearSettings(**numbers), progress)
         return cls(fitted), held_out
 
     def predict_proba(self, texts: Sequence[ProductText]) -> FloatArray:
