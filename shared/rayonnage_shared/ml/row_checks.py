@@ -30,6 +30,8 @@ def check_rows(
     import pandas as pd
     from pandera.errors import SchemaErrors
 
+    if not products:  # without a value pandas cannot tell that a column holds text
+        return []
     frame = pd.DataFrame(
         {
             "designation": [product.designation for product in products],

@@ -115,6 +115,11 @@ def test_a_file_of_bad_rows_makes_no_version(store: DatasetStore) -> None:
     assert (report.dataset_version, store.current()) == (None, None)
 
 
+def test_a_file_of_rows_that_cannot_be_cut_makes_no_version(store: DatasetStore) -> None:
+    report = take(store, [("Lampe", "une colonne de trop", "", 1, 1, 10)])
+    assert (report.dataset_version, report.rows_rejected) == (None, 1)
+
+
 def test_a_new_code_gets_in_when_allowed_and_is_known_from_then_on(store: DatasetStore) -> None:
     assert take(store, [("Lampe", "", 1, 1, 99)], allow_new_codes=True).rows_added == 1
     assert take(store, [("Vase", "", 2, 2, 99)]).rows_added == 1
