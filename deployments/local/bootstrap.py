@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -69,13 +70,19 @@ def synchronise(venv: Path, *, development: bool) -> None:
             print("Installing into .venv (the first time, most of a minute or two is downloads) …", flush=True)
             call([*uv, "venv", "--quiet", "--python", python, str(venv)], environment)
         half_made.touch()
-        command = [*uv, "sync", "--frozen", "--inexact", "--quiet"]
+        command = [*uv, "sync", "--frozen", "--inexact", "--quiet", *(["--group", "dev"] if development else [])]
+        # Six services start at once: compiling all packages first, in parallel, spares each of them doing it alone.
+        compiled = venv / f".compiled{'-dev' if development else ''}"
+        lock = hashlib.sha256((ROOT / "uv.lock").read_bytes()).hexdigest()
+        if not compiled.exists() or compiled.read_text() != lock:
+            command.append("--compile-bytecode")
         try:
-            call([*command, *(["--group", "dev"] if development else [])], environment)
+            call(command, environment)
         except Unusable:
             half_made.unlink()  # uv changes nothing where it cannot get everything; only a killed one leaves a mess
             raise
         half_made.unlink()
+        compiled.write_text(lock)
 
 
 @contextlib.contextmanager

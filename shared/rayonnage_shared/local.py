@@ -74,6 +74,8 @@ def _run(home: Path, say: Say) -> None:
         say("Stopped what an earlier run had left behind.")
     added = complete_env_file(home)
     values = effective(home)
+    if ADMIN_PASSWORD in added:
+        say(f"First admin: {values['ADMIN_USERNAME']}, password {values[ADMIN_PASSWORD]} (shown this once; see .env)")
     refuse_used_ports(values)
     supervisor = Supervisor(home, values)
     try:
@@ -231,7 +233,7 @@ curl -s {gateway}/predict \\
 def _welcome(home: Path, values: EnvironmentValues, added: dict[str, str]) -> str:
     parts = ["", "Rayonnage is ready.", addresses(values), ""]
     if ADMIN_PASSWORD in added:
-        parts += [_first_admin(values, added[ADMIN_PASSWORD]), ""]
+        parts += _unless_login_works(values)
     if _probe_for(home) == "live":
         parts += ["There is no model yet: POST /ingest and POST /train, or `make ingest` and `make train`.", ""]
     else:
@@ -239,14 +241,16 @@ def _welcome(home: Path, values: EnvironmentValues, added: dict[str, str]) -> st
     return "\n".join([*parts, "Ctrl-C stops everything; `make status`, `make logs`, `make stop` work from elsewhere."])
 
 
-def _first_admin(values: EnvironmentValues, password: str) -> str:
-    username = values.get("ADMIN_USERNAME", "")
-    if login_works(_gateway(values), username, password):
-        return f"First admin: {username}, password {password} (shown this once; it stands in .env)"
-    return (
-        f"The database knows {username} by a password that is not the new one in .env. Give that one back, or run\n"
-        f"  .venv/bin/rayonnage users reset-password {username}"
-    )
+def _unless_login_works(values: EnvironmentValues) -> list[str]:
+    """A new `.env` beside an old database does not open it; say so."""
+    username = values["ADMIN_USERNAME"]
+    if login_works(_gateway(values), username, values[ADMIN_PASSWORD]):
+        return []
+    return [
+        f"The database knows {username} by an older password than the new one in .env. Put that one into .env, or run",
+        f"  .venv/bin/rayonnage users reset-password {username}",
+        "",
+    ]
 
 
 def login_works(gateway: str, username: str, password: str) -> bool:
