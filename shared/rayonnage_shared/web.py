@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
 from rayonnage_shared.contracts.platform import Health, Problem
-from rayonnage_shared.errors import PROBLEM_MEDIA_TYPE, DependencyDown, RayonnageError, problem_document
+from rayonnage_shared.errors import PROBLEM_MEDIA_TYPE, BodyTooLarge, DependencyDown, RayonnageError, problem_document
 from rayonnage_shared.http_metrics import add_http_metrics
 
 log = structlog.get_logger()
@@ -66,14 +66,13 @@ def create_service(
         description=description,
         version="0.1.0",
         lifespan=lifespan,
-        max_body_size=max_body_bytes,
         responses=problems(),
         # FastAPI's own OpenTelemetry would follow OTEL_* variables by itself, and asks for them with every request.
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
         **extra,
     )
     add_http_metrics(app)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, max_body_bytes=max_body_bytes)
     app.add_exception_handler(RayonnageError, _render_domain_error)
     app.add_exception_handler(RequestValidationError, _render_validation_error)
     app.add_exception_handler(HTTPException, _render_http_error)
@@ -110,10 +109,14 @@ def problem_response(request_id: str, error: RayonnageError) -> Response:
 
 
 class RequestContext:
-    """Pure ASGI middleware: request id, access log, timing, and a problem document for what nobody caught."""
+    """Pure ASGI middleware: request id, body limit, access log, and a problem document for what nobody caught.
 
-    def __init__(self, app: ASGIApp) -> None:
+    The limit is here and not FastAPI's own, which answers with plain text what Content-Length gives away.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int | None = None) -> None:
         self.app = app
+        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -136,7 +139,11 @@ class RequestContext:
             await send(message)
 
         try:
-            await self.app(scope, receive, send_with_id)
+            limit = self._max_body_bytes
+            if limit is not None and _announced_bytes(scope) > limit:
+                await problem_response(request_id, BodyTooLarge(_too_large(limit)))(scope, receive, send_with_id)
+            else:
+                await self.app(scope, receive if limit is None else _limited(receive, limit), send_with_id)
         except Exception:
             log.exception("http.request.failed", path=scope["path"])
             if status:
@@ -166,6 +173,32 @@ def _incoming_request_id(scope: Scope) -> str | None:
             text = value.decode("latin-1")
             return text if _REQUEST_ID.fullmatch(text) else None
     return None
+
+
+def _announced_bytes(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else 0
+    return 0
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    """Return `receive` that counts what comes, for bodies that announce no length."""
+    received = 0
+
+    async def counting() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise HTTPException(413, _too_large(limit))  # FastAPI turns any other error into a 400 here
+        return message
+
+    return counting
+
+
+def _too_large(limit: int) -> str:
+    return f"The body may have {limit:,} bytes at most here."
 
 
 def _unexpected() -> RayonnageError:

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from httpx2 import ASGITransport, AsyncClient
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from rayonnage_shared.errors import NotFound
+from rayonnage_shared.web import create_service
+
+LIMIT = 1000
+router = APIRouter()
+
+
+class Sent(BaseModel):
+    number: int
+
+
+@router.post("/typed")
+async def typed(sent: Sent) -> Sent:
+    return sent
+
+
+@router.post("/raw")
+async def raw(request: Request) -> int:
+    return len(await request.body())
+
+
+@router.get("/missing")
+async def missing() -> None:
+    raise NotFound("Look elsewhere.")
+
+
+@router.get("/bug")
+async def bug() -> None:
+    raise KeyError("secret detail")
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[AsyncClient]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+
+    async def fine() -> str | None:
+        return None
+
+    async def broken() -> str | None:
+        return "the cable is out"
+
+    app = create_service(
+        title="Test",
+        description="",
+        lifespan=lifespan,
+        routers=[router],
+        readiness={"fine": fine, "broken": broken},
+        max_body_bytes=LIMIT,
+    )
+    async with AsyncClient(transport=ASGITransport(app, raise_app_exceptions=False), base_url="http://test") as found:
+        yield found
+
+
+async def chunks(size: int) -> AsyncIterator[bytes]:
+    for _ in range(size // 100):
+        yield b"x" * 100
+
+
+async def test_a_callers_request_id_is_kept_and_a_bad_one_replaced(client: AsyncClient) -> None:
+    kept = await client.get("/missing", headers={"X-Request-ID": "my-request-1"})
+    replaced = await client.get("/missing", headers={"X-Request-ID": "no spaces, please"})
+
+    assert kept.headers["X-Request-ID"] == kept.json()["request_id"] == "my-request-1"
+    assert replaced.headers["X-Request-ID"] == replaced.json()["request_id"] != "no spaces, please"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/missing", 404, "not_found"),
+        ("GET", "/nowhere", 404, "not_found"),
+        ("PUT", "/missing", 405, "method_not_allowed"),
+        ("GET", "/bug", 500, "internal_error"),
+        ("GET", "/health/ready", 503, "dependency_unavailable"),
+    ],
+)
+async def test_every_error_is_a_problem_document(
+    client: AsyncClient, method: str, path: str, status: int, code: str
+) -> None:
+    answer = await client.request(method, path)
+
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["code"] == code
+    assert "secret detail" not in answer.text
+
+
+async def test_readiness_names_what_is_missing(client: AsyncClient) -> None:
+    assert (await client.get("/health/ready")).json()["dependencies"] == {"broken": "the cable is out"}
+    assert (await client.get("/health/live")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/typed", "/raw"])
+async def test_a_body_over_the_limit_is_refused_whether_its_length_is_told_or_not(
+    client: AsyncClient, path: str
+) -> None:
+    for content in (b"x" * (LIMIT + 1), chunks(LIMIT + 100)):
+        answer = await client.post(path, content=content, headers={"Content-Type": "application/json"})
+
+        assert answer.status_code == 413
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.json()["code"] == "body_too_large"
+
+
+async def test_a_body_at_the_limit_is_read(client: AsyncClient) -> None:
+    assert (await client.post("/raw", content=b"x" * LIMIT)).json() == LIMIT
+
+
+async def test_a_field_error_names_the_field(client: AsyncClient) -> None:
+    answer = await client.post("/typed", json={"number": "many"})
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "body.number"
