@@ -1,0 +1,98 @@
+"""A promotion is no event for callers: predictions go on while the champion changes under them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.e2e.api import finished_job, predict_form, start_training
+from tests.e2e.platform import Platform, eventually
+
+CONNECTIONS = 6
+MOVES = 6
+FOLLOWS_WITHIN_S = 20
+
+
+@dataclass
+class Load:
+    """Callers who ask for one prediction after the other, half of them with a photo, until told to stop."""
+
+    platform: Platform
+    token: str
+    photo: bytes
+    stopping: threading.Event = field(default_factory=threading.Event)
+    versions: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    durations: list[float] = field(default_factory=list)
+
+    def __enter__(self) -> Load:
+        self.threads = [threading.Thread(target=self._call, args=(number,)) for number in range(CONNECTIONS)]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a caller hangs"
+
+    def reaches(self, version: str, answers: int) -> bool:
+        """Return whether more than so many answers by this version have come in time, or a failure."""
+        return eventually(lambda: self.versions[version] > answers or self.failures, FOLLOWS_WITHIN_S)
+
+    def _call(self, number: int) -> None:
+        with self.platform.client(self.token) as client:
+            while not self.stopping.is_set():
+                began = time.monotonic()
+                try:
+                    if number % 2:
+                        answer = predict_form(client, self.photo, designation="Robot de piscine")
+                    else:
+                        answer = client.post("/predict", json={"designation": "Robot de piscine"})
+                except httpx2.HTTPError as error:
+                    self.failures.append(repr(error))
+                    continue
+                self.durations.append(time.monotonic() - began)
+                if answer.status_code == 200:
+                    self.versions[answer.json()["model"]["version"]] += 1
+                else:
+                    self.failures.append(f"{answer.status_code} {answer.text}")
+
+
+@pytest.fixture
+def admin(platform: Platform) -> Iterator[httpx2.Client]:
+    """An admin's client; the champion is afterwards what it was before."""
+    with platform.client(platform.admin_token()) as client:
+        champion = client.get("/models").json()["champion"]
+        yield client
+        assert client.post(f"/models/{champion}/promote").status_code == 200
+
+
+def test_no_request_fails_while_the_champion_changes(platform: Platform, admin: httpx2.Client, sample: Path) -> None:
+    champion = admin.get("/models").json()["champion"]
+    job = finished_job(admin, start_training(admin, "/train/text", text="tfidf-svm", promote="never"))
+    challenger = job["result"]["version"]
+    assert not job["result"]["promoted"]
+
+    with Load(platform, platform.admin_token(), (sample / "exemple.jpg").read_bytes()) as load:
+        assert load.reaches(champion, 2 * CONNECTIONS)
+        for move in range(MOVES):
+            wanted = champion if move % 2 else challenger
+            path = "/models/rollback" if move % 2 else f"/models/{challenger}/promote"
+            answer = admin.post(path, json={"reason": "under load"})
+            assert answer.status_code == 200, answer.text
+            served = load.versions[wanted]
+            assert load.reaches(wanted, served + CONNECTIONS), f"{wanted} does not serve after {path}"
+            assert not load.failures, load.failures[:3]
+
+    assert not load.failures, load.failures[:3]
+    assert set(load.versions) == {champion, challenger}
+    assert max(load.durations) < 5, "a request waited for a bundle to load"

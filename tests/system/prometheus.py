@@ -1,0 +1,83 @@
+"""A throw-away Prometheus for tests, from the distribution's own package."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+BINARY = "prometheus"
+STARTS_WITHIN_S = 30
+
+
+class PrometheusMissing(Exception):
+    """The binary is not installed."""
+
+
+def configuration(targets: Mapping[str, str]) -> str:
+    """Return a configuration that scrapes each of these addresses, by name, once a second (JSON is YAML)."""
+    scrapes = []
+    for name, url in targets.items():
+        parts = urlsplit(url)
+        labels = {"process": name}
+        scrapes.append(
+            {
+                "job_name": name,
+                "metrics_path": parts.path,
+                "scheme": parts.scheme,
+                "static_configs": [{"targets": [parts.netloc], "labels": labels}],
+            }
+        )
+    return json.dumps({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": scrapes})
+
+
+@contextlib.contextmanager
+def prometheus(folder: Path, port: int, targets: Mapping[str, str]) -> Iterator[httpx2.Client]:
+    """Yield a client of a Prometheus that scrapes `targets`; it ends with the block. Raises PrometheusMissing."""
+    binary = shutil.which(BINARY)
+    if binary is None:
+        raise PrometheusMissing("Tests marked `system` need Prometheus: apt-get install prometheus")
+    (folder / "prometheus.yml").write_text(configuration(targets), encoding="utf-8")
+    command = [
+        binary,
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=warn",
+    ]
+    with (folder / "output").open("w+") as output:
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
+        try:
+            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+                _wait_until_ready(client, process, folder / "output")
+                yield client
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def query(client: httpx2.Client, expression: str) -> list[dict[str, Any]]:
+    """Return the series that the expression gives now, each with `metric` and `value`."""
+    answer = client.get("/api/v1/query", params={"query": expression})
+    answer.raise_for_status()
+    found: list[dict[str, Any]] = answer.json()["data"]["result"]
+    return found
+
+
+def _wait_until_ready(client: httpx2.Client, process: subprocess.Popen[bytes], output: Path) -> None:
+    deadline = time.monotonic() + STARTS_WITHIN_S
+    while True:
+        with contextlib.suppress(httpx2.TransportError):
+            if client.get("/-/ready").status_code == 200:
+                return
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"Prometheus did not start: {output.read_text()}")
+        time.sleep(0.05)
