@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -12,32 +11,37 @@ from numpy.typing import NDArray
 
 from rayonnage_shared.ml.families.base import FloatArray, IntArray
 
-_FILE = "weights.json"
-_PRIOR = (0.9, 0.6)
+DoubleArray = NDArray[np.float64]
+
+_FILE = "weights.npz"
+_PRIOR = np.array([1.0, 0.5])
 _PRIOR_ROWS = 30.0
+_BIAS_PENALTY = 5.0
 _FLOOR = 1e-6
 """Least probability that a modality may give: no opinion is so sure that the other cannot outvote it."""
-_NEWTON_STEPS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class WeightedFusion:
-    """p ∝ text^text_weight · image^image_weight (a log-linear pool, Genest & Zidek 1986); `rows` were fitted on."""
+    """p ∝ text^text_weight · image^image_weight · exp(bias), a log-linear pool (Genest & Zidek 1986).
+
+    `bias` (n_classes,) float32 follows how often each class has both modalities; `rows` were fitted on.
+    """
 
     text_weight: float
     image_weight: float
+    bias: FloatArray
     rows: int
 
     @classmethod
     def fit(cls, text: FloatArray, image: FloatArray, classes: IntArray) -> Self:
         """Return the weights with the least log loss on rows where neither (n, n_classes) table is NaN.
 
-        Few rows are balanced against the weights that marketplace products have led to; without rows those stand alone.
+        Few rows are balanced against usual weights (1 and 0.5, no bias); without rows those stand alone.
         """
         both = ~(np.isnan(text).any(axis=1) | np.isnan(image).any(axis=1))
-        logs = np.stack([_logarithm(text[both]), _logarithm(image[both])], axis=-1)
-        weights = _fit_weights(logs, classes[both])
-        return cls(float(weights[0]), float(weights[1]), int(both.sum()))
+        weights, bias = _fit_weights(_logarithm(text[both]), _logarithm(image[both]), classes[both])
+        return cls(float(weights[0]), float(weights[1]), bias.astype(np.float32), int(both.sum()))
 
     def combine(self, text: FloatArray | None, image: FloatArray | None) -> FloatArray:
         """Return probabilities (n, n_classes) float32 whose rows sum to 1; one modality alone is returned unchanged."""
@@ -46,43 +50,51 @@ class WeightedFusion:
             if known is None:
                 raise ValueError("neither text nor image was given")
             return known
-        scores = self.text_weight * _logarithm(text) + self.image_weight * _logarithm(image)
+        scores = self.text_weight * _logarithm(text) + self.image_weight * _logarithm(image) + self.bias
         scores[(text <= 0) & (image <= 0)] = -np.inf
         return _softmax(scores).astype(np.float32)
 
     def save(self, folder: Path) -> None:
-        """Write weights.json."""
-        (folder / _FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        """Write weights.npz."""
+        weights = np.array([self.text_weight, self.image_weight])
+        np.savez(folder / _FILE, weights=weights, bias=self.bias, rows=self.rows)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Return what `save` wrote."""
-        return cls(**json.loads((folder / _FILE).read_text(encoding="utf-8")))
+        with np.load(folder / _FILE, allow_pickle=False) as arrays:
+            text_weight, image_weight = arrays["weights"].tolist()
+            return cls(text_weight, image_weight, arrays["bias"], int(arrays["rows"]))
 
 
-def _fit_weights(logs: NDArray[np.float64], classes: IntArray) -> NDArray[np.float64]:
-    """Minimize the log loss over `logs` (n, n_classes, 2) by Newton's method; the sum is convex in the two weights."""
-    prior = np.array(_PRIOR)
-    weights = prior.copy()
-    right = logs[np.arange(len(classes)), classes]
-    for _ in range(_NEWTON_STEPS):
-        probabilities = _softmax(logs @ weights)
-        expected = np.einsum("nk,nkm->nm", probabilities, logs)
-        centred = logs - expected[:, None, :]
-        gradient = (expected - right).sum(axis=0) + _PRIOR_ROWS * (weights - prior)
-        curvature = np.einsum("nk,nki,nkj->ij", probabilities, centred, centred) + _PRIOR_ROWS * np.eye(2)
-        step = np.clip(np.linalg.solve(curvature, gradient), -1, 1)
-        weights = np.maximum(weights - step, 0)
-        if np.abs(step).max() < 1e-6:
-            break
-    return weights
+def _fit_weights(text: DoubleArray, image: DoubleArray, classes: IntArray) -> tuple[DoubleArray, DoubleArray]:
+    """Minimize the summed log loss over logarithms (n, n_classes) plus the pull to the prior; the sum is convex."""
+    from scipy.optimize import minimize
+
+    n, n_classes = text.shape
+    truth = np.zeros((n, n_classes))
+    truth[np.arange(n), classes] = 1
+
+    def objective(parameters: DoubleArray) -> tuple[float, DoubleArray]:
+        pull, bias = parameters[:2] - _PRIOR, parameters[2:]
+        probabilities = _softmax(parameters[0] * text + parameters[1] * image + bias)
+        loss = -np.sum(np.log(np.maximum(probabilities[truth > 0], np.finfo(float).tiny)))
+        loss += _PRIOR_ROWS / 2 * np.sum(pull**2) + _BIAS_PENALTY / 2 * np.sum(bias**2)
+        residual = probabilities - truth
+        slopes = np.array([np.sum(residual * text), np.sum(residual * image)]) + _PRIOR_ROWS * pull
+        return float(loss), np.concatenate([slopes, residual.sum(axis=0) + _BIAS_PENALTY * bias])
+
+    bounds = [(0, None)] * 2 + [(None, None)] * n_classes
+    start = np.concatenate([_PRIOR, np.zeros(n_classes)])
+    found: DoubleArray = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return found[:2], found[2:]
 
 
-def _logarithm(probabilities: FloatArray) -> NDArray[np.float64]:
+def _logarithm(probabilities: FloatArray) -> DoubleArray:
     return np.log(np.maximum(probabilities.astype(np.float64), _FLOOR))
 
 
-def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def _softmax(scores: DoubleArray) -> DoubleArray:
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-    total: NDArray[np.float64] = odds / odds.sum(axis=1, keepdims=True)
-    return total
+    shares: DoubleArray = odds / odds.sum(axis=1, keepdims=True)
+    return shares

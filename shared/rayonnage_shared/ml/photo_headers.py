@@ -62,7 +62,8 @@ def read_header(data: bytes) -> PhotoHeader:
 def _is_archive(data: bytes) -> bool:
     """Return whether this can be opened as a zip: its end record points at the end of the file."""
     found = data.rfind(b"PK\x05\x06", max(0, len(data) - 65_557))
-    return found >= 0 and data[found + 20 : found + 22] == (len(data) - found - 22).to_bytes(2, "little")
+    comment = int.from_bytes(data[found + 20 : found + 22], "little")
+    return found >= 0 and found + 22 + comment == len(data)
 
 
 def _read_jpeg(data: bytes) -> PhotoHeader:

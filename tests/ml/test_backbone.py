@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from rayonnage_shared.ml import backbone
+from rayonnage_shared.ml.backbone import BackboneNotTrusted, build_backbone
+from rayonnage_shared.ml.photo_features import PhotoFeatures
+
+
+@pytest.fixture(scope="module")
+def network() -> bytes:
+    return build_backbone()
+
+
+def test_the_network_answers_as_the_original_does(network: bytes) -> None:
+    file = resources.files("rayonnage_shared.ml").joinpath("efficientnet_lite0_reference.npz")
+    with file.open("rb") as content:
+        reference = np.load(content, allow_pickle=False)
+        pixels = reference["small"].repeat(32, axis=1).repeat(32, axis=2)
+        right = reference["embedding"]
+
+    np.testing.assert_allclose(PhotoFeatures(network).embed(pixels), right, rtol=0, atol=1e-4)
+
+
+def test_a_photo_has_the_same_features_alone_and_among_others(network: bytes) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
+    features = PhotoFeatures(network)
+
+    together = features.embed(pixels)
+
+    np.testing.assert_allclose(features.embed(pixels[1:2]), together[1:2], atol=1e-5)
+
+
+def test_the_network_is_the_same_file_every_time(network: bytes) -> None:
+    assert build_backbone() == network
+
+
+def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone, "_WEIGHTS_SHA256", "0" * 64)
+
+    with pytest.raises(BackboneNotTrusted, match="sha256"):
+        build_backbone()
+
+
+def test_a_network_that_answers_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone, "_BATCH_NORM_EPSILON", 1e-2)
+
+    with pytest.raises(BackboneNotTrusted, match="differs"):
+        build_backbone()
