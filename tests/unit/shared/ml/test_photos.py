@@ -159,6 +159,13 @@ def test_a_truncated_photo_is_refused(name: str, share: float) -> None:
         read(data[: int(share * len(data))])
 
 
+@pytest.mark.parametrize("name", ["jpeg", "png", "webp"])
+def test_a_photo_cut_anywhere_is_refused(name: str) -> None:
+    for end in range(len(WHOLE[name])):
+        with pytest.raises(NotAnImage):
+            read(WHOLE[name][:end])
+
+
 def zipped() -> bytes:
     file = BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
