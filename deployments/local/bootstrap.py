@@ -25,6 +25,7 @@ OLDEST, NEWEST = (3, 11), (3, 13)
 OLDEST_UV = (0, 8)  # reads this lock's revision and knows dependency groups
 UV_REQUIREMENT = "uv>=0.9,<1"
 INTERPRETERS = ("python3.13", "python3.12", "python3.11", "python3", "python")
+SYSTEM_PYTHON = "/usr/bin/python3"  # the one that a distribution gives pip to
 OF_ANOTHER_PYTHON = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON")
 
 
@@ -176,7 +177,7 @@ def install_uv(python: str) -> None:
     if quietly([python, "-m", "venv", str(folder)]) and quietly([f"{folder}/bin/pip", "install", "-q", UV_REQUIREMENT]):
         return
     shutil.rmtree(folder, ignore_errors=True)
-    pythons = [python, *filter(None, map(shutil.which, INTERPRETERS)), "/usr/bin/python3"]
+    pythons = [python, *filter(None, map(shutil.which, INTERPRETERS)), SYSTEM_PYTHON]
     target = ["install", "-q", "--target", str(folder / "target"), UV_REQUIREMENT]
     for pip in [[one, "-m", "pip"] for one in dict.fromkeys(pythons)] + [["pip3"], ["pip"]]:
         if quietly([*pip, *target]):

@@ -75,9 +75,7 @@ def _train(settings: LocalSettings, engine: Engine, stage: Callable[[str], None]
     try:
         train(
             TrainRequest(),
-            models_path=settings.models_path,
-            data_path=settings.data_path,
-            categories_path=settings.categories_path,
+            settings=settings,
             engine=engine,
             work=work,
             job_id=JOB_ID,

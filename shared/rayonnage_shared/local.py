@@ -21,7 +21,7 @@ from rayonnage_shared import host
 from rayonnage_shared.environment import ADMIN_PASSWORD, complete_env_file, effective
 from rayonnage_shared.processes import PROCESSES, EnvironmentValues, process
 from rayonnage_shared.run_lock import AlreadyRunning, holder, only_run
-from rayonnage_shared.settings import DatabaseSettings, StorageSettings
+from rayonnage_shared.settings import DatabaseSettings, PipelineSettings
 from rayonnage_shared.supervision import MARK, Supervisor
 
 READY_WITHIN_S = 90  # a cold disk and two busy cores; usually 3 s
@@ -32,7 +32,7 @@ _STARTS_THAT_ARE_TOO_MANY = 3
 Say = Callable[[str], None]
 
 
-class LocalSettings(StorageSettings, DatabaseSettings):
+class LocalSettings(PipelineSettings, DatabaseSettings):
     """What `make run` reads beside the services' own settings."""
 
     demo: bool = Field(
@@ -209,8 +209,8 @@ def _tail(path: Path) -> str:
 
 def addresses(values: EnvironmentValues) -> str:
     """Return where the platform is, a line each."""
-    lines = [f"  {one.name:<13}{one.port.address(values)}" for one in PROCESSES if one.port]
-    return "\n".join([*lines, f"  documentation {_gateway(values)}/docs"])
+    lines = [f"  {one.name:<15}{one.port.address(values)}" for one in PROCESSES if one.port]
+    return "\n".join([*lines, f"  documentation  {_gateway(values)}/docs"])
 
 
 def _gateway(values: EnvironmentValues) -> str:

@@ -64,6 +64,8 @@ class Supervisor:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(parents=True, exist_ok=True)
         self.socket.parent.mkdir(mode=0o700, exist_ok=True)
+        if self.socket.parent.stat().st_uid != os.getuid():
+            raise PermissionError(f"{self.socket.parent} belongs to another user, who could control what runs here")
         self.socket.unlink(missing_ok=True)
         configuration = self.folder / "supervisord.conf"
         configuration.write_text(self.configuration(), encoding="utf-8")
@@ -203,6 +205,9 @@ class Supervisor:
         host.end(host.marked(MARK, str(self.folder)), within_s=1 if supervisors else STOP_WAIT_S)
         (self.folder / "supervisord.pid").unlink(missing_ok=True)
         self.socket.unlink(missing_ok=True)
+        if self.socket.parent != self.folder:
+            with contextlib.suppress(OSError):
+                self.socket.parent.rmdir()
         return bool(of_this_run or supervisors)
 
     def _call(self, method: str, *arguments: Any) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
 
+import structlog
 import typer
 
 from rayonnage_shared.errors import RayonnageError
@@ -29,6 +31,8 @@ def create_app(subjects: Sequence[str] = SUBJECTS) -> typer.Typer:
 
 def main() -> None:
     """Run the command line; an expected failure is one sentence, not a traceback."""
+    # What the commands print is for people; the services' own events would tear their progress bars.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     # `make status` answers at once: the other subjects take a second to load.
     subjects = ("local",) if sys.argv[1:2] and sys.argv[1] in OF_LOCAL else SUBJECTS
     try:

@@ -1,0 +1,138 @@
+"""What `make run` does before there is anything but Python."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).parents[3] / "deployments" / "local" / "bootstrap.py"
+
+
+@pytest.fixture
+def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script as a module, with an empty folder in the project's place and an empty search path."""
+    spec = importlib.util.spec_from_file_location("bootstrap", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    return module
+
+
+def executable(path: Path, script: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_needs_nothing_but_the_standard_library() -> None:
+    subprocess.run([sys.executable, "-I", "-S", "-c", f"import runpy; runpy.run_path({str(SCRIPT)!r})"], check=True)
+
+
+def test_this_interpreter_is_taken_when_it_fits(bootstrap: ModuleType) -> None:
+    assert bootstrap.suitable_python() == sys.executable
+
+
+def test_another_interpreter_is_looked_for_when_this_one_is_too_old(
+    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bootstrap.sys, "version_info", (3, 9, 1))
+    executable(
+        tmp_path / "path" / "python3.13", "echo 'no such version' >&2; exit 127"
+    )  # a shim with nothing behind it
+    executable(tmp_path / "path" / "python3.12", "echo 3 12")
+    assert bootstrap.suitable_python() == str(tmp_path / "path" / "python3.12")
+
+
+def test_says_what_to_do_when_no_interpreter_fits(bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap.sys, "version_info", (3, 9, 1))
+    with pytest.raises(bootstrap.Unusable, match=r"Python 3\.11 to 3\.13 is needed.*make PYTHON="):
+        bootstrap.suitable_python()
+
+
+def test_a_uv_on_the_search_path_is_used(bootstrap: ModuleType, tmp_path: Path) -> None:
+    uv = executable(tmp_path / "path" / "uv", "echo 'uv 0.13.8 (x86_64-unknown-linux-gnu)'")
+    assert bootstrap.find_uv(sys.executable) == [str(uv)]
+
+
+def test_a_uv_that_is_too_old_is_passed_over_for_our_own(bootstrap: ModuleType, tmp_path: Path) -> None:
+    executable(tmp_path / "path" / "uv", "echo 'uv 0.1.0'")
+    own = executable(tmp_path / ".uv" / "bin" / "uv", "echo 'uv 0.13.8'")
+    assert bootstrap.find_uv(sys.executable) == [str(own)]
+
+
+def test_uv_is_installed_by_pip_alone_where_python_has_no_venv(bootstrap: ModuleType, tmp_path: Path) -> None:
+    target = tmp_path / ".uv" / "target" / "bin" / "uv"
+    python = executable(
+        tmp_path / "python",
+        f"""[ "$2" = venv ] && exit 1
+case "$*" in *"pip install"*) /bin/mkdir -p {target.parent}; printf '#!/bin/sh\\necho uv 0.13.8' > {target};
+/bin/chmod +x {target};; esac""",
+    )
+    assert bootstrap.find_uv(str(python)) == [str(target)]
+
+
+def test_says_what_to_do_when_uv_cannot_be_installed(
+    bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = executable(tmp_path / "python", "exit 1")
+    monkeypatch.setattr(bootstrap, "SYSTEM_PYTHON", str(python))
+    with pytest.raises(bootstrap.Unusable, match="python3-pip"):
+        bootstrap.find_uv(str(python))
+
+
+def test_commands_that_install_nothing_say_so_when_nothing_is_installed(
+    bootstrap: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path.cwd())  # main leaves for the project; this brings the test back
+    assert bootstrap.main(["--no-sync", "rayonnage", "stop"]) == 1
+    assert "nothing runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", ["interrupted", "without an interpreter"])
+def test_a_half_made_environment_is_made_anew(bootstrap: ModuleType, tmp_path: Path, left: str) -> None:
+    venv = tmp_path / ".venv"
+    (venv / "lib").mkdir(parents=True)
+    (venv / "lib" / "torn").touch()
+    if left == "interrupted":
+        executable(venv / "bin" / "python", "echo 3 11")
+        (tmp_path / ".run").mkdir()
+        (tmp_path / ".run" / "installing").touch()
+    (tmp_path / "uv.lock").touch()
+    executable(
+        tmp_path / "path" / "uv",
+        f"""case "$1" in
+--version) echo 'uv 0.13.8';;
+venv) /bin/mkdir -p {venv}/bin; printf '#!/bin/sh\\necho 3 11' > {venv}/bin/python; /bin/chmod +x {venv}/bin/python;;
+esac
+echo "$@" >> {tmp_path}/calls""",
+    )
+
+    bootstrap.synchronise(venv, development=True)
+
+    assert not (venv / "lib" / "torn").exists()
+    calls = (tmp_path / "calls").read_text()
+    assert "venv --quiet --python" in calls
+    assert "sync --frozen --inexact --quiet --group dev --compile-bytecode" in calls
+    assert not (tmp_path / ".run" / "installing").exists()
+
+
+def test_packages_are_compiled_only_when_the_lock_changed(bootstrap: ModuleType, tmp_path: Path) -> None:
+    venv = tmp_path / ".venv"
+    executable(venv / "bin" / "python", "echo 3 11")
+    (tmp_path / "uv.lock").touch()
+    executable(
+        tmp_path / "path" / "uv", f"""[ "$1" = --version ] && echo 'uv 0.13.8' || echo "$@" >> {tmp_path}/calls"""
+    )
+    for _ in range(2):
+        bootstrap.synchronise(venv, development=False)
+    first, second = (tmp_path / "calls").read_text().splitlines()
+    assert "--compile-bytecode" in first
+    assert "--compile-bytecode" not in second
