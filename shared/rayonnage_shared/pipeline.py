@@ -26,52 +26,49 @@ from rayonnage_shared.ml.progress import Progress, silent
 from rayonnage_shared.ml.scoring import score_products
 from rayonnage_shared.ml.training import DatasetTooSmall, Training
 from rayonnage_shared.promotion import promote
+from rayonnage_shared.settings import PipelineSettings
 
 log = structlog.get_logger()
-
-DEFAULT_CLASS_MARGIN = 0.05
-DEFAULT_BUNDLES_KEPT = 10
 
 
 def train(
     request: TrainRequest,
     *,
-    models_path: Path,
-    data_path: Path,
-    categories_path: Path | None,
+    settings: PipelineSettings,
     engine: Engine,
     work: Path,
     job_id: str,
     submitted_by: str,
     stage: Callable[[str], None],
     progress: Progress,
-    class_margin: float = DEFAULT_CLASS_MARGIN,
-    bundles_kept: int = DEFAULT_BUNDLES_KEPT,
 ) -> dict[str, Any]:
     """Train, evaluate, judge and perhaps promote; return `{version, metrics, promoted, reason}`.
 
     Stages that an earlier attempt of the same job finished in `work` are not run again. The caller removes `work`
     once the result is kept: a crash in between would otherwise train everything anew.
     """
+    models_path = settings.models_path
     models_path.mkdir(parents=True, exist_ok=True)
-    store = DatasetStore(data_path)
+    store = DatasetStore(settings.data_path)
     version = Training(
         request=request,
         models_path=models_path,
         store=store,
-        categories=load_categories(categories_path),
+        categories=load_categories(settings.categories_path),
         work=work,
         submitted_by=submitted_by,
         stage=stage,
         progress=progress,
+        promised_precision=settings.promised_precision,
     ).run()
     stage("gate")
     progress(0.0, "comparing with the champion")
-    verdict = judge(version, request.promote, models_path=models_path, store=store, class_margin=class_margin)
+    margin = settings.gate_class_margin
+    verdict = judge(version, request.promote, models_path=models_path, store=store, class_margin=margin)
     if verdict.promote:
         stage("promote")
         promote(models_path, engine, version, submitted_by, f"job {job_id}: {verdict.reason}"[:1000])
-    prune_bundles(models_path, bundles_kept)
+    prune(models_path, store, bundles_kept=settings.bundles_kept, datasets_kept=settings.datasets_kept)
     metrics = read_manifest(models_path, version)["metrics"]
     return {"version": version, "metrics": metrics, "promoted": verdict.promote, "reason": verdict.reason}
 
@@ -124,6 +121,14 @@ def evaluate_version(
         raise DatasetTooSmall(f"Dataset {chosen} has no test rows that {version} could be judged on.")
     scores = score_products(bundle, rows, store, progress)
     return chosen, evaluate(scores.probabilities, rows.classes(bundle.codes), bundle.codes)
+
+
+def prune(models_path: Path, store: DatasetStore, *, bundles_kept: int, datasets_kept: int) -> None:
+    """Remove old bundles, then old dataset versions that no bundle is left of."""
+    prune_bundles(models_path, bundles_kept)
+    named = {read_manifest(models_path, version)["dataset"]["version"] for version in list_versions(models_path)}
+    for version in store.prune(datasets_kept, named):
+        log.info("dataset.pruned", version=version)
 
 
 def prune_bundles(models_path: Path, kept: int) -> list[str]:

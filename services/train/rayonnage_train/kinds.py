@@ -97,9 +97,7 @@ def train(context: JobContext) -> dict[str, Any]:
 
     return pipeline.train(
         TrainRequest.model_validate(context.request),
-        models_path=context.settings.models_path,
-        data_path=context.settings.data_path,
-        categories_path=context.settings.categories_path,
+        settings=context.settings,
         engine=context.engine,
         work=context.work,
         job_id=context.job_id,

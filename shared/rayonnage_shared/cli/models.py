@@ -20,13 +20,13 @@ from sqlalchemy import Engine
 from ulid import ULID
 
 from rayonnage_shared.contracts.jobs import TrainRequest
-from rayonnage_shared.settings import DatabaseSettings, StorageSettings
+from rayonnage_shared.settings import DatabaseSettings, PipelineSettings
 
 console = Console(stderr=True)
 _MESSAGE = TextColumn("{task.fields[message]}")
 
 
-class ModelSettings(StorageSettings, DatabaseSettings):
+class ModelSettings(PipelineSettings, DatabaseSettings):
     """What these commands read from the environment."""
 
 
@@ -63,9 +63,7 @@ def train(
         with _bar() as (bar, task):
             result = run(
                 request,
-                models_path=settings.models_path,
-                data_path=settings.data_path,
-                categories_path=settings.categories_path,
+                settings=settings,
                 engine=engine,
                 work=work,
                 job_id=job_id,

@@ -42,7 +42,6 @@ from rayonnage_shared.ml.scoring import predict_photos, score_products
 
 MIN_TRAIN_ROWS = 20
 MIN_PHOTOS = 20
-DEFAULT_PROMISED_PRECISION = 0.95
 
 
 class DatasetTooSmall(BadInput):
@@ -74,8 +73,8 @@ class Training:
     submitted_by: str
     stage: Callable[[str], None]
     progress: Progress
+    promised_precision: float
     seed: int = 0
-    promised_precision: float = DEFAULT_PROMISED_PRECISION
 
     @property
     def building(self) -> Path:

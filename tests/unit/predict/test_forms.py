@@ -4,9 +4,10 @@ import base64
 import json
 
 import pytest
+from starlette.requests import Request
+
 from rayonnage_predict.forms import MalformedForm, PredictRequest, read_predict_request, split_multipart
 from rayonnage_shared.errors import BadInput, UnsupportedMedia
-from starlette.requests import Request
 
 PHOTO = b"\xff\xd8\x00\r\n--not-the-boundary\r\n\r\n\xff\xd9"
 

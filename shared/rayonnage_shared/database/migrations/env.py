@@ -1,8 +1,9 @@
 """Alembic's entry: migrations always run on a connection that `migrate` opened."""
 
 from alembic import context
-from rayonnage_shared.database import tables
 from sqlmodel import SQLModel
+
+from rayonnage_shared.database import tables
 
 assert tables is not None  # its import registers the tables below
 context.configure(

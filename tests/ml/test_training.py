@@ -1,0 +1,271 @@
+"""A bundle from dataset to champion, on a part of the sample catalogue."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine
+from sqlmodel import select
+
+from rayonnage_shared.contracts.jobs import TrainRequest
+from rayonnage_shared.database.engine import migrate, open_database, reading
+from rayonnage_shared.database.tables import PromotionRow
+from rayonnage_shared.errors import BadInput
+from rayonnage_shared.ml.bundle import BundleBroken, list_versions, load_bundle, read_manifest
+from rayonnage_shared.ml.categories import load_categories
+from rayonnage_shared.ml.champion import Champion, read_champion, write_champion
+from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.families.base import ProductText
+from rayonnage_shared.ml.ingestion import ingest
+from rayonnage_shared.ml.training import DatasetTooSmall
+from rayonnage_shared.pipeline import evaluate_version, prune_bundles, train
+from rayonnage_shared.promotion import NothingToRollBackTo, promote, record_champion, rollback
+from rayonnage_shared.settings import PipelineSettings
+
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+ROWS = 500
+TEXT_ONLY: dict[str, Any] = {"text": "tfidf-svm", "image": None}
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the product may catch it."""
+
+
+@dataclass
+class Shop:
+    """One platform's folders and database, without its processes."""
+
+    settings: PipelineSettings
+    engine: Engine
+    stages: list[str] = field(default_factory=list)
+
+    def train(self, job_id: str = "job-1", die_in: str | None = None, **request: Any) -> dict[str, Any]:
+        def stage(name: str) -> None:
+            if name == die_in:
+                raise Killed
+            self.stages.append(name)
+
+        return train(
+            TrainRequest.model_validate({**TEXT_ONLY, **request}),
+            settings=self.settings,
+            engine=self.engine,
+            work=self.settings.models_path / ".work" / job_id,
+            job_id=job_id,
+            submitted_by="jane",
+            stage=stage,
+            progress=lambda fraction, message: None,
+        )
+
+    def champion(self) -> str | None:
+        champion = read_champion(self.settings.models_path)
+        return champion.version if champion else None
+
+    def moves(self) -> list[str]:
+        with reading(self.engine) as session:
+            return [row.version for row in session.exec(select(PromotionRow).order_by("moved_at"))]
+
+
+@pytest.fixture(scope="module")
+def data_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the first rows of the sample and their photos."""
+    folder = tmp_path_factory.mktemp("sample")
+    for name in ("features.csv", "target.csv"):
+        with (SAMPLE / name).open(encoding="utf-8", newline="") as source, (folder / name).open("w", newline="") as out:
+            csv.writer(out).writerows(row for row, _ in zip(csv.reader(source), range(ROWS + 1), strict=False))
+    with (folder / "features.csv").open(newline="") as file:
+        wanted = {f"image_{row['imageid']}_product_{row['productid']}.jpg" for row in csv.DictReader(file)}
+    with zipfile.ZipFile(SAMPLE / "images.zip") as source_zip, zipfile.ZipFile(folder / "images.zip", "w") as part:
+        for name in source_zip.namelist():
+            if name in wanted:
+                part.writestr(name, source_zip.read(name))
+    ingest(
+        DatasetStore(folder / "data"),
+        folder / "features.csv",
+        folder / "target.csv",
+        folder / "images.zip",
+        allow_new_codes=False,
+        demo=False,
+        categories=load_categories(None),
+    )
+    return folder / "data"
+
+
+def open_shop(folder: Path, data_path: Path, **rules: Any) -> Shop:
+    settings = PipelineSettings(models_path=folder / "models", data_path=data_path, **rules)
+    engine = open_database(f"sqlite:///{folder}/rayonnage.db")
+    migrate(engine)
+    return Shop(settings, engine)
+
+
+@pytest.fixture
+def empty_shop(data_path: Path, tmp_path: Path) -> Shop:
+    """A shop with products and without a model."""
+    return open_shop(tmp_path, data_path)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A shop in which two equal bundles were trained, and what came back."""
+
+    folder: Path
+    data_path: Path
+    first: dict[str, Any]
+    second: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def trained(data_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("trained")
+    shop = open_shop(folder, data_path)
+    return Trained(folder, data_path, shop.train(), shop.train("job-2"))
+
+
+@pytest.fixture
+def shop(trained: Trained, tmp_path: Path) -> Shop:
+    """A copy of the shop with two bundles, the first of them the champion."""
+    shutil.copytree(trained.folder, tmp_path, dirs_exist_ok=True)
+    return open_shop(tmp_path, trained.data_path)
+
+
+def test_the_first_bundle_is_promoted_and_predicts(shop: Shop, trained: Trained) -> None:
+    result = trained.first
+
+    assert result["promoted"]
+    assert shop.champion() == result["version"]
+    assert shop.moves() == [result["version"]]
+    assert result["metrics"]["f1_weighted"] > 0.6
+    bundle = load_bundle(shop.settings.models_path, result["version"])
+    outcome = bundle.predict(ProductText("Piscine gonflable ronde", ""), None)
+    assert outcome.probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert outcome.image is None
+
+
+def test_an_equal_challenger_stays_a_candidate_and_says_why(shop: Shop, trained: Trained) -> None:
+    first, second = trained.first, trained.second
+
+    assert not second["promoted"]
+    assert "not better for certain" in second["reason"]
+    assert shop.champion() == first["version"]
+
+
+@pytest.mark.parametrize("stage", ["text", "evaluate", "bundle", "promote"])
+def test_a_training_killed_in_any_stage_ends_once(empty_shop: Shop, stage: str) -> None:
+    shop = empty_shop
+    with pytest.raises(Killed):
+        shop.train(die_in=stage)
+    finished_before = list(shop.stages)
+    shop.stages.clear()
+
+    result = shop.train()
+
+    assert shop.champion() == result["version"]
+    assert list_versions(shop.settings.models_path) == [result["version"]]
+    assert shop.moves() == [result["version"]]
+    assert not {"plan", "text", "fusion", "evaluate"} & set(shop.stages) & set(finished_before)
+
+
+def test_a_training_that_is_repeated_after_its_end_changes_nothing(shop: Shop, trained: Trained) -> None:
+    again = shop.train()
+
+    assert again["version"] == trained.first["version"]
+    assert shop.moves() == [trained.first["version"]]
+
+
+def test_training_one_modality_keeps_the_other(shop: Shop, trained: Trained) -> None:
+    text = trained.first
+
+    both = shop.train("job-3", text=None, image="efficientnet-lite0", promote="always")
+
+    kept, made = (read_manifest(shop.settings.models_path, one["version"]) for one in (text, both))
+    assert made["families"] == {"text": "tfidf-svm", "image": "efficientnet-lite0", "fusion": "weighted"}
+    assert made["base_version"] == text["version"]
+    for name, digest in kept["files"].items():
+        if name.startswith("text/"):
+            assert made["files"][name] == digest
+    bundle = load_bundle(shop.settings.models_path, both["version"])
+    grey = np.full((224, 224, 3), 128, dtype=np.uint8)
+    for product in ((ProductText("Console", ""), grey), (ProductText("Console", ""), None), (None, grey)):
+        assert bundle.predict(*product).probabilities.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_changed_file_is_found_out(shop: Shop, trained: Trained) -> None:
+    version = trained.second["version"]
+    path = shop.settings.models_path / version / "decisions.json"
+    path.write_text(path.read_text().replace("0.95", "0.10"))
+
+    with pytest.raises(BundleBroken, match=r"decisions\.json"):
+        load_bundle(shop.settings.models_path, version)
+
+
+def test_promotion_and_rollback_leave_a_trail(shop: Shop, trained: Trained) -> None:
+    models, engine = shop.settings.models_path, shop.engine
+    first, second = trained.first["version"], trained.second["version"]
+
+    promote(models, engine, second, "jane", "trying it")
+    moved = rollback(models, engine, "john", "it was worse")
+
+    assert (moved.version, moved.previous) == (first, second)
+    assert shop.champion() == first
+    assert shop.moves() == [first, second, first]
+    with pytest.raises(NothingToRollBackTo):
+        rollback(models, engine, "john", "once more")
+
+
+def test_a_broken_bundle_is_not_promoted(shop: Shop, trained: Trained) -> None:
+    first, second = trained.first["version"], trained.second["version"]
+    (shop.settings.models_path / second / "text" / "linear.npz").write_bytes(b"")
+
+    with pytest.raises(BundleBroken):
+        promote(shop.settings.models_path, shop.engine, second, "jane", "careless")
+
+    assert shop.champion() == first
+
+
+def test_a_move_whose_audit_row_was_lost_is_written_later(shop: Shop, trained: Trained) -> None:
+    first, second = trained.first["version"], trained.second["version"]
+    write_champion(shop.settings.models_path, Champion(second, "jane", "crashed here", (first,), first))
+
+    record_champion(shop.settings.models_path, shop.engine)
+
+    assert shop.moves() == [first, second]
+
+
+def test_old_bundles_go_but_never_the_champion(shop: Shop, trained: Trained) -> None:
+    models = shop.settings.models_path
+    champion, candidate = trained.first["version"], trained.second["version"]
+
+    assert prune_bundles(models, 1) == []
+    promote(models, shop.engine, candidate, "jane", "newer")
+    write_champion(models, Champion(candidate, "jane", "nothing to roll back to"))
+
+    assert prune_bundles(models, 1) == [champion]
+    assert list_versions(models) == [candidate]
+
+
+def test_evaluation_leaves_out_what_was_trained_on(shop: Shop, trained: Trained) -> None:
+    result = trained.first
+    store = DatasetStore(shop.settings.data_path)
+
+    dataset, found = evaluate_version(
+        result["version"], models_path=shop.settings.models_path, store=store, dataset_version=None
+    )
+
+    assert found.rows == int((store.load(dataset).splits == "test").sum())
+    assert found.f1_weighted == pytest.approx(result["metrics"]["f1_weighted"], abs=1e-6)
+
+
+def test_an_empty_platform_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(DatasetTooSmall, match="ingest labelled products first"):
+        open_shop(tmp_path, tmp_path / "nothing").train()
+
+
+def test_unknown_parameters_are_refused(empty_shop: Shop) -> None:
+    with pytest.raises(BadInput):
+        empty_shop.train(parameters={"text.colour": 3})
