@@ -14,8 +14,8 @@ from rayonnage_shared.ml.families.base import FloatArray, IntArray, Labels
 # log slope, offset, log power. The first is what few rows are drawn towards: fitted on 3,756 real products. The second
 # is nearly a softmax with one temperature, which suits scores that are log-likelihoods.
 _STARTS = np.array([[0.7, 1.1, 1.8], [-1.0, -4.0, 1.0]])
-# Three numbers need no more rows, and each of some 150 steps of the search costs in proportion.
-_MAX_ROWS = 20_000
+# Three numbers need no more rows, and each of some 300 steps of the search costs in proportion.
+_MAX_ROWS = 5_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from rayonnage_shared.ml.calibration import Calibration
 from rayonnage_shared.ml.families.base import FloatArray, Labels, Parameters, ProductText, TextModel
-from rayonnage_shared.ml.linear import LinearModel
-from rayonnage_shared.ml.linear_text import LinearSettings, LinearText, fit_linear_text, tfidf_input
+from rayonnage_shared.ml.linear_text import LinearText
 from rayonnage_shared.ml.progress import Progress, part, silent
 from rayonnage_shared.ml.sentence_embedding import embedding_input, encode, encode_many
-from rayonnage_shared.ml.tfidf import Tfidf
 
 
 class TfidfEmbedding(TextModel):
@@ -28,8 +25,6 @@ class TfidfEmbedding(TextModel):
 
     def __init__(self, fitted: LinearText) -> None:
         self._fitted = fitted
-        self._sparse_weights = fitted.linear.weights[: fitted.tfidf.size]
-        self._embedding_weights = fitted.linear.weights[fitted.tfidf.size :]
 
     @classmethod
     def fit(
@@ -42,6 +37,8 @@ class TfidfEmbedding(TextModel):
         progress: Progress = silent,
     ) -> tuple[Self, FloatArray]:
         """Return the model and held-out probabilities; nothing in it is random, so that `seed` changes nothing."""
+        from rayonnage_shared.ml.linear_text_training import LinearSettings, fit_linear_text
+
         numbers = {name: float(value) for name, value in cls.resolve(parameters).items()}
         settings = LinearSettings(dense_scale=numbers.pop("embedding_scale"), **numbers)
         embedding = encode_many([embedding_input(text) for text in texts], part(progress, 0, 0.5))
@@ -50,19 +47,13 @@ class TfidfEmbedding(TextModel):
 
     def predict_proba(self, texts: Sequence[ProductText]) -> FloatArray:
         """Return calibrated probabilities (n, n_classes)."""
-        fitted = self._fitted
-        scores = fitted.tfidf.scores([tfidf_input(text) for text in texts], self._sparse_weights)
-        scores += encode([embedding_input(text) for text in texts]) @ self._embedding_weights
-        return fitted.calibration.probabilities(scores + fitted.linear.intercept)
+        return self._fitted.probabilities(texts, encode([embedding_input(text) for text in texts]))
 
     def save(self, folder: Path) -> None:
-        """Write words.npz, characters.npz, linear.npz and calibration.npz."""
-        self._fitted.tfidf.save(folder)
-        self._fitted.linear.save(folder / "linear.npz")
-        self._fitted.calibration.save(folder / "calibration.npz")
+        """Write the arrays."""
+        self._fitted.save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Return what `save` wrote."""
-        linear = LinearModel.load(folder / "linear.npz")
-        return cls(LinearText(Tfidf.load(folder), linear, Calibration.load(folder / "calibration.npz")))
+        return cls(LinearText.load(folder))

@@ -6,12 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from rayonnage_shared.ml.calibration import Calibration
 from rayonnage_shared.ml.families.base import FloatArray, Labels, Parameters, ProductText, TextModel
-from rayonnage_shared.ml.linear import LinearModel
-from rayonnage_shared.ml.linear_text import LinearSettings, LinearText, fit_linear_text, tfidf_input
+from rayonnage_shared.ml.linear_text import LinearText
 from rayonnage_shared.ml.progress import Progress, silent
-from rayonnage_shared.ml.tfidf import Tfidf
 
 
 class TfidfSvm(TextModel):
@@ -39,24 +36,21 @@ class TfidfSvm(TextModel):
         progress: Progress = silent,
     ) -> tuple[Self, FloatArray]:
         """Return the model and held-out probabilities; nothing in it is random, so that `seed` changes nothing."""
+        from rayonnage_shared.ml.linear_text_training import LinearSettings, fit_linear_text
+
         numbers = {name: float(value) for name, value in cls.resolve(parameters).items()}
         fitted, held_out = fit_linear_text(texts, None, labels, LinearSettings(**numbers), progress)
         return cls(fitted), held_out
 
     def predict_proba(self, texts: Sequence[ProductText]) -> FloatArray:
         """Return calibrated probabilities (n, n_classes)."""
-        fitted = self._fitted
-        scores = fitted.tfidf.scores([tfidf_input(text) for text in texts], fitted.linear.weights)
-        return fitted.calibration.probabilities(scores + fitted.linear.intercept)
+        return self._fitted.probabilities(texts)
 
     def save(self, folder: Path) -> None:
-        """Write words.npz, characters.npz, linear.npz and calibration.npz."""
-        self._fitted.tfidf.save(folder)
-        self._fitted.linear.save(folder / "linear.npz")
-        self._fitted.calibration.save(folder / "calibration.npz")
+        """Write the arrays."""
+        self._fitted.save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Return what `save` wrote."""
-        linear = LinearModel.load(folder / "linear.npz")
-        return cls(LinearText(Tfidf.load(folder), linear, Calibration.load(folder / "calibration.npz")))
+        return cls(LinearText.load(folder))

@@ -1,0 +1,119 @@
+"""Fits a linear classifier on TF-IDF (and dense features beside it) and calibrates it on held-out scores.
+
+What was tried on 3,756 real products, 5 folds, weighted F1 (word 1–2-grams and LinearSVC as it comes: 70.3):
+words and characters 73.0; with the embedding 74.5; the characters' block weighing 2 and not 1 75.0; terms that stand
+once left out +0.5; rows weighted by (mean class size / class size) ** 0.5 +0.3 (macro +0.7); all of these 75.5.
+Characters of the first 100, 250 or 500 characters only: −0.8. Multinomial logistic regression: −1.2 at its best.
+Embedding weighing 2: −0.6. A title block of its own: +0.2, not kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rayonnage_shared.errors import BadInput
+from rayonnage_shared.ml.calibration import Calibration, cross_calibrated
+from rayonnage_shared.ml.families.base import FloatArray, IntArray, Labels, ProductText
+from rayonnage_shared.ml.linear import Block, LinearModel, fit_svm
+from rayonnage_shared.ml.linear_text import LinearText, tfidf_input
+from rayonnage_shared.ml.progress import Progress, silent
+from rayonnage_shared.ml.term_counts import TermCounts
+from rayonnage_shared.ml.tfidf import Tfidf
+
+# On few rows a rare term is all there is to a class.
+_MIN_ROWS_TO_DROP_SINGLES = 1000
+_MAX_TERMS = 120_000
+# From here on one held-out fold has rows enough to calibrate and to set thresholds on, and each fit takes its time.
+_MANY_ROWS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class LinearSettings:
+    """`penalty` is C; `character_scale` and `dense_scale` multiply blocks of length 1 beside the words'.
+
+    Rows weigh (mean class size / class size) ** `balance`.
+    """
+
+    penalty: float
+    character_scale: float
+    balance: float
+    dense_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raise BadInput for a number with which nothing can be fitted."""
+        if not 0 < self.penalty < math.inf:
+            raise BadInput(f"penalty must be above 0, not {self.penalty}.")
+        for name in ("character_scale", "balance", "dense_scale"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise BadInput(f"{name} must be 0 or above, not {getattr(self, name)}.")
+
+
+def fit_linear_text(
+    texts: Sequence[ProductText],
+    dense: FloatArray | None,
+    labels: Labels,
+    settings: LinearSettings,
+    progress: Progress = silent,
+) -> tuple[LinearText, FloatArray]:
+    """Return the classifier fitted on all rows and calibrated held-out probabilities (n, n_classes).
+
+    `dense` (n, width) float32 has rows of length 1. Features, model and calibration of a held-out row are fitted
+    without its fold. Rows of no held-out fold are NaN: all of them where there is one fold, and the rest of one fold
+    where there are many rows.
+    """
+    counts = TermCounts.of(
+        [tfidf_input(text) for text in texts],
+        min_rows=2 if len(texts) >= _MIN_ROWS_TO_DROP_SINGLES else 1,
+        max_terms=_MAX_TERMS,
+    )
+    fitting = _Fitting(counts, dense, labels, settings)
+    held_out = _held_out_folds(labels.folds)
+    scores = np.full((len(texts), labels.n_classes), np.nan, dtype=np.float32)
+    start = None
+    for done, fold in enumerate(held_out):
+        progress(done / (len(held_out) + 1), f"fold {done + 1} of {len(held_out)}")
+        test = np.flatnonzero(labels.folds == fold)
+        _, start, blocks = fitting.run(np.flatnonzero(labels.folds != fold))
+        scores[test] = start.scores([block[test] for block in blocks])
+    progress(len(held_out) / (len(held_out) + 1), "all rows")
+    # The last fold's model is near the final one, which nothing is held out from.
+    tfidf, linear, _ = fitting.run(np.arange(len(texts)), start)
+    rows = np.isin(labels.folds, held_out)
+    calibration = Calibration.fit(scores[rows], labels.classes[rows], np.unique(labels.classes))
+    scale = np.ones((len(linear.weights), 1), dtype=np.float32)
+    scale[len(tfidf.words.idf) : tfidf.size] = settings.character_scale
+    scale[tfidf.size :] = settings.dense_scale
+    unscaled = LinearModel(linear.weights * scale, linear.intercept)
+    return LinearText(tfidf, unscaled, calibration), cross_calibrated(scores, labels, held_out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    counts: TermCounts
+    dense: FloatArray | None
+    labels: Labels
+    settings: LinearSettings
+
+    def run(self, rows: IntArray, start: LinearModel | None = None) -> tuple[Tfidf, LinearModel, list[Block]]:
+        """Return features and model fitted on `rows`, and the scaled feature blocks of all rows."""
+        tfidf, blocks = self.counts.weighted(rows)
+        blocks[1].data *= np.float32(self.settings.character_scale)
+        if self.dense is not None:
+            blocks.append(self.dense * np.float32(self.settings.dense_scale))
+        classes = self.labels.classes[rows]
+        sizes = np.bincount(classes, minlength=self.labels.n_classes)
+        weights = (sizes[sizes > 0].mean() / sizes[classes]) ** self.settings.balance
+        chosen = blocks if len(rows) == len(self.labels.classes) else [block[rows] for block in blocks]
+        cost = (self.settings.penalty * weights).astype(np.float32)
+        return tfidf, fit_svm(chosen, classes, self.labels.n_classes, cost=cost, start=start), blocks
+
+
+def _held_out_folds(folds: IntArray) -> IntArray:
+    distinct: IntArray = np.unique(folds)
+    if len(distinct) < 2:
+        return distinct[:0]
+    return distinct[:1] if len(folds) >= _MANY_ROWS else distinct
