@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rayonnage_shared.database.engine import migrate, open_database
 from sqlalchemy import Engine, create_engine, text
 
+from rayonnage_shared.database.engine import migrate, open_database
 from tests.system.postgresql import postgresql_cluster
 
 

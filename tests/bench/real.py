@@ -1,7 +1,7 @@
 """The whole path on real products, over HTTP alone: `python -m tests.bench.real DATA`, with the real sample's folder.
 
 Starts an empty platform, ingests text.csv, then pairs.csv with its photos as a zip, trains, promotes, predicts, and
-prints what came back and how long it took. Ends with status 1 when a step fails, or ingest and training take over 5 min.
+prints what came back and how long it took. Status 1: a step failed, or ingest and training took over five minutes.
 """
 
 from __future__ import annotations

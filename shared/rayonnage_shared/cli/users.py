@@ -11,13 +11,14 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
+
 from rayonnage_shared.accounts import Accounts
 from rayonnage_shared.contracts.accounts import Role, UserChange
 from rayonnage_shared.database.engine import migrate, open_database
 from rayonnage_shared.security.passwords import PasswordHasher, weakness
 from rayonnage_shared.settings import DatabaseSettings, KeyFolderSettings, TokenSettings
-from rich.console import Console
-from rich.table import Table
 
 Name = Annotated[str, typer.Argument(help="The user's name.")]
 Generate = Annotated[bool, typer.Option("--generate", help="Make a random password and print it once.")]

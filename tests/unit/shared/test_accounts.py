@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import Engine
+
 from rayonnage_shared.accounts import (
     Accounts,
     LastAdmin,
@@ -22,7 +24,6 @@ from rayonnage_shared.database.engine import reading
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.security.passwords import PasswordHasher, weakness
 from rayonnage_shared.security.revocations import current_revocations
-from sqlalchemy import Engine
 
 GOOD = "correct-horse-battery"
 OTHER = "paper-clip-mountain"

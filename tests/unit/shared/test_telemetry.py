@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
+
 from rayonnage_shared.settings import ServiceSettings
 from rayonnage_shared.telemetry import set_up_logging
 

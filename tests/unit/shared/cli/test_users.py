@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner, Result
+
 from rayonnage_shared.accounts import Accounts, LastAdmin, WrongCredentials
 from rayonnage_shared.cli import users
 from rayonnage_shared.contracts.accounts import UserChange
 from rayonnage_shared.database.engine import open_database
 from rayonnage_shared.security.passwords import PasswordHasher
-from typer.testing import CliRunner, Result
 
 PASSWORD = "correct-horse-battery"
 

@@ -8,11 +8,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from rayonnage_shared.database.engine import migrate, open_database, reading, writing
-from rayonnage_shared.database.tables import PromotionRow, UserRow, now
 from sqlalchemy import Engine, insert, inspect
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel, select
+
+from rayonnage_shared.database.engine import migrate, open_database, reading, writing
+from rayonnage_shared.database.tables import PromotionRow, UserRow, now
 
 
 def _user(username: str) -> UserRow:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from jose import jwt
+
 from rayonnage_shared.contracts.accounts import JsonWebKeys
 from rayonnage_shared.security.signing_keys import (
     PUBLISH_BEFORE_SIGNING,

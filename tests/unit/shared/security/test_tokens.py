@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jose import jwk, jwt
 from pydantic import SecretStr, ValidationError
+
 from rayonnage_shared.contracts.accounts import Revocation
 from rayonnage_shared.errors import DependencyDown, NotAuthenticated
 from rayonnage_shared.security import tokens
