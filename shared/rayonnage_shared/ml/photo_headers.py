@@ -105,7 +105,7 @@ def _segment(data: bytes, position: int) -> tuple[int, int, int]:
 
 def _check_scans(data: bytes, position: int) -> None:
     """Refuse endless passes and whatever follows the end; `position` is the start of the first scan's data."""
-    # NumPy finds the few hundred FF of a 44 kB photo in 20 µs, where bytes.count and bytes.find take 100 each.
+    # NumPy takes 48 µs for a photo of 54 kB full of detail, bytes.count and bytes.find together 122.
     content = np.frombuffer(data, np.uint8)[position:]
     marks = np.flatnonzero(content[:-1] == 0xFF)
     kinds = content[marks + 1]
