@@ -26,7 +26,7 @@ BAD = b"designation,productid,imageid,prdtypecode\n=Lampe,1,1,99\n"
 
 
 def bearer(role: str) -> dict[str, str]:
-    claims = {"sub": "claire", "role": role, "jti": "t1", "iat": time.time(), "exp": time.time() + 60}
+    claims = {"sub": "claire", "role": role, "jti": "t1", "iat": time.time(), "exp": time.time() + 3600}
     claims |= {"iss": "rayonnage", "aud": "rayonnage", "use": "access"}
     return {"Authorization": f"Bearer {jwt.encode(claims, SECRET, 'HS256', headers={'kid': 'shared-secret'})}"}
 
