@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 from fastapi import APIRouter, FastAPI
 from httpx2 import ASGITransport, AsyncClient
 from pydantic import BaseModel
 from starlette.requests import Request
+from structlog.typing import EventDict
 
 from rayonnage_shared.errors import NotFound
 from rayonnage_shared.web import create_service
@@ -38,6 +40,13 @@ async def missing() -> None:
 @router.get("/bug")
 async def bug() -> None:
     raise KeyError("secret detail")
+
+
+@pytest.fixture(autouse=True)
+def events() -> Iterator[list[EventDict]]:
+    """What was logged, instead of structlog's default, which draws each frame of a traceback."""
+    with structlog.testing.capture_logs() as captured:
+        yield captured
 
 
 @pytest.fixture
