@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from jose import jwk, jwt
 from jose.backends.base import Key
-from jose.exceptions import JOSEError
+from jose.exceptions import ExpiredSignatureError, JOSEError
 
 from rayonnage_shared.contracts.accounts import Revocation, Role
 from rayonnage_shared.errors import DependencyDown, NotAuthenticated
@@ -18,6 +18,7 @@ from rayonnage_shared.settings import TokenSettings
 MAX_TOKEN_CHARACTERS = 4096
 MAX_CACHED_TOKENS = 10_000
 SHARED_SECRET_KID = "shared-secret"  # noqa: S105 - the name of a key, not a key
+_EXPIRED = "The token has expired; ask for a new one at /token or /token/refresh."
 _REQUIRED_CLAIMS = {f"require_{claim}": True for claim in ("exp", "iat", "sub", "aud", "iss", "jti")}
 
 
@@ -91,7 +92,7 @@ class TokenVerifier:
             self._cache[token] = principal
         if principal.expires_at <= time.time():
             self._cache.pop(token, None)
-            raise NotAuthenticated("The token has expired; ask for a new one at /token or /token/refresh.")
+            raise NotAuthenticated(_EXPIRED)
         if principal.token_id in self._revoked_tokens or principal.issued_at < self._revoked_users.get(
             principal.username, 0
         ):
@@ -119,6 +120,8 @@ class TokenVerifier:
                 issuer=self._issuer,
                 options=_REQUIRED_CLAIMS,
             )
+        except ExpiredSignatureError as error:  # the signature was right: it was one of ours
+            raise NotAuthenticated(_EXPIRED) from error
         except (JOSEError, ValueError, TypeError, AttributeError) as error:
             raise NotAuthenticated("The token is not valid; ask for a new one at /token.") from error
         return _principal(claims)

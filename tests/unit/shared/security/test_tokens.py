@@ -206,6 +206,11 @@ def test_a_broken_key_set_leaves_the_former_keys_in_place() -> None:
     assert verifier.verify(_signed()).username == "alice"
 
 
+def test_a_token_seen_for_the_first_time_after_its_end_is_told_so() -> None:
+    with pytest.raises(NotAuthenticated, match="expired"):
+        _verifier().verify(_signed(exp=time.time() - 5))
+
+
 def test_a_verified_token_still_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     verifier = _verifier()
     token = _signed()
