@@ -37,7 +37,7 @@ def clean(raw: str | None) -> str:
     """Return readable text on one line, case kept; "" for a missing value. Cleaning twice changes nothing.
 
     Tags and entities (escaped twice too) are resolved, mojibake is mended, control characters and runs of white space
-    become one space. A plain title costs 1 µs, one with entities about 100 µs.
+    become one space. A plain title costs 1 µs, one with entities about 65 µs.
     """
     if not isinstance(raw, str):  # pandas hands NaN over as a float
         return ""
