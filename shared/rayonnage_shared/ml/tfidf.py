@@ -75,7 +75,7 @@ class Vocabulary:
 
 
 class Tfidf:
-    """Fitted features: a block of words and a block of characters, each of length 1; a title of 60 characters costs about 75 µs with its scores."""
+    """Fitted features: a block of words and a block of characters, each of length 1; a title costs about 75 µs."""
 
     def __init__(self, words: Vocabulary, characters: Vocabulary) -> None:
         self.words = words
