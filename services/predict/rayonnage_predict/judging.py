@@ -13,7 +13,11 @@ from rayonnage_shared.ml.categories import Categories
 from rayonnage_shared.ml.photos import PhotoLimits
 from rayonnage_shared.prediction import describe, prepare
 
-PREDICTIONS = Counter("rayonnage_predictions_total", "Predictions by category and decision.", ["category", "decision"])
+PREDICTIONS = Counter(
+    "rayonnage_predictions_total",
+    "Predictions by category, decision and model.",
+    ["category", "decision", "model_version"],
+)
 CONFIDENCE = Histogram(
     "rayonnage_prediction_confidence",
     "Confidence of the predicted category.",
@@ -61,6 +65,6 @@ class Judge:
             product_identifier=fields.product_identifier,
             duration_ms=1000 * (done - started),
         )
-        PREDICTIONS.labels(prediction.predicted, prediction.decision).inc()
+        PREDICTIONS.labels(prediction.predicted, prediction.decision, bundle.version).inc()
         CONFIDENCE.observe(prediction.confidence)
         return prediction.model_dump_json().encode()
