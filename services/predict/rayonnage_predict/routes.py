@@ -13,8 +13,9 @@ from fastapi import Path as PathParameter
 
 from rayonnage_predict.forms import Only, read_predict_request
 from rayonnage_predict.judging import Judge
+from rayonnage_predict.request_body import request_body
 from rayonnage_shared.contracts.models import Info, ModelDetails, ModelList, ModelVersion
-from rayonnage_shared.contracts.predictions import Prediction, PredictJson
+from rayonnage_shared.contracts.predictions import Prediction
 from rayonnage_shared.ml.bundle import list_versions, read_manifest
 from rayonnage_shared.ml.champion import read_champion
 from rayonnage_shared.ml.datasets import DatasetStore
@@ -24,29 +25,6 @@ from rayonnage_shared.web import problems
 router = APIRouter()
 
 PREDICT_ERRORS = problems(400, 401, 413, 415, 429, 503)
-
-
-def _body(*left_out: str) -> dict[str, Any]:
-    """Return the request body's schema in both forms, without the fields `left_out`."""
-    as_json = PredictJson.model_json_schema()
-    properties = {name: schema for name, schema in as_json["properties"].items() if name not in left_out}
-    as_form = {
-        name: {"type": "integer", "minimum": 1, "maximum": 27, "default": 3} if name == "top_k" else {"type": "string"}
-        for name in properties
-    }
-    if "image" in properties:
-        as_form["image"] = {"type": "string", "format": "binary", "description": "JPEG, PNG or WebP, at most 5 MB."}
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {
-                    "schema": {"type": "object", "properties": as_form, "additionalProperties": False}
-                },
-                "application/json": {"schema": {**as_json, "properties": properties, "title": "Product"}},
-            },
-        }
-    }
 
 
 async def _predict(request: Request, only: Only) -> Response:
@@ -62,7 +40,7 @@ async def _predict(request: Request, only: Only) -> Response:
     response_model=Prediction,
     responses=PREDICT_ERRORS,
     dependencies=[Depends(current_user)],
-    openapi_extra=_body(),
+    openapi_extra=request_body(),
 )
 async def predict(request: Request) -> Response:
     """Predict a product's category from its title, description and photo; any of them may be missing, not all."""
@@ -75,7 +53,7 @@ async def predict(request: Request) -> Response:
     response_model=Prediction,
     responses=PREDICT_ERRORS,
     dependencies=[Depends(current_user)],
-    openapi_extra=_body("image"),
+    openapi_extra=request_body("text"),
 )
 async def predict_text(request: Request) -> Response:
     """Predict from title and description alone."""
@@ -88,7 +66,7 @@ async def predict_text(request: Request) -> Response:
     response_model=Prediction,
     responses=PREDICT_ERRORS,
     dependencies=[Depends(current_user)],
-    openapi_extra=_body("designation", "description"),
+    openapi_extra=request_body("image"),
 )
 async def predict_image(request: Request) -> Response:
     """Predict from the photo alone."""

@@ -20,11 +20,11 @@ class ProductFields(BaseModel):
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
     designation: Text = Field(None, description="Title. Needed unless a photo is sent.")
-    description: Text = None
-    product_identifier: Identifier = None
-    product_id: Identifier = None
-    imageid: Identifier = None
-    top_k: int = Field(3, ge=1, le=MAX_TOP_K)
+    description: Text = Field(None, description="Whatever else is written of the product; HTML is understood.")
+    product_identifier: Identifier = Field(None, description="Your name for the product; it comes back in the answer.")
+    product_id: Identifier = Field(None, description="The catalogue's number of the product; not looked at.")
+    imageid: Identifier = Field(None, description="The catalogue's number of the photo; not looked at.")
+    top_k: int = Field(3, ge=1, le=MAX_TOP_K, description="How many categories to answer, most probable first.")
 
 
 class PredictJson(ProductFields):
