@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from prometheus_client import start_http_server
 
+from rayonnage_gateway.docs_pages import docs_router
 from rayonnage_gateway.documentation import Documentation
 from rayonnage_gateway.limits import prediction_admission
 from rayonnage_gateway.readiness import Readiness
@@ -60,12 +61,12 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         title="Rayonnage",
         description="Predicts the product type code of a product from its title, description and photo.",
         lifespan=lifespan,
-        routers=[own_router(readiness)],
+        routers=[own_router(readiness), docs_router()],
         readiness={"keys": keys},
         reported={service: functools.partial(readiness.trouble, service) for service in upstreams},
         max_body_bytes=None,  # each public route has its own limit
         metrics_route=False,  # inside the network only: on a port of its own
-        app_class=FastAPIOffline,
+        app_class=functools.partial(FastAPIOffline, docs_url=None, redoc_url=None),  # for its static files
     )
     documentation = Documentation(app.openapi, upstreams, PUBLIC_ROUTES)
     app.openapi = documentation.document  # type: ignore[method-assign]

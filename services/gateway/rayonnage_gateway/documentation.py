@@ -33,6 +33,10 @@ TAGS = {
     "platform": "Whether the platform works.",
     "health": "For probes.",
 }
+_HOW_TO_LOG_IN = (
+    "Type your username and password and leave `client_id` and `client_secret` empty. "
+    "After `make run` the first administrator's are `ADMIN_USERNAME` and `ADMIN_PASSWORD` in `.env`."
+)
 _ADDED_PROBLEMS = {
     "400": "The request cannot be read",
     "401": "A valid bearer token is needed",
@@ -119,7 +123,9 @@ def merge(
         merged["paths"].setdefault(route.path, {})[route.method.lower()] = operation
     if needs_token:
         flow = {"tokenUrl": "token", "refreshUrl": "token/refresh", "scopes": {}}
-        merged["components"]["securitySchemes"] = {SCHEME: {"type": "oauth2", "flows": {"password": flow}}}
+        merged["components"]["securitySchemes"] = {
+            SCHEME: {"type": "oauth2", "description": _HOW_TO_LOG_IN, "flows": {"password": flow}}
+        }
     merged["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     _keep_reachable(merged)
     missing = sorted(set(silent) - services.keys())

@@ -154,4 +154,6 @@ def test_the_pages_load_nothing_from_elsewhere(client: httpx2.Client) -> None:
         text = client.get(page).text
         assert "http://" not in text.replace("http://www.w3.org", "")
         assert "https://" not in text.replace("https://www.w3.org", "")
+        policy = client.get(page).headers["content-security-policy"]
+        assert "default-src 'self'" in policy and "http" not in policy
     assert client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
