@@ -8,7 +8,7 @@ SYSTEM_NOTE := Deselected tests need Debian packages (PostgreSQL, Prometheus, Ch
 
 .DEFAULT_GOAL := help
 .PHONY: help run stop status logs ingest train evaluate predict sample test test-system check lint format env-example \
-	real quality bench clean install install-dev
+	real quality bench docs-picture clean install install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: install-dev ## run unit, contract, model and end-to-end tests (ARGS="-k wo
 
 test-system: install-dev ## run the tests that need PostgreSQL, Prometheus and Chromium
 	@$(PYTEST) tests -m system $(ARGS)
+
+docs-picture: install-dev ## take the picture of the documentation page in docs/ anew (needs Chromium)
+	@DOCS_PICTURE=docs/swagger-predict.png $(PYTEST) tests/e2e/test_docs_page.py -m system -k newcomer
 
 check: lint ## lint, types, import rules and unit tests
 	@$(BIN)/mypy

@@ -1,0 +1,127 @@
+"""The documentation page in a real browser: a newcomer logs in, sends a title and a photo, and sees the prediction.
+
+`make docs-picture` takes the picture in docs/ anew; otherwise it goes into the test's own folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.platform import Platform
+from tests.system.chromium import Browser, Element, chromium
+
+pytestmark = pytest.mark.system
+
+DESIGNATION = "Piscine gonflable ronde 3 m"
+OPERATION = "//*[@id='operations-predict-predict_predict_post']"
+RESPONSE = f"{OPERATION}//*[contains(@class, 'live-responses-table')]//tr[@class='response']"
+
+
+@pytest.fixture
+def browser(platform: Platform, tmp_path: Path) -> Iterator[Browser]:
+    folder = tmp_path / "chromium"
+    folder.mkdir()
+    with chromium(folder, width=1100, height=1900) as opened:
+        yield opened
+
+
+def test_a_newcomer_logs_in_sends_a_title_and_a_photo_and_sees_the_prediction(
+    platform: Platform, browser: Browser, sample: Path, tmp_path: Path
+) -> None:
+    browser.open(f"{platform.base_url}/docs")
+    log_in(browser, *platform.admin)
+    open_predict(browser)
+    choose(browser, "multipart/form-data")
+    assert {name: field(browser, name).value for name in ("designation", "description", "product_identifier")} == {
+        "designation": "",
+        "description": "",
+        "product_identifier": "",
+    }
+    field(browser, "designation").type(DESIGNATION)
+    field(browser, "image").type(str(sample / "exemple.jpg"))
+
+    status, answer = execute(browser)
+
+    take_picture(browser, tmp_path)
+    assert status == 200, answer
+    assert answer["modalities"]["text"]["used"] and answer["modalities"]["image"]["used"]
+    assert answer["product_identifier"] is None
+    assert len(answer["predictions"]) == 3
+    with platform.client(platform.admin_token()) as client:
+        photo = {"image": ("exemple.jpg", (sample / "exemple.jpg").read_bytes(), "image/jpeg")}
+        same = client.post("/predict", data={"designation": DESIGNATION}, files=photo).json()
+    assert (answer["label"], answer["confidence"]) == (same["label"], same["confidence"])
+    assert all_from(platform, browser.requested())
+
+
+def test_the_json_example_is_answered_as_it_stands(platform: Platform, browser: Browser) -> None:
+    browser.open(f"{platform.base_url}/docs")
+    log_in(browser, *platform.admin)
+    open_predict(browser)
+    choose(browser, "application/json")
+
+    status, answer = execute(browser)
+
+    assert status == 200, answer
+    assert answer["modalities"]["text"]["used"]
+
+
+def test_redoc_shows_the_routes_without_asking_anybody_else(platform: Platform, browser: Browser) -> None:
+    browser.open(f"{platform.base_url}/redoc")
+
+    browser.find("//h1[starts-with(., 'Rayonnage')]")
+    browser.find("//*[text()='/predict']")
+    assert all_from(platform, browser.requested())
+
+
+def log_in(browser: Browser, username: str, password: str) -> None:
+    browser.find("//button[contains(@class, 'authorize')][contains(., 'Authorize')]").click()
+    browser.find("//input[@id='oauth_username']").type(username)
+    browser.find("//input[@id='oauth_password']").type(password)
+    browser.find("//button[contains(@class, 'modal-btn')][contains(., 'Authorize')]").click()
+    browser.find("//button[contains(@class, 'modal-btn')][contains(., 'Logout')]")
+    browser.find("//button[contains(@class, 'btn-done')]").click()
+
+
+def open_predict(browser: Browser) -> None:
+    browser.find(f"{OPERATION}//*[@data-path='/predict']").click()
+    browser.find(f"{OPERATION}//button[contains(., 'Try it out')]").click()
+
+
+def choose(browser: Browser, media_type: str) -> None:
+    browser.find(f"{OPERATION}//*[@aria-label='Request content type']/option[.='{media_type}']").click()
+
+
+def field(browser: Browser, name: str) -> Element:
+    return browser.find(f"{OPERATION}//tr[@data-property-name='{name}']//input[not(@type='checkbox')]")
+
+
+def execute(browser: Browser) -> tuple[int, Any]:
+    """Press Execute and return the status and the JSON that the page shows."""
+    browser.find(f"{OPERATION}//button[.='Execute']").click()
+    status = browser.find(f"{RESPONSE}//*[contains(@class, 'response-col_status')]").text.split()[0]
+    body = browser.find(f"{RESPONSE}//*[contains(@class, 'highlight-code')]//code").text
+    return int(status), json.loads(body)
+
+
+def take_picture(browser: Browser, folder: Path) -> None:
+    browser.scroll_to(browser.find(f"{OPERATION}//*[contains(@class, 'request-body')]"), "start")
+    path = Path(os.environ.get("DOCS_PICTURE") or folder / "swagger-predict.png")
+    path.write_bytes(browser.screenshot())
+
+
+def all_from(platform: Platform, addresses: list[str]) -> bool:
+    """Return whether a page was loaded whole, and from the gateway alone.
+
+    data: and blob: are in the page itself, chrome: in the browser, which begins with a page of its own.
+    """
+    asked = [address for address in addresses if not address.startswith(("data:", "blob:", "chrome:"))]
+    elsewhere = [address for address in asked if not address.startswith(f"{platform.base_url}/")]
+    assert elsewhere == []
+    return f"{platform.base_url}/openapi.json" in asked
