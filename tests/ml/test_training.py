@@ -26,6 +26,7 @@ from rayonnage_shared.ml.families.base import ProductText
 from rayonnage_shared.ml.ingestion import ingest
 from rayonnage_shared.ml.training import DatasetTooSmall
 from rayonnage_shared.pipeline import evaluate_version, prune_bundles, train
+from rayonnage_shared.prediction import predict_catalogue
 from rayonnage_shared.promotion import NothingToRollBackTo, promote, record_champion, rollback
 from rayonnage_shared.settings import PipelineSettings
 
@@ -259,6 +260,21 @@ def test_evaluation_leaves_out_what_was_trained_on(shop: Shop, trained: Trained)
 
     assert found.rows == int((store.load(dataset).splits == "test").sum())
     assert found.f1_weighted == pytest.approx(result["metrics"]["f1_weighted"], abs=1e-6)
+
+
+def test_a_whole_catalogue_is_predicted_row_by_row(shop: Shop, trained: Trained, tmp_path: Path) -> None:
+    bundle = load_bundle(shop.settings.models_path, trained.first["version"])
+    path = tmp_path / "products.csv"
+    rows_in = ['Piscine gonflable,"deux\nlignes",1,10', ",,2,20", "Console portable,,3,30"]
+    path.write_text("\n".join(["designation,description,productid,imageid", *rows_in, ""]), encoding="utf-8-sig")
+
+    rows = list(predict_catalogue(bundle, load_categories(None), path, None))
+
+    assert [row["line"] for _, row in rows] == [3, 4, 5]
+    assert [row["productid"] for _, row in rows] == ["1", "2", "3"]
+    assert [bool(row["error"]) for _, row in rows] == [False, True, False]
+    assert rows[0][1]["prdtypecode"] in bundle.codes
+    assert [round(share, 2) for share, _ in rows] == [0.33, 0.67, 1.0]
 
 
 def test_an_empty_platform_says_what_is_missing(tmp_path: Path) -> None:

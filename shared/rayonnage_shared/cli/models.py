@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from sqlalchemy import Engine
 from ulid import ULID
 
@@ -134,7 +134,7 @@ def list_models() -> None:
 
     settings = ModelSettings()
     champion = read_champion(settings.models_path)
-    table = Table("", "version", "text", "image", "dataset", "F1 weighted", "F1 macro", "calibration error")
+    table = Table("", Column("version", no_wrap=True), "text", "image", "F1 weighted", "F1 macro", "ECE")
     for version in list_versions(settings.models_path):
         manifest = read_manifest(settings.models_path, version)
         metrics = manifest["metrics"]
@@ -143,7 +143,6 @@ def list_models() -> None:
             version,
             manifest["families"]["text"] or "–",
             manifest["families"]["image"] or "–",
-            manifest["dataset"]["version"],
             *(f"{metrics.get(name, float('nan')):.3f}" for name in ("f1_weighted", "f1_macro", "ece")),
         )
     Console().print(table)
