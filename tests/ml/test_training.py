@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,17 +100,19 @@ def data_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "data"
 
 
-def open_shop(folder: Path, data_path: Path, **rules: Any) -> Shop:
-    settings = PipelineSettings(models_path=folder / "models", data_path=data_path, **rules)
+@contextmanager
+def open_shop(folder: Path, data_path: Path) -> Iterator[Shop]:
     engine = open_database(f"sqlite:///{folder}/rayonnage.db")
     migrate(engine)
-    return Shop(settings, engine)
+    yield Shop(PipelineSettings(models_path=folder / "models", data_path=data_path), engine)
+    engine.dispose()
 
 
 @pytest.fixture
-def empty_shop(data_path: Path, tmp_path: Path) -> Shop:
+def empty_shop(data_path: Path, tmp_path: Path) -> Iterator[Shop]:
     """A shop with products and without a model."""
-    return open_shop(tmp_path, data_path)
+    with open_shop(tmp_path, data_path) as opened:
+        yield opened
 
 
 @dataclass(frozen=True)
@@ -124,15 +128,16 @@ class Trained:
 @pytest.fixture(scope="module")
 def trained(data_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
-    shop = open_shop(folder, data_path)
-    return Trained(folder, data_path, shop.train(), shop.train("job-2"))
+    with open_shop(folder, data_path) as shop:
+        return Trained(folder, data_path, shop.train(), shop.train("job-2"))
 
 
 @pytest.fixture
-def shop(trained: Trained, tmp_path: Path) -> Shop:
+def shop(trained: Trained, tmp_path: Path) -> Iterator[Shop]:
     """A copy of the shop with two bundles, the first of them the champion."""
     shutil.copytree(trained.folder, tmp_path, dirs_exist_ok=True)
-    return open_shop(tmp_path, trained.data_path)
+    with open_shop(tmp_path, trained.data_path) as opened:
+        yield opened
 
 
 def test_the_first_bundle_is_promoted_and_predicts(shop: Shop, trained: Trained) -> None:
@@ -278,8 +283,8 @@ def test_a_whole_catalogue_is_predicted_row_by_row(shop: Shop, trained: Trained,
 
 
 def test_an_empty_platform_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(DatasetTooSmall, match="ingest labelled products first"):
-        open_shop(tmp_path, tmp_path / "nothing").train()
+    with open_shop(tmp_path, tmp_path / "nothing") as shop, pytest.raises(DatasetTooSmall, match="ingest labelled"):
+        shop.train()
 
 
 def test_unknown_parameters_are_refused(empty_shop: Shop) -> None:

@@ -89,21 +89,21 @@ class Feed:
     @contextlib.asynccontextmanager
     async def kept_current(self) -> AsyncIterator[None]:
         """Refresh in the background until the block ends."""
-        task = asyncio.create_task(self._follow())
+        stopping = asyncio.Event()
+        task = asyncio.create_task(self._follow(stopping))
         try:
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            stopping.set()  # not cancelled: a read under way in a thread would lose its connection
+            await task
 
     async def trouble(self) -> str | None:
         """Return None while the database and the key folder can be read, else what is wrong."""
         return self._failing
 
-    async def _follow(self) -> None:
+    async def _follow(self, stopping: asyncio.Event) -> None:
         pruned_at = float("-inf")
-        while True:
+        while not stopping.is_set():
             try:
                 await to_thread.run_sync(self.refresh)
                 if time.monotonic() - pruned_at > PRUNE_S:
@@ -114,7 +114,8 @@ class Feed:
                 if self._failing is None:
                     log.warning("auth.feed.stale", error=repr(error))
                 self._failing = f"cannot be read ({type(error).__name__})"
-            await asyncio.sleep(REFRESH_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), REFRESH_S)
 
     def _prune(self) -> None:
         with writing(self._engine) as session:

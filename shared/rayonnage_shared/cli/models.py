@@ -16,9 +16,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
-from sqlalchemy import Engine
 from ulid import ULID
 
+from rayonnage_shared.cli.database import command_database
 from rayonnage_shared.contracts.jobs import TrainRequest
 from rayonnage_shared.settings import DatabaseSettings, PipelineSettings
 
@@ -47,7 +47,7 @@ def train(
     """Train a bundle, judge it against the champion, and promote it if it is better."""
     from rayonnage_shared.pipeline import train as run
 
-    settings, engine = _open()
+    settings = ModelSettings()
     request = TrainRequest.model_validate(
         {
             "dataset_version": dataset,
@@ -60,7 +60,7 @@ def train(
     job_id = f"cli-{ULID()}"
     work = settings.models_path / ".work" / job_id
     try:
-        with _bar() as (bar, task):
+        with command_database(settings) as engine, _bar() as (bar, task):
             result = run(
                 request,
                 settings=settings,
@@ -113,8 +113,10 @@ def promote(
     """Make a version the champion."""
     from rayonnage_shared.promotion import promote as move
 
-    settings, engine = _open()
-    _print_json(move(settings.models_path, engine, version, getpass.getuser(), reason).model_dump(mode="json"))
+    settings = ModelSettings()
+    with command_database(settings) as engine:
+        moved = move(settings.models_path, engine, version, getpass.getuser(), reason)
+    _print_json(moved.model_dump(mode="json"))
 
 
 def rollback(
@@ -123,8 +125,10 @@ def rollback(
     """Make the champion before this one the champion again."""
     from rayonnage_shared.promotion import rollback as move
 
-    settings, engine = _open()
-    _print_json(move(settings.models_path, engine, getpass.getuser(), reason).model_dump(mode="json"))
+    settings = ModelSettings()
+    with command_database(settings) as engine:
+        moved = move(settings.models_path, engine, getpass.getuser(), reason)
+    _print_json(moved.model_dump(mode="json"))
 
 
 def list_models() -> None:
@@ -179,15 +183,6 @@ def predict(
         for fraction, row in predict_catalogue(bundle, categories, catalogue, images):
             write(row)
             bar.update(task, completed=fraction, message=f"line {row['line']}")
-
-
-def _open() -> tuple[ModelSettings, Engine]:
-    from rayonnage_shared.database.engine import migrate, open_database
-
-    settings = ModelSettings()
-    engine = open_database(settings.database_url)
-    migrate(engine)
-    return settings, engine
 
 
 def _champion_version(models_path: Path) -> str:

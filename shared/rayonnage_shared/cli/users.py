@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Annotated
 
@@ -15,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rayonnage_shared.accounts import Accounts
+from rayonnage_shared.cli.database import command_database
 from rayonnage_shared.contracts.accounts import Role, UserChange
-from rayonnage_shared.database.engine import migrate, open_database
 from rayonnage_shared.security.passwords import PasswordHasher, weakness
 from rayonnage_shared.settings import DatabaseSettings, KeyFolderSettings, TokenSettings
 
@@ -46,7 +48,9 @@ def register(app: typer.Typer) -> None:
 def list_users() -> None:
     """List all users by name."""
     table = Table("user", "role", "active", "since")
-    for user in _accounts().users():
+    with _accounts() as accounts:
+        users = accounts.users()
+    for user in users:
         table.add_row(user.username, user.role, "yes" if user.active else "no", f"{user.created_at:%Y-%m-%d %H:%M}")
     Console().print(table)
 
@@ -58,28 +62,32 @@ def add_user(
 ) -> None:
     """Add a user."""
     password = _new_password(username, generate)
-    user = _accounts().create(username, password, role)
+    with _accounts() as accounts:
+        user = accounts.create(username, password, role)
     print(f"{user.username} is there, with the role {user.role}.")
     _show(password, generate)
 
 
 def remove_user(username: Name) -> None:
     """Remove a user; the last active admin stays."""
-    _accounts().delete(username)
+    with _accounts() as accounts:
+        accounts.delete(username)
     print(f"{username} is gone.")
 
 
 def reset_password(username: Name, generate: Generate = False) -> None:
     """Give a user a new password and make the account active again; all of the user's tokens end."""
     password = _new_password(username, generate)
-    _accounts().change(username, UserChange.model_validate({"password": password, "active": True}))
+    with _accounts() as accounts:
+        accounts.change(username, UserChange.model_validate({"password": password, "active": True}))
     print(f"{username} has a new password.")
     _show(password, generate)
 
 
 def set_role(username: Name, role: Annotated[Role, typer.Argument(help="user or admin.")]) -> None:
     """Change what a user may do; all of the user's tokens end."""
-    user = _accounts().change(username, UserChange(role=role))
+    with _accounts() as accounts:
+        user = accounts.change(username, UserChange(role=role))
     print(f"{user.username} has the role {user.role}.")
 
 
@@ -100,10 +108,10 @@ def rotate_keys(
     print(f"New key {kid} in {settings.auth_keys_path}; auth publishes it now {when}.")
 
 
-def _accounts() -> Accounts:
-    engine = open_database(DatabaseSettings().database_url)
-    migrate(engine)
-    return Accounts(engine, PasswordHasher())
+@contextmanager
+def _accounts() -> Iterator[Accounts]:
+    with command_database(DatabaseSettings()) as engine:
+        yield Accounts(engine, PasswordHasher())
 
 
 def _new_password(username: str, generate: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,8 @@ class CommandLine:
     def __init__(self, folder: Path) -> None:
         self.app = typer.Typer()
         users.register(self.app)
-        self.accounts = Accounts(
-            open_database(f"sqlite:///{folder}/rayonnage.db"), PasswordHasher(memory_kib=64, rounds=1)
-        )
+        self.engine = open_database(f"sqlite:///{folder}/rayonnage.db")
+        self.accounts = Accounts(self.engine, PasswordHasher(memory_kib=64, rounds=1))
 
     def run(self, *arguments: str, typed: str = "") -> Result:
         result = CliRunner().invoke(self.app, list(arguments), input=typed)
@@ -33,12 +33,14 @@ class CommandLine:
 
 
 @pytest.fixture
-def command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+def command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/rayonnage.db")
     monkeypatch.setenv("AUTH_KEYS_PATH", str(tmp_path / "keys"))
     monkeypatch.delenv("ALGORITHM", raising=False)
-    return CommandLine(tmp_path)
+    opened = CommandLine(tmp_path)
+    yield opened
+    opened.engine.dispose()
 
 
 def test_a_user_is_added_listed_and_removed(command_line: CommandLine) -> None:
