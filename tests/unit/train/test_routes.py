@@ -36,8 +36,10 @@ def token(role: str = "admin", token_id: str = "t1") -> str:
 
 @pytest.fixture(autouse=True)
 def _own_metrics() -> Iterator[None]:
+    """Take away the metrics that a test's application brought, and leave everybody else's."""
+    before = set(REGISTRY._collector_to_names)
     yield
-    for collector in list(REGISTRY._collector_to_names):
+    for collector in set(REGISTRY._collector_to_names) - before:
         REGISTRY.unregister(collector)
 
 
