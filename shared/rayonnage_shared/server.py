@@ -24,6 +24,7 @@ def serve(app: FastAPI, *, host: str, port: int, trusted_proxies: str = "") -> N
         port=port,
         loop="uvloop",
         http="httptools",
+        ws="none",
         access_log=False,
         log_config=None,
         server_header=False,
