@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rayonnage_shared.ml.families.base import FloatArray, IntArray
 
@@ -36,6 +37,15 @@ class Decisions:
         """Return whether a prediction of the class at `position` keeps the promise."""
         thresholds = self.thresholds.get(mode)
         return thresholds is not None and confidence >= float(thresholds[position])
+
+    def accepted(self, mode: Mode, probabilities: FloatArray) -> NDArray[np.bool_]:
+        """Return for each row of `probabilities` (n, n_classes) what `accepts` says of its most probable class."""
+        thresholds = self.thresholds.get(mode)
+        if thresholds is None:
+            return np.zeros(len(probabilities), dtype=np.bool_)
+        position = probabilities.argmax(axis=1)
+        accepted: NDArray[np.bool_] = probabilities.max(axis=1) >= thresholds[position]
+        return accepted
 
     def save(self, path: Path) -> None:
         document = {

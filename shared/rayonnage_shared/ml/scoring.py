@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rayonnage_shared.ml.bundle import Bundle
 from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.decisions import Mode
 from rayonnage_shared.ml.families.base import FloatArray, ImageModel
 from rayonnage_shared.ml.photos import PhotoLimits, read_photo
 from rayonnage_shared.ml.products import Products
@@ -66,16 +67,16 @@ def _combine(bundle: Bundle, text: FloatArray, image: FloatArray) -> Scores:
     has_text, has_image = (~np.isnan(table).any(axis=1) for table in (text, image))
     whole = np.full(text.shape, 1 / text.shape[1], dtype=np.float32)
     accepted = np.zeros(len(text), dtype=bool)
-    for mode, rows in (
-        ("both", has_text & has_image),
-        ("text", has_text & ~has_image),
-        ("image", has_image & ~has_text),
-    ):
+    modes: dict[Mode, NDArray[np.bool_]] = {
+        "both": has_text & has_image,
+        "text": has_text & ~has_image,
+        "image": has_image & ~has_text,
+    }
+    for mode, rows in modes.items():
         if not rows.any():
             continue
         whole[rows] = bundle.fusion.combine(
             text[rows] if mode != "image" else None, image[rows] if mode != "text" else None
         )
-        thresholds = bundle.decisions.thresholds[mode]  # type: ignore[index]
-        accepted[rows] = whole[rows].max(axis=1) >= thresholds[whole[rows].argmax(axis=1)]
+        accepted[rows] = bundle.decisions.accepted(mode, whole[rows])
     return Scores(whole, text, image, accepted)

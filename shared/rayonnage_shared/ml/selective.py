@@ -1,0 +1,72 @@
+"""Selective prediction judged out of fold: how much is accepted at a promised precision, how much of it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rayonnage_shared.ml.decisions import Decisions, Mode
+from rayonnage_shared.ml.families.base import FloatArray, IntArray
+
+PROMISES = (0.90, 0.95, 0.99)
+
+
+@dataclass(frozen=True, slots=True)
+class SelectiveFigure:
+    """What thresholds for `promised` precision did on rows that they were not found on.
+
+    `coverage` is the share of the mode's `rows` that were accepted, `precision` the share of the accepted that were
+    right; None where nothing was accepted.
+    """
+
+    mode: Mode
+    promised: float
+    coverage: float
+    precision: float | None
+    rows: int
+
+
+def selective_figures(
+    tables: dict[Mode, FloatArray], classes: IntArray, folds: IntArray, promises: Sequence[float] = PROMISES
+) -> list[SelectiveFigure]:
+    """Return a figure for each mode that has rows and each promise, thresholds coming from the other folds.
+
+    `tables` are held-out probabilities (n, n_classes), NaN where a product lacks a modality; `classes` and `folds` are
+    (n,). Where a mode's rows are all of one fold, each half of it (every other row) is judged by the other.
+    """
+    figures = []
+    for mode, table in tables.items():
+        known = ~np.isnan(table).any(axis=1)
+        if not known.any():
+            continue
+        figures += [_figure(mode, promised, table[known], classes[known], folds[known]) for promised in promises]
+    return figures
+
+
+def accepted_out_of_fold(
+    mode: Mode, table: FloatArray, classes: IntArray, folds: IntArray, promised: float
+) -> NDArray[np.bool_]:
+    """Return which rows (n,) of a table without NaN are accepted by thresholds that the other folds gave."""
+    if len(np.unique(folds)) == 1:
+        folds = np.arange(len(folds)) % 2
+    accepted = np.zeros(len(classes), dtype=np.bool_)
+    for fold in np.unique(folds):
+        test = folds == fold
+        decisions = Decisions.fit({mode: table[~test]}, classes[~test], promised)
+        accepted[test] = decisions.accepted(mode, table[test])
+    return accepted
+
+
+def _figure(mode: Mode, promised: float, table: FloatArray, classes: IntArray, folds: IntArray) -> SelectiveFigure:
+    accepted = accepted_out_of_fold(mode, table, classes, folds, promised)
+    correct = table.argmax(axis=1) == classes
+    return SelectiveFigure(
+        mode=mode,
+        promised=promised,
+        coverage=float(accepted.mean()),
+        precision=float(correct[accepted].mean()) if accepted.any() else None,
+        rows=len(classes),
+    )
