@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from rayonnage_shared.settings import DatabaseSettings, PipelineSettings, ServiceSettings
+from rayonnage_shared.settings import FollowSettings, PipelineSettings, ServiceSettings
 
 
-class TrainSettings(ServiceSettings, PipelineSettings, DatabaseSettings):
+class TrainSettings(ServiceSettings, PipelineSettings, FollowSettings):
     train_host: str = Field("127.0.0.1", description="Address that train listens on.")
     train_port: int = Field(8002, ge=1, le=65535, description="Port that train listens on.")
     train_max_queued: int = Field(100, ge=1, description="Trainings that may wait; one more is answered 503.")
@@ -18,4 +18,7 @@ class TrainSettings(ServiceSettings, PipelineSettings, DatabaseSettings):
     train_worker_metrics_port: int = Field(8012, ge=1, le=65535, description="Port of the worker's metrics.")
     train_lease_s: float = Field(
         8.0, ge=1, le=300, description="After how many seconds without a sign of life a job goes to another worker."
+    )
+    train_follow_up_limit_s: float = Field(
+        1800, ge=1, description="After how many seconds a follow-up (MLflow, DVC) is stopped and begun anew."
     )
