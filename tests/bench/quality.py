@@ -20,9 +20,17 @@ from sklearn.svm import LinearSVC
 
 from rayonnage_shared.ml.decisions import Decisions
 from rayonnage_shared.ml.evaluation import evaluate
-from rayonnage_shared.ml.families import image_families, text_families
-from rayonnage_shared.ml.families.base import FloatArray, ImageModel, IntArray, Labels, ProductText
-from rayonnage_shared.ml.fusion import WeightedFusion
+from rayonnage_shared.ml.families import image_family, text_family
+from rayonnage_shared.ml.families.base import (
+    Fitting,
+    FloatArray,
+    ImageModel,
+    IntArray,
+    Labels,
+    Opinion,
+    ProductText,
+)
+from rayonnage_shared.ml.families.fusion.weighted import WeightedFusion
 from rayonnage_shared.ml.near_duplicates import connected, find_links, text_keys
 from rayonnage_shared.ml.photos import PhotoLimits, perceptual_hash, read_photo
 from rayonnage_shared.ml.text import product_text
@@ -64,7 +72,7 @@ def main() -> None:
     arguments = parser.parse_args()
     text_rows, pair_rows, codes = _read(arguments.data)
     print(f"{len(text_rows.texts)} products with text, {len(pair_rows.texts)} pairs, {len(codes)} categories\n")
-    _text_table(text_rows, codes, arguments.family or list(text_families()))
+    _text_table(text_rows, codes, arguments.family or ["tfidf-embedding", "tfidf-svm"])
     if not arguments.skip_fusion:
         _fusion_table(text_rows, pair_rows, codes)
 
@@ -98,28 +106,26 @@ def _fusion_table(text_rows: Rows, pairs: Rows, codes: tuple[int, ...]) -> None:
     print("| model | weighted F1 | gain over text | macro F1 | ECE |")
     print("|---|---|---|---|---|")
     found: dict[str, list[Figures]] = {"text": [], "text, class rates corrected": [], "photo": [], "fusion": []}
-    text_family = next(iter(text_families().values()))
-    image_family = next(iter(image_families().values()))
     labels = Labels(text_rows.classes, _folds(text_rows, 5, 0), len(codes))
-    text_model, _ = text_family.fit(text_rows.texts, labels, parameters={}, seed=0)
+    text_model = text_family("tfidf-embedding").fit(text_rows.texts, labels).model
     by_text = text_model.predict_proba(pairs.texts)
     for seed in SEEDS:
         kept_out = _folds(pairs, 4, seed) == 0
         train, test = np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
         learn = pairs.take(train)
         labels = Labels(learn.classes, _folds(learn, 5, seed), len(codes))
-        image_model, held_out = image_family.fit(learn.photos, labels, parameters={}, seed=seed)
-        fusion = WeightedFusion.fit(by_text[train], held_out, learn.classes)
-        by_photo = _predict_photos(image_model, [pairs.photos[i] for i in test])
+        photo = image_family("efficientnet-lite0").fit(learn.photos, labels, Fitting(seed=seed))
+        fusion = WeightedFusion.fit(_opinion(by_text[train]), _opinion(photo.held_out), labels).model
+        by_photo = _predict_photos(photo.model, [pairs.photos[i] for i in test])
         # The fusion also learns how the categories' rates differ; without a photo that alone is worth this much.
         nothing = np.full_like(by_text, 1 / len(codes))
-        rates = WeightedFusion.fit(by_text[train], nothing[train], learn.classes)
+        rates = WeightedFusion.fit(_opinion(by_text[train]), _opinion(nothing[train]), labels).model
         truth = pairs.classes[test]
         for name, table in (
             ("text", by_text[test]),
-            ("text, class rates corrected", rates.combine(by_text[test], nothing[test])),
+            ("text, class rates corrected", rates.combine(_opinion(by_text[test]), _opinion(nothing[test]))),
             ("photo", by_photo),
-            ("fusion", fusion.combine(by_text[test], by_photo)),
+            ("fusion", fusion.combine(_opinion(by_text[test]), _opinion(by_photo))),
         ):
             found[name].append(_figures(table, truth, codes, np.zeros(len(truth), dtype=bool)))
     text_f1 = _mean([one.f1_weighted for one in found["text"]])
@@ -127,6 +133,10 @@ def _fusion_table(text_rows: Rows, pairs: Rows, codes: tuple[int, ...]) -> None:
         weighted, macro, ece = (_mean([getattr(one, f) for one in figures]) for f in ("f1_weighted", "f1_macro", "ece"))
         gain = f"{100 * (weighted - text_f1):+.2f} points"
         print(f"| {name} | {weighted:.4f} | {gain} | {macro:.4f} | {ece:.4f} |", flush=True)
+
+
+def _opinion(probabilities: FloatArray) -> Opinion:
+    return Opinion(probabilities, np.empty((len(probabilities), 0), dtype=np.float32))
 
 
 def _baseline(rows: Rows, codes: tuple[int, ...], seed: int, words: tuple[int, int]) -> Figures:
@@ -148,7 +158,7 @@ def _cross_validate(rows: Rows, codes: tuple[int, ...], seed: int, name: str) ->
     """Score a family's own held-out predictions: a row's come from a model and a calibration that saw neither it nor
     its fold, and the threshold that accepts it is found on the other folds."""
     folds = _folds(rows, 5, seed)
-    _, table = text_families()[name].fit(rows.texts, Labels(rows.classes, folds, len(codes)), parameters={}, seed=seed)
+    table = text_family(name).fit(rows.texts, Labels(rows.classes, folds, len(codes)), Fitting(seed=seed)).held_out
     accepted = np.zeros(len(rows.texts), dtype=bool)
     for fold in range(5):
         test, others = folds == fold, folds != fold

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.families.base import FloatArray, Labels, Pixels
-from rayonnage_shared.ml.families.efficientnet_lite0 import EfficientNetLite0
+from rayonnage_shared.ml.families.base import Fitting, FloatArray, Labels, Pixels
+from rayonnage_shared.ml.families.image.efficientnet_lite0 import EfficientNetLite0
 from rayonnage_shared.ml.photos import NotAnImage, PhotoLimits, read_photo
 
 N = 45
@@ -46,7 +46,8 @@ def labels() -> Labels:
 
 @pytest.fixture(scope="module")
 def fitted(photos: list[Path], labels: Labels) -> tuple[EfficientNetLite0, FloatArray]:
-    return EfficientNetLite0.fit(photos, labels, parameters={}, seed=0)
+    found = EfficientNetLite0.fit(photos, labels)
+    return found.model, found.held_out
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_progress_is_told_and_may_stop_the_work(photos: list[Path], labels: Labe
             raise Stopped
 
     with pytest.raises(Stopped):
-        EfficientNetLite0.fit(photos, labels, parameters={}, seed=0, progress=progress)
+        EfficientNetLite0.fit(photos, labels, Fitting(progress=progress))
 
     assert told == sorted(told)
     assert told[0] > 0
@@ -125,19 +126,19 @@ def test_a_bad_photo_is_named(photos: list[Path], labels: Labels, tmp_path: Path
     bad.write_bytes(b"no photo")
 
     with pytest.raises(NotAnImage, match=r"bad\.jpg"):
-        EfficientNetLite0.fit([bad], Labels(labels.classes[:1], labels.folds[:1], 5), parameters={}, seed=0)
+        EfficientNetLite0.fit([bad], Labels(labels.classes[:1], labels.folds[:1], 5))
 
 
 def test_with_one_fold_nothing_is_held_out(photos: list[Path]) -> None:
     labels = Labels(np.arange(6) % 3, np.zeros(6, dtype=np.int64), 3)
 
-    model, held_out = EfficientNetLite0.fit(photos[:6], labels, parameters={}, seed=0)
+    found = EfficientNetLite0.fit(photos[:6], labels)
 
-    assert np.isnan(held_out).all()
-    assert np.isfinite(model.predict_proba(np.zeros((1, 224, 224, 3), dtype=np.uint8))).all()
+    assert np.isnan(found.held_out).all()
+    assert np.isfinite(found.model.predict_proba(np.zeros((1, 224, 224, 3), dtype=np.uint8))).all()
 
 
 @pytest.mark.parametrize("parameters", [{"penalty": 0}, {"penalty": -1.0}, {"penalti": 1.0}])
 def test_wrong_parameters_are_refused(photos: list[Path], labels: Labels, parameters: dict[str, float]) -> None:
     with pytest.raises(BadInput):
-        EfficientNetLite0.fit(photos, labels, parameters=parameters, seed=0)
+        EfficientNetLite0.fit(photos, labels, Fitting(parameters))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.families import text_families
-from rayonnage_shared.ml.families.base import FloatArray, IntArray, Labels, ProductText, TextModel
-from rayonnage_shared.ml.families.tfidf_svm import TfidfSvm
+from rayonnage_shared.ml.families import text_family
+from rayonnage_shared.ml.families.base import Fitting, FloatArray, IntArray, Labels, ProductText, TextModel
+from rayonnage_shared.ml.families.text.tfidf_svm import TfidfSvm
 from rayonnage_shared.ml.text import product_text
 
 SHELVES = [
@@ -21,7 +21,7 @@ SHELVES = [
     ["chaise", "table", "coussin", "lampe", "tapis"],
 ]
 COMMON = ["bleu", "neuf", "grand", "lot", "enfant", "pour", "avec", "la"]
-FAMILIES = list(text_families().values())
+FAMILIES = [text_family(name) for name in ("tfidf-embedding", "tfidf-svm")]
 
 
 def catalogue(n: int, seed: int = 0) -> tuple[list[ProductText], IntArray]:
@@ -43,8 +43,8 @@ def fitted(request: pytest.FixtureRequest) -> tuple[TextModel, FloatArray, IntAr
     """A model of six classes, two of which have no rows, its held-out probabilities and the truth."""
     texts, classes = catalogue(300)
     labels = Labels(classes, np.arange(300) % 5, 6)
-    model, held_out = request.param.fit(texts, labels, parameters={}, seed=0)
-    return model, held_out, classes
+    found = request.param.fit(texts, labels)
+    return found.model, found.held_out, classes
 
 
 Fitted = tuple[TextModel, FloatArray, IntArray]
@@ -108,9 +108,9 @@ def test_a_loaded_model_answers_as_the_fitted_one(fitted: Fitted, tmp_path: Path
 def test_fitting_twice_gives_the_same_model(family: type[TextModel]) -> None:
     texts, classes = catalogue(60)
     labels = Labels(classes, np.arange(60) % 3, 4)
-    fits = [family.fit(texts, labels, parameters={}, seed=1) for _ in range(2)]
-    np.testing.assert_array_equal(fits[0][1], fits[1][1])
-    np.testing.assert_array_equal(fits[0][0].predict_proba(texts), fits[1][0].predict_proba(texts))
+    fits = [family.fit(texts, labels, Fitting(seed=seed)) for seed in range(2)]
+    np.testing.assert_array_equal(fits[0].held_out, fits[1].held_out)
+    np.testing.assert_array_equal(fits[0].model.predict_proba(texts), fits[1].model.predict_proba(texts))
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -126,9 +126,9 @@ def test_thin_data_can_be_fitted(family: type[TextModel], classes: list[int], fo
     texts, _ = catalogue(8)
     texts[0] = texts[3] = ProductText("", "")
     labels = Labels(np.array(classes), np.array(folds), 4)
-    model, held_out = family.fit(texts, labels, parameters={}, seed=0)
-    assert np.isnan(held_out).all() == (len(set(folds)) == 1)
-    np.testing.assert_allclose(model.predict_proba(texts).sum(axis=1), 1, atol=1e-5)
+    fitted = family.fit(texts, labels)
+    assert np.isnan(fitted.held_out).all() == (len(set(folds)) == 1)
+    np.testing.assert_allclose(fitted.model.predict_proba(texts).sum(axis=1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -138,12 +138,12 @@ def test_parameters_that_mean_nothing_are_refused(
 ) -> None:
     texts, classes = catalogue(8)
     with pytest.raises(BadInput, match="penalt"):
-        family.fit(texts, Labels(classes, np.arange(8) % 2, 4), parameters=parameters, seed=0)
+        family.fit(texts, Labels(classes, np.arange(8) % 2, 4), Fitting(parameters))
 
 
 def test_a_title_costs_well_under_a_millisecond() -> None:
     texts, classes = catalogue(2000)
-    model, _ = TfidfSvm.fit(texts, Labels(classes, np.arange(2000) % 2, 4), parameters={}, seed=0)
+    model = TfidfSvm.fit(texts, Labels(classes, np.arange(2000) % 2, 4)).model
     best = float("inf")
     for _ in range(30):
         started = time.thread_time()

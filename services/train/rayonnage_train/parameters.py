@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from rayonnage_shared.contracts.jobs import ImageTrainRequest, TextTrainRequest, TrainRequest
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.datasets import DatasetNotFound, DatasetStore
-from rayonnage_shared.ml.families import image_families, text_families
+from rayonnage_shared.ml.families import image_family, text_family
 
 Parameter = float | int | str | bool
 
@@ -63,9 +63,9 @@ def known_parameters(request: TrainRequest) -> dict[str, Parameter]:
     """
     chosen: dict[str, Mapping[str, Parameter]] = {}
     if request.text is not None:
-        chosen["text"] = text_families()[request.text].parameters
+        chosen["text"] = text_family(request.text).parameters
     if request.image is not None:
-        chosen["image"] = image_families()[request.image].parameters
+        chosen["image"] = image_family(request.image).parameters
     known = {f"{modality}.{name}": default for modality, own in chosen.items() for name, default in own.items()}
     if len(chosen) == 1:
         known |= next(iter(chosen.values()))

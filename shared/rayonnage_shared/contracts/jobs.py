@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from rayonnage_shared.ml.families import Kind, family_names
 
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 FINAL_STATUSES: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 
-TextFamily = Literal["tfidf-embedding", "tfidf-svm"]
-ImageFamily = Literal["efficientnet-lite0"]
-FusionFamily = Literal["weighted"]
+
+class _FamilyName:
+    """Makes a string the name of a model family that there is; the schema lists them."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind: Kind = kind
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "enum": list(family_names(self._kind))}
+
+    def _check(self, name: str) -> str:
+        names = family_names(self._kind)
+        if name not in names:
+            raise ValueError(f"there is no {self._kind} family of this name; known are {', '.join(names)}")
+        return name
+
+
+TextFamily = Annotated[str, _FamilyName("text")]
+ImageFamily = Annotated[str, _FamilyName("image")]
+FusionFamily = Annotated[str, _FamilyName("fusion")]
 PromotePolicy = Literal["if_better", "never", "always"]
 
 

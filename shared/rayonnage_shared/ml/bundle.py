@@ -16,9 +16,8 @@ import numpy as np
 
 from rayonnage_shared.errors import NotFound, RayonnageError
 from rayonnage_shared.ml.decisions import Decisions, Mode
-from rayonnage_shared.ml.families import image_families, text_families
-from rayonnage_shared.ml.families.base import FloatArray, ImageModel, Pixels, ProductText, TextModel
-from rayonnage_shared.ml.fusion import WeightedFusion
+from rayonnage_shared.ml.families import UnknownFamily, fusion_family, image_family, text_family
+from rayonnage_shared.ml.families.base import FloatArray, Fusion, ImageModel, Opinion, Pixels, ProductText, TextModel
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
@@ -58,7 +57,8 @@ class Bundle:
     codes: tuple[int, ...]
     text_model: TextModel | None
     image_model: ImageModel | None
-    fusion: WeightedFusion
+    fusion: Fusion | None
+    """None where there is one modality only."""
     decisions: Decisions
 
     @property
@@ -73,19 +73,28 @@ class Bundle:
         A modality for which the bundle has no model counts as missing. Raises ModalityMissing when none is left.
         """
         has_text, has_image = text is not None, pixels is not None
-        by_text = self.text_model.predict_proba([text]) if self.text_model and text is not None else None
-        by_image = self.image_model.predict_proba(pixels[None]) if self.image_model and pixels is not None else None
+        by_text = self.text_model.opinion([text]) if self.text_model and text is not None else None
+        by_image = self.image_model.opinion(pixels[None]) if self.image_model and pixels is not None else None
         if by_text is None and by_image is None:
             raise ModalityMissing(_missing(has_text, has_image))
-        both = self.fusion.combine(by_text, by_image)[0]
+        both = self.combine(by_text, by_image)[0]
         mode: Mode = "both" if by_text is not None and by_image is not None else "image" if by_text is None else "text"
         position = int(both.argmax())
         return Outcome(
             probabilities=both,
-            text=None if by_text is None else by_text[0],
-            image=None if by_image is None else by_image[0],
+            text=None if by_text is None else by_text.probabilities[0],
+            image=None if by_image is None else by_image.probabilities[0],
             accepted=self.decisions.accepts(mode, position, float(both[position])),
         )
+
+    def combine(self, text: Opinion | None, image: Opinion | None) -> FloatArray:
+        """Return probabilities (n, n_classes) from the opinions of the modalities that there are, at least one."""
+        if self.fusion is not None:
+            return self.fusion.combine(text, image)
+        known = image if text is None else text
+        if known is None:
+            raise ValueError("neither text nor image was given")
+        return known.probabilities
 
     def warm_up(self) -> None:
         """Run each model once, so that the first request does not pay for first-use set-up."""
@@ -117,18 +126,18 @@ def load_folder(folder: Path) -> Bundle:
     version = manifest["version"]
     check_files(folder, manifest["files"])
     families = manifest["families"]
-    text, image = families["text"], families["image"]
+    text, image, fusion = families["text"], families["image"], families["fusion"]
     try:
         return Bundle(
             version=version,
             manifest=manifest,
             codes=tuple(manifest["categories"]["codes"]),
-            text_model=text_families()[text].load(folder / "text") if text else None,
-            image_model=image_families()[image].load(folder / "image") if image else None,
-            fusion=WeightedFusion.load(folder / "fusion"),
+            text_model=text_family(text).load(folder / "text") if text else None,
+            image_model=image_family(image).load(folder / "image") if image else None,
+            fusion=fusion_family(fusion).load(folder / "fusion") if fusion else None,
             decisions=Decisions.load(folder / DECISIONS_NAME),
         )
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError, UnknownFamily) as error:
         raise BundleBroken(f"Bundle {version} cannot be loaded: {error}. Promote another version.") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,14 +10,14 @@ from numpy.typing import NDArray
 
 from rayonnage_shared.ml.bundle import Bundle
 from rayonnage_shared.ml.datasets import DatasetStore
-from rayonnage_shared.ml.decisions import Mode
-from rayonnage_shared.ml.families.base import FloatArray, ImageModel
+from rayonnage_shared.ml.decisions import MODES, Mode
+from rayonnage_shared.ml.families.base import FloatArray, ImageModel, Opinion, TextModel
 from rayonnage_shared.ml.photos import PhotoLimits, read_photo
 from rayonnage_shared.ml.products import Products
 from rayonnage_shared.ml.progress import Progress, silent
 
+BATCH = 128
 PHOTO_BATCH = 16  # bounds memory; a CNN gains nothing from batches on a CPU
-TEXT_BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,51 +33,63 @@ class Scores:
 def score_products(bundle: Bundle, products: Products, store: DatasetStore, progress: Progress = silent) -> Scores:
     """Return what `bundle` makes of each product, in order. A product it cannot judge gets equal probabilities."""
     n, n_classes = len(products), len(bundle.codes)
-    text = np.full((n, n_classes), np.nan, dtype=np.float32)
-    image = np.full((n, n_classes), np.nan, dtype=np.float32)
+    scores = Scores(
+        probabilities=np.full((n, n_classes), 1 / n_classes, dtype=np.float32),
+        text=np.full((n, n_classes), np.nan, dtype=np.float32),
+        image=np.full((n, n_classes), np.nan, dtype=np.float32),
+        accepted=np.zeros(n, dtype=bool),
+    )
+    has_text = np.array([bool(one.title or one.description) for one in products.texts()], dtype=bool)
+    has_text &= bundle.text_model is not None
+    has_photo = np.array([photo is not None for photo in products.photos], dtype=bool)
+    has_photo &= bundle.image_model is not None
+    for mode, rows in zip(MODES, (has_text & ~has_photo, has_photo & ~has_text, has_text & has_photo), strict=True):
+        positions = np.flatnonzero(rows)
+        for start in range(0, len(positions), BATCH):
+            some = positions[start : start + BATCH]
+            _score_batch(bundle, products.take(some), store, mode, into=scores, rows=some)
+            progress((start + len(some)) / len(positions), f"{start + len(some)} of {len(positions)} by {mode}")
+    return scores
+
+
+def _score_batch(
+    bundle: Bundle, products: Products, store: DatasetStore, mode: Mode, *, into: Scores, rows: NDArray[np.int64]
+) -> None:
+    """Write the scores of products that all have the modalities of `mode` to the `rows` of `into`."""
+    text = image = None
+    if mode != "image" and bundle.text_model is not None:
+        text = text_opinions(bundle.text_model, products)
+        into.text[rows] = text.probabilities
+    if mode != "text" and bundle.image_model is not None:
+        image = photo_opinions(bundle.image_model, products, store)
+        into.image[rows] = image.probabilities
+    whole = bundle.combine(text, image)
+    into.probabilities[rows] = whole
+    into.accepted[rows] = whole.max(axis=1) >= bundle.decisions.thresholds[mode][whole.argmax(axis=1)]
+
+
+def text_opinions(model: TextModel, products: Products, progress: Progress = silent) -> Opinion:
+    """Return the opinion of each product's text, an empty one too."""
     texts = products.texts()
-    if bundle.text_model is not None:
-        rows = np.flatnonzero([bool(one.title or one.description) for one in texts])
-        for start in range(0, len(rows), TEXT_BATCH):
-            some = rows[start : start + TEXT_BATCH]
-            text[some] = bundle.text_model.predict_proba([texts[row] for row in some])
-            progress(0.3 * (start + len(some)) / len(rows), "scoring texts")
-    if bundle.image_model is not None:
-        rows = np.flatnonzero([photo is not None for photo in products.photos])
-        if len(rows):
-            image[rows] = predict_photos(bundle.image_model, products.take(rows), store, progress)
-    return _combine(bundle, text, image)
+    found = []
+    for start in range(0, len(texts), BATCH):
+        found.append(model.opinion(texts[start : start + BATCH]))
+        progress(min(1.0, (start + BATCH) / len(texts)), "scoring texts")
+    return _joined(found)
 
 
-def predict_photos(
-    model: ImageModel, products: Products, store: DatasetStore, progress: Progress = silent
-) -> FloatArray:
-    """Return probabilities (n, n_classes) for products that all have a photo."""
+def photo_opinions(model: ImageModel, products: Products, store: DatasetStore, progress: Progress = silent) -> Opinion:
+    """Return the opinion of each product's photo; all products must have one."""
     limits = PhotoLimits()
     found = []
     photos = [photo for photo in products.photos if photo is not None]
     for start in range(0, len(photos), PHOTO_BATCH):
         some = photos[start : start + PHOTO_BATCH]
         pixels = [read_photo(store.photo_path(one).read_bytes(), model.input_size, limits) for one in some]
-        found.append(model.predict_proba(np.stack(pixels)))
-        progress(0.3 + 0.7 * (start + len(some)) / len(photos), "scoring photos")
-    return np.concatenate(found)
+        found.append(model.opinion(np.stack(pixels)))
+        progress((start + len(some)) / len(photos), "scoring photos")
+    return _joined(found)
 
 
-def _combine(bundle: Bundle, text: FloatArray, image: FloatArray) -> Scores:
-    has_text, has_image = (~np.isnan(table).any(axis=1) for table in (text, image))
-    whole = np.full(text.shape, 1 / text.shape[1], dtype=np.float32)
-    accepted = np.zeros(len(text), dtype=bool)
-    modes: dict[Mode, NDArray[np.bool_]] = {
-        "both": has_text & has_image,
-        "text": has_text & ~has_image,
-        "image": has_image & ~has_text,
-    }
-    for mode, rows in modes.items():
-        if not rows.any():
-            continue
-        whole[rows] = bundle.fusion.combine(
-            text[rows] if mode != "image" else None, image[rows] if mode != "text" else None
-        )
-        accepted[rows] = bundle.decisions.accepted(mode, whole[rows])
-    return Scores(whole, text, image, accepted)
+def _joined(opinions: Sequence[Opinion]) -> Opinion:
+    return Opinion(*(np.concatenate(parts) for parts in zip(*opinions, strict=True)))

@@ -32,13 +32,21 @@ from rayonnage_shared.ml.champion import read_champion, write_atomically
 from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.ml.decisions import MODES, Decisions, Mode
 from rayonnage_shared.ml.evaluation import evaluate
-from rayonnage_shared.ml.families import image_families, text_families
-from rayonnage_shared.ml.families.base import FloatArray, ImageModel, IntArray, Labels, TextModel
-from rayonnage_shared.ml.fusion import WeightedFusion
+from rayonnage_shared.ml.families import fusion_family, image_family, text_family
+from rayonnage_shared.ml.families.base import (
+    Fitted,
+    Fitting,
+    FloatArray,
+    ImageModel,
+    IntArray,
+    Labels,
+    Opinion,
+    TextModel,
+)
 from rayonnage_shared.ml.held_out import HeldOut
 from rayonnage_shared.ml.products import Products
 from rayonnage_shared.ml.progress import Progress
-from rayonnage_shared.ml.scoring import predict_photos, score_products
+from rayonnage_shared.ml.scoring import photo_opinions, score_products, text_opinions
 
 MIN_TRAIN_ROWS = 20
 MIN_PHOTOS = 20
@@ -163,12 +171,9 @@ class Training:
             self._keep(plan, "text", train)
             return
         labels = _labels(train, plan.codes)
-        family = text_families()[plan.text]
-        model, held_out = family.fit(
-            train.texts(), labels, parameters=self._parameters("text"), seed=self.seed, progress=self.progress
+        self._save_fitted(
+            text_family(plan.text).fit(train.texts(), labels, self._fitting("text")), "text", train.ids, plan
         )
-        self._save_model(model, "text")
-        HeldOut(train.ids, held_out, plan.codes).save(self.building / "text.held_out.npz")
 
     def _fit_image(self, plan: Plan, train: Products) -> None:
         if plan.image is None:
@@ -177,22 +182,26 @@ class Training:
         if "image" in plan.kept:
             self._keep(plan, "image", with_photo)
             return
-        family = image_families()[plan.image]
-        model, held_out = family.fit(
-            [self.store.photo_path(photo) for photo in with_photo.photos if photo is not None],
-            _labels(with_photo, plan.codes),
-            parameters=self._parameters("image"),
-            seed=self.seed,
-            progress=self.progress,
+        photos = [self.store.photo_path(photo) for photo in with_photo.photos if photo is not None]
+        labels = _labels(with_photo, plan.codes)
+        self._save_fitted(
+            image_family(plan.image).fit(photos, labels, self._fitting("image")), "image", with_photo.ids, plan
         )
-        self._save_model(model, "image")
-        HeldOut(with_photo.ids, held_out, plan.codes).save(self.building / "image.held_out.npz")
 
-    def _save_model(self, model: TextModel | ImageModel, modality: str) -> None:
+    def _fitting(self, modality: str) -> Fitting:
+        """Return how to fit a modality; its checkpoints outlive this process, and go with the job's work folder."""
+        checkpoints = self.work / "checkpoints" / modality
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        return Fitting(self._parameters(modality), self.seed, self.progress, checkpoints)
+
+    def _save_fitted(
+        self, fitted: Fitted[TextModel] | Fitted[ImageModel], modality: str, ids: list[str], plan: Plan
+    ) -> None:
         folder = self.building / modality
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        model.save(folder)
+        fitted.model.save(folder)
+        HeldOut(ids, fitted.held_out, plan.codes).save(self.building / f"{modality}.held_out.npz")
 
     def _keep(self, plan: Plan, modality: str, rows: Products) -> None:
         """Take over the champion's model; rows that it never saw are held out by nature and predicted now."""
@@ -208,24 +217,24 @@ class Training:
         if len(unseen) == 0:
             probabilities = np.empty((0, len(plan.codes)), dtype=np.float32)
         elif modality == "text" and base.text_model is not None:
-            probabilities = base.text_model.predict_proba(unseen.texts())
+            probabilities = text_opinions(base.text_model, unseen, self.progress).probabilities
         else:
             assert base.image_model is not None
-            probabilities = predict_photos(base.image_model, unseen, self.store, self.progress)
+            probabilities = photo_opinions(base.image_model, unseen, self.store, self.progress).probabilities
         known.extended(unseen.ids, probabilities).save(self.building / name)
 
     def _fit_fusion(self, plan: Plan, train: Products) -> None:
         labels = _labels(train, plan.codes)
         text, image = (self._held_out(modality, train, plan) for modality in ("text", "image"))
-        fusion = WeightedFusion.fit(text, image, labels.classes)
-        folder = self.building / "fusion"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        fusion.save(folder)
         both = np.full_like(text, np.nan)
-        rows = ~(np.isnan(text).any(axis=1) | np.isnan(image).any(axis=1))
-        if rows.any():
-            both[rows] = fusion.combine(text[rows], image[rows])
+        if plan.text and plan.image:
+            nothing = np.empty((len(train), 0), dtype=np.float32)
+            fitted = fusion_family(self.request.fusion).fit(Opinion(text, nothing), Opinion(image, nothing), labels)
+            folder = self.building / "fusion"
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            fitted.model.save(folder)
+            both = fitted.held_out
         tables: dict[Mode, FloatArray] = dict(zip(MODES, (text, image, both), strict=True))
         Decisions.fit(tables, labels.classes, self.promised_precision).save(self.building / DECISIONS_NAME)
 
@@ -301,7 +310,7 @@ class Training:
 
 
 def _labels(products: Products, codes: tuple[int, ...]) -> Labels:
-    return Labels(products.classes(codes), products.folds, len(codes))
+    return Labels(products.classes(codes), products.folds, len(codes), products.groups)
 
 
 def _precision(accepted: np.ndarray, probabilities: FloatArray, truth: IntArray) -> float:

@@ -7,8 +7,9 @@ TRAINING_LIBRARIES = ("tensorflow", "torch", "sklearn", "pandas", "pyarrow", "pa
 PROGRAM = """
 import sys
 import rayonnage_predict.app
-from rayonnage_shared.ml.families import image_families, text_families
-text_families(), image_families()
+from rayonnage_shared.ml.families import family_names, fusion_family, image_family, text_family
+[find(name) for kind, find in {"text": text_family, "image": image_family, "fusion": fusion_family}.items()
+ for name in family_names(kind)]
 print(*(name for name in sys.argv[1:] if name in sys.modules))
 """
 

@@ -1,20 +1,58 @@
-"""Model families by name; importing this package loads no training library."""
+"""Model families, found by their files: `text/tfidf_svm.py` is the text family `tfidf-svm`.
+
+Naming them imports none; importing one loads no training library.
+"""
 
 from __future__ import annotations
 
-from rayonnage_shared.ml.families.base import ImageModel, TextModel
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rayonnage_shared.errors import BadInput
+
+if TYPE_CHECKING:
+    from rayonnage_shared.ml.families.base import Fusion, ImageModel, TextModel
+
+Modality = Literal["text", "image"]
+Kind = Literal["text", "image", "fusion"]
 
 
-def text_families() -> dict[str, type[TextModel]]:
-    """Return the text families by name."""
-    from rayonnage_shared.ml.families.tfidf_embedding import TfidfEmbedding
-    from rayonnage_shared.ml.families.tfidf_svm import TfidfSvm
-
-    return {family.name: family for family in (TfidfEmbedding, TfidfSvm)}
+class UnknownFamily(BadInput):
+    code, title = "unknown_family", "There is no such model family"
 
 
-def image_families() -> dict[str, type[ImageModel]]:
-    """Return the photo families by name."""
-    from rayonnage_shared.ml.families.efficientnet_lite0 import EfficientNetLite0
+def family_names(kind: Kind) -> tuple[str, ...]:
+    """Return the names of the families of a kind, in alphabetical order."""
+    found = pkgutil.iter_modules([str(Path(__file__).with_name(kind))])
+    return tuple(sorted(module.name.replace("_", "-") for module in found))
 
-    return {family.name: family for family in (EfficientNetLite0,)}
+
+def text_family(name: str) -> type[TextModel]:
+    """Return the text family of this name. Raises UnknownFamily."""
+    found: type[TextModel] = _family("text", name)
+    return found
+
+
+def image_family(name: str) -> type[ImageModel]:
+    """Return the photo family of this name. Raises UnknownFamily."""
+    found: type[ImageModel] = _family("image", name)
+    return found
+
+
+def fusion_family(name: str) -> type[Fusion]:
+    """Return the fusion of this name. Raises UnknownFamily."""
+    found: type[Fusion] = _family("fusion", name)
+    return found
+
+
+def _family(kind: Kind, name: str) -> Any:
+    if name not in family_names(kind):
+        known = ", ".join(family_names(kind))
+        raise UnknownFamily(f"There is no {kind} family {name!r}; known are: {known}.")
+    module = importlib.import_module(f"{__name__}.{kind}.{name.replace('-', '_')}")
+    for thing in vars(module).values():
+        if isinstance(thing, type) and thing.__module__ == module.__name__ and getattr(thing, "name", None) == name:
+            return thing
+    raise UnknownFamily(f"{module.__name__} has no class with `name = {name!r}`.")

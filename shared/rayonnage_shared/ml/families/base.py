@@ -1,4 +1,4 @@
-"""What a model family is: fit, predict_proba, save, load.
+"""What a model family is: fit, opinion (and predict_proba from it), save, load.
 
 Classes are positions in the bundle's tuple of category codes. Probabilities are (n, n_classes) float32 with rows that
 sum to 1, calibrated on rows that the model was not fitted on; a class without training rows gets 0.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,15 +33,74 @@ class ProductText(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What to fit to: `classes` (n,) positions, `folds` (n,) numbers by which twins stay together."""
+    """What to fit to: `classes` (n,) positions, `folds` (n,) numbers by which twins stay together.
+
+    Rows of one number in `groups` (n,) are twins; without it each row stands for itself.
+    """
 
     classes: IntArray
     folds: IntArray
     n_classes: int
+    groups: IntArray | None = None
 
 
-class Model(ABC):
-    """A fitted model of one modality."""
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """How to fit: parameters that differ from the family's defaults, seed, whom to tell, and where to resume from."""
+
+    parameters: Parameters = field(default_factory=dict)
+    seed: int = 0
+    progress: Progress = silent
+    checkpoints: Path | None = None
+    """Existing folder that outlives a killed run; a network leaves there what it has after each epoch."""
+
+
+DEFAULTS = Fitting()
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """How good a model was while it learned; `train` and `held_out` have a value for each number in `x`."""
+
+    figure: str
+    """What is drawn, such as `accuracy` or `loss`."""
+    axis: Literal["epochs", "rows"]
+    x: tuple[float, ...]
+    train: tuple[float, ...]
+    held_out: tuple[float, ...]
+
+
+class Opinion(NamedTuple):
+    """What a model says of n products: calibrated probabilities (n, n_classes) and features (n, width), both float32.
+
+    Features are what its last layer saw; width is 0 for a family without such a layer. Features of a row that has
+    held-out probabilities do not depend on the row's class.
+    """
+
+    probabilities: FloatArray
+    features: FloatArray
+
+
+M_co = TypeVar("M_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class Fitted(Generic[M_co]):
+    """What `fit` returns."""
+
+    model: M_co
+    """Fitted on all rows, or on all but one fold where every further fit would take too long."""
+    held_out: FloatArray
+    """Calibrated probabilities (n, n_classes) of models that saw neither the row nor its fold; NaN without such."""
+    curves: tuple[Curve, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the manifest says of this model beyond its parameters, such as where pretrained weights came from."""
+    features: FloatArray | None = None
+    """The training rows' `Opinion.features` where they are at hand; else they are computed when they are needed."""
+
+
+class Family(ABC):
+    """What can be fitted, saved and loaded."""
 
     name: ClassVar[str]
     parameters: ClassVar[Mapping[str, float | int | str | bool]]
@@ -74,10 +133,10 @@ class Model(ABC):
     @classmethod
     @abstractmethod
     def load(cls, folder: Path) -> Self:
-        """Return the model that `save` wrote; needs NumPy and ONNX Runtime only."""
+        """Return what `save` wrote; needs NumPy, ONNX Runtime and tokenizers only."""
 
 
-class TextModel(Model):
+class TextModel(Family):
     """A family for titles and descriptions."""
 
     fast: ClassVar[bool] = False
@@ -85,26 +144,19 @@ class TextModel(Model):
 
     @classmethod
     @abstractmethod
-    def fit(
-        cls,
-        texts: Sequence[ProductText],
-        labels: Labels,
-        *,
-        parameters: Parameters,
-        seed: int,
-        progress: Progress = silent,
-    ) -> tuple[Self, FloatArray]:
-        """Return the model fitted on all rows, and calibrated held-out probabilities (n, n_classes).
-
-        A held-out row comes from a model that saw neither the row nor its fold; rows for which there is none are NaN.
-        """
+    def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
+        """Return the fitted model and held-out probabilities. Raises BadInput for a parameter it does not know."""
 
     @abstractmethod
+    def opinion(self, texts: Sequence[ProductText]) -> Opinion:
+        """Return calibrated probabilities and features, row by row: other rows change nothing."""
+
     def predict_proba(self, texts: Sequence[ProductText]) -> FloatArray:
         """Return calibrated probabilities (n, n_classes)."""
+        return self.opinion(texts).probabilities
 
 
-class ImageModel(Model):
+class ImageModel(Family):
     """A family for photos."""
 
     input_size: ClassVar[int]
@@ -112,17 +164,32 @@ class ImageModel(Model):
 
     @classmethod
     @abstractmethod
-    def fit(
-        cls,
-        photos: Sequence[Path],
-        labels: Labels,
-        *,
-        parameters: Parameters,
-        seed: int,
-        progress: Progress = silent,
-    ) -> tuple[Self, FloatArray]:
-        """Return the model fitted on all photos, and held-out probabilities as `TextModel.fit` does."""
+    def fit(cls, photos: Sequence[Path], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
+        """Return the fitted model and held-out probabilities. Raises BadInput, or NotAnImage naming a bad file."""
 
     @abstractmethod
+    def opinion(self, pixels: Pixels) -> Opinion:
+        """Return calibrated probabilities and features for pixels (n, size, size, 3) uint8 RGB."""
+
     def predict_proba(self, pixels: Pixels) -> FloatArray:
         """Return calibrated probabilities (n, n_classes) for pixels (n, size, size, 3) uint8 RGB."""
+        return self.opinion(pixels).probabilities
+
+
+class Fusion(Family):
+    """A way to put the opinions of text and photo together."""
+
+    needs_features: ClassVar[bool] = False
+    """Whether it looks at `Opinion.features`, which training then has to gather for all rows."""
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, text: Opinion, image: Opinion, labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
+        """Return the fusion fitted on held-out opinions; rows of a modality that a product lacks are NaN.
+
+        `Fitted.held_out` are probabilities of the rows that have both, by fusions that did not see them.
+        """
+
+    @abstractmethod
+    def combine(self, text: Opinion | None, image: Opinion | None) -> FloatArray:
+        """Return probabilities (n, n_classes) float32 whose rows sum to 1; None is a missing modality, not both."""

@@ -97,8 +97,7 @@ def test_texts_without_a_word_are_zero() -> None:
 
 def test_serving_loads_neither_scikit_learn_nor_scipy() -> None:
     code = (
-        "import sys, rayonnage_shared.ml.families.tfidf_svm, rayonnage_shared.ml.families.tfidf_embedding\n"
-        "from rayonnage_shared.ml.families import text_families; text_families()\n"
+        "import sys, rayonnage_shared.ml.families.text.tfidf_svm, rayonnage_shared.ml.families.text.tfidf_embedding\n"
         "sys.exit(', '.join({'sklearn', 'scipy', 'pandas'} & set(sys.modules)) or 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)

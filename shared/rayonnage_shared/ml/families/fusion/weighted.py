@@ -1,15 +1,16 @@
-"""Puts what text and photo say together: a product of both opinions, each raised to a weight found on held-out rows."""
+"""`weighted`: a product of both opinions, each raised to a weight found on held-out rows."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.ml.families.base import FloatArray, IntArray
+from rayonnage_shared.ml.families.base import DEFAULTS, Fitted, Fitting, FloatArray, Fusion, IntArray, Labels, Opinion
 
 DoubleArray = NDArray[np.float64]
 
@@ -21,12 +22,15 @@ _FLOOR = 1e-6
 """Least probability that a modality may give: no opinion is so sure that the other cannot outvote it."""
 
 
-@dataclass(frozen=True, slots=True)
-class WeightedFusion:
+@dataclass(frozen=True)
+class WeightedFusion(Fusion):
     """p ∝ text^text_weight · image^image_weight · exp(bias), a log-linear pool (Genest & Zidek 1986).
 
     `bias` (n_classes,) float32 follows how often each class has both modalities; `rows` were fitted on.
     """
+
+    name: ClassVar[str] = "weighted"
+    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {}
 
     text_weight: float
     image_weight: float
@@ -34,22 +38,30 @@ class WeightedFusion:
     rows: int
 
     @classmethod
-    def fit(cls, text: FloatArray, image: FloatArray, classes: IntArray) -> Self:
-        """Return the weights with the least log loss on rows where neither (n, n_classes) table is NaN.
+    def fit(cls, text: Opinion, image: Opinion, labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
+        """Return the weights with the least log loss on rows where neither modality's probabilities are NaN.
 
         Few rows are balanced against usual weights (1 and 0.5, no bias); without rows those stand alone.
         """
-        both = ~(np.isnan(text).any(axis=1) | np.isnan(image).any(axis=1))
-        weights, bias = _fit_weights(_logarithm(text[both]), _logarithm(image[both]), classes[both])
-        return cls(float(weights[0]), float(weights[1]), bias.astype(np.float32), int(both.sum()))
+        cls.resolve(fitting.parameters)
+        by_text, by_image = text.probabilities, image.probabilities
+        both = ~(np.isnan(by_text).any(axis=1) | np.isnan(by_image).any(axis=1))
+        weights, bias = _fit_weights(_logarithm(by_text[both]), _logarithm(by_image[both]), labels.classes[both])
+        fusion = cls(float(weights[0]), float(weights[1]), bias.astype(np.float32), int(both.sum()))
+        held_out = np.full_like(by_text, np.nan)
+        held_out[both] = fusion._combined(by_text[both], by_image[both])
+        return Fitted(fusion, held_out)
 
-    def combine(self, text: FloatArray | None, image: FloatArray | None) -> FloatArray:
+    def combine(self, text: Opinion | None, image: Opinion | None) -> FloatArray:
         """Return probabilities (n, n_classes) float32 whose rows sum to 1; one modality alone is returned unchanged."""
         if text is None or image is None:
             known = image if text is None else text
             if known is None:
                 raise ValueError("neither text nor image was given")
-            return known
+            return known.probabilities
+        return self._combined(text.probabilities, image.probabilities)
+
+    def _combined(self, text: FloatArray, image: FloatArray) -> FloatArray:
         scores = self.text_weight * _logarithm(text) + self.image_weight * _logarithm(image) + self.bias
         scores[(text <= 0) & (image <= 0)] = -np.inf
         return _softmax(scores).astype(np.float32)

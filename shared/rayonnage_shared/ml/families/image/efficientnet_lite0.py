@@ -10,10 +10,10 @@ import numpy as np
 
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.calibration import Calibration, cross_calibrated
-from rayonnage_shared.ml.families.base import FloatArray, ImageModel, Labels, Parameters, Pixels
+from rayonnage_shared.ml.families.base import DEFAULTS, Fitted, Fitting, FloatArray, ImageModel, Labels, Opinion, Pixels
 from rayonnage_shared.ml.linear import LinearModel
 from rayonnage_shared.ml.photo_features import PhotoFeatures
-from rayonnage_shared.ml.progress import Progress, part, silent
+from rayonnage_shared.ml.progress import part
 
 _READING = 0.8  # share of the time that reading photos takes
 
@@ -31,28 +31,20 @@ class EfficientNetLite0(ImageModel):
         self._calibration = calibration
 
     @classmethod
-    def fit(
-        cls,
-        photos: Sequence[Path],
-        labels: Labels,
-        *,
-        parameters: Parameters,
-        seed: int,
-        progress: Progress = silent,
-    ) -> tuple[Self, FloatArray]:
-        """Return the model and held-out probabilities; nothing in it is random, so that `seed` changes nothing."""
+    def fit(cls, photos: Sequence[Path], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
+        """Return the model and held-out probabilities; nothing in it is random, so that the seed changes nothing."""
         from rayonnage_shared.ml.backbone import build_backbone
         from rayonnage_shared.ml.discriminant import fit_discriminant
 
-        penalty = float(cls.resolve(parameters)["penalty"])
+        penalty = float(cls.resolve(fitting.parameters)["penalty"])
         if penalty <= 0:
             raise BadInput("Parameter 'penalty' of efficientnet-lite0 must be above 0.")
         features = PhotoFeatures(build_backbone())
-        inputs = _head_inputs(features.embed_files(photos, part(progress, 0, _READING)))
+        inputs = _head_inputs(features.embed_files(photos, part(fitting.progress, 0, _READING)))
         folds = np.unique(labels.folds)
         held_out = folds if len(folds) > 1 else folds[:0]
         scores = np.full((len(photos), labels.n_classes), np.nan, dtype=np.float32)
-        heads = part(progress, _READING, 1)
+        heads = part(fitting.progress, _READING, 1)
         for done, fold in enumerate(held_out):
             heads(done / (len(held_out) + 1), f"fold {done + 1} of {len(held_out)}")
             test = labels.folds == fold
@@ -62,12 +54,12 @@ class EfficientNetLite0(ImageModel):
         head = fit_discriminant(inputs, labels.classes, labels.n_classes, penalty=penalty)
         rows = np.isin(labels.folds, held_out)
         calibration = Calibration.fit(scores[rows], labels.classes[rows], np.unique(labels.classes))
-        return cls(features, head, calibration), cross_calibrated(scores, labels, held_out)
+        return Fitted(cls(features, head, calibration), cross_calibrated(scores, labels, held_out), features=inputs)
 
-    def predict_proba(self, pixels: Pixels) -> FloatArray:
-        """Return calibrated probabilities (n, n_classes) for pixels (n, 224, 224, 3) uint8 RGB."""
+    def opinion(self, pixels: Pixels) -> Opinion:
+        """Return calibrated probabilities (n, n_classes) and features (n, 1280) for pixels (n, 224, 224, 3) uint8."""
         inputs = _head_inputs(self._features.embed(pixels))
-        return self._calibration.probabilities(inputs @ self._head.weights + self._head.intercept)
+        return Opinion(self._calibration.probabilities(inputs @ self._head.weights + self._head.intercept), inputs)
 
     def save(self, folder: Path) -> None:
         """Write backbone.onnx, head.npz and calibration.npz."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from rayonnage_shared.ml.families.base import FloatArray, Labels, Parameters, ProductText, TextModel
+from rayonnage_shared.ml.families.base import DEFAULTS, Fitted, Fitting, Labels, Opinion, ProductText, TextModel
 from rayonnage_shared.ml.linear_text import LinearText
-from rayonnage_shared.ml.progress import Progress, part, silent
+from rayonnage_shared.ml.progress import part
 from rayonnage_shared.ml.sentence_embedding import embedding_input, encode, encode_many
 
 
@@ -27,27 +27,20 @@ class TfidfEmbedding(TextModel):
         self._fitted = fitted
 
     @classmethod
-    def fit(
-        cls,
-        texts: Sequence[ProductText],
-        labels: Labels,
-        *,
-        parameters: Parameters,
-        seed: int,
-        progress: Progress = silent,
-    ) -> tuple[Self, FloatArray]:
-        """Return the model and held-out probabilities; nothing in it is random, so that `seed` changes nothing."""
+    def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
+        """Return the model and held-out probabilities; nothing in it is random, so that the seed changes nothing."""
         from rayonnage_shared.ml.linear_text_training import LinearSettings, fit_linear_text
 
-        numbers = {name: float(value) for name, value in cls.resolve(parameters).items()}
+        numbers = {name: float(value) for name, value in cls.resolve(fitting.parameters).items()}
         settings = LinearSettings(dense_scale=numbers.pop("embedding_scale"), **numbers)
-        embedding = encode_many([embedding_input(text) for text in texts], part(progress, 0, 0.5))
-        fitted, held_out = fit_linear_text(texts, embedding, labels, settings, part(progress, 0.5, 1))
-        return cls(fitted), held_out
+        embedding = encode_many([embedding_input(text) for text in texts], part(fitting.progress, 0, 0.5))
+        fitted, held_out = fit_linear_text(texts, embedding, labels, settings, part(fitting.progress, 0.5, 1))
+        return Fitted(cls(fitted), held_out, features=embedding)
 
-    def predict_proba(self, texts: Sequence[ProductText]) -> FloatArray:
-        """Return calibrated probabilities (n, n_classes)."""
-        return self._fitted.probabilities(texts, encode([embedding_input(text) for text in texts]))
+    def opinion(self, texts: Sequence[ProductText]) -> Opinion:
+        """Return calibrated probabilities (n, n_classes); the features are the embedding (n, 512)."""
+        embedding = encode([embedding_input(text) for text in texts])
+        return Opinion(self._fitted.probabilities(texts, embedding), embedding)
 
     def save(self, folder: Path) -> None:
         """Write the arrays."""

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from rayonnage_shared.ml.families.base import FloatArray, Labels, Parameters, ProductText, TextModel
+import numpy as np
+
+from rayonnage_shared.ml.families.base import DEFAULTS, Fitted, Fitting, Labels, Opinion, ProductText, TextModel
 from rayonnage_shared.ml.linear_text import LinearText
-from rayonnage_shared.ml.progress import Progress, silent
 
 
 class TfidfSvm(TextModel):
@@ -26,25 +27,17 @@ class TfidfSvm(TextModel):
         self._fitted = fitted
 
     @classmethod
-    def fit(
-        cls,
-        texts: Sequence[ProductText],
-        labels: Labels,
-        *,
-        parameters: Parameters,
-        seed: int,
-        progress: Progress = silent,
-    ) -> tuple[Self, FloatArray]:
-        """Return the model and held-out probabilities; nothing in it is random, so that `seed` changes nothing."""
+    def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
+        """Return the model and held-out probabilities; nothing in it is random, so that the seed changes nothing."""
         from rayonnage_shared.ml.linear_text_training import LinearSettings, fit_linear_text
 
-        numbers = {name: float(value) for name, value in cls.resolve(parameters).items()}
-        fitted, held_out = fit_linear_text(texts, None, labels, LinearSettings(**numbers), progress)
-        return cls(fitted), held_out
+        numbers = {name: float(value) for name, value in cls.resolve(fitting.parameters).items()}
+        fitted, held_out = fit_linear_text(texts, None, labels, LinearSettings(**numbers), fitting.progress)
+        return Fitted(cls(fitted), held_out)
 
-    def predict_proba(self, texts: Sequence[ProductText]) -> FloatArray:
-        """Return calibrated probabilities (n, n_classes)."""
-        return self._fitted.probabilities(texts)
+    def opinion(self, texts: Sequence[ProductText]) -> Opinion:
+        """Return calibrated probabilities (n, n_classes); a linear model of terms has no features."""
+        return Opinion(self._fitted.probabilities(texts), np.empty((len(texts), 0), dtype=np.float32))
 
     def save(self, folder: Path) -> None:
         """Write the arrays."""

@@ -1,0 +1,1 @@
+"""Ways to put the opinions of text and photo together."""
