@@ -41,7 +41,7 @@ sample: ## generate the sample catalogue anew
 	@$(BOOTSTRAP) rayonnage sample $(ARGS)
 
 test: install-dev ## run unit, contract, model and end-to-end tests (ARGS="-k word")
-	@$(PYTEST) tests -m "not system" $(ARGS)
+	@$(PYTEST) tests -m "not system and not models" $(ARGS)
 	@echo "$(SYSTEM_NOTE)"
 
 test-system: install-dev ## run the tests that need PostgreSQL, Prometheus and Chromium
@@ -53,7 +53,7 @@ docs-picture: install-dev ## take the picture of the documentation page in docs/
 check: lint ## lint, types, import rules and unit tests
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(PYTEST) tests/unit -m "not system" -q $(ARGS)
+	@$(PYTEST) tests/unit -m "not system and not models" -q $(ARGS)
 	@echo "$(SYSTEM_NOTE)"
 
 lint: install-dev ## check style and formatting
