@@ -99,12 +99,31 @@ class Fitted(Generic[M_co]):
     """The training rows' `Opinion.features` where they are at hand; else they are computed when they are needed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Numbers from `low` to `high` that a parameter may be searched among, by orders of magnitude or evenly."""
+
+    low: float
+    high: float
+    logarithmic: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Values that a parameter may be searched among."""
+
+    values: tuple[float | int | str | bool, ...]
+
+
 class Family(ABC):
     """What can be fitted, saved and loaded."""
 
     name: ClassVar[str]
     parameters: ClassVar[Mapping[str, float | int | str | bool]]
     """What `fit` accepts, with the defaults."""
+    search_space: ClassVar[Mapping[str, Span | Choice]] = {}
+    """Where a search looks for better values of some of the parameters."""
 
     @classmethod
     def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:

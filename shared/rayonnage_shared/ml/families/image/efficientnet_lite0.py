@@ -10,7 +10,18 @@ import numpy as np
 
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.calibration import Calibration, cross_calibrated
-from rayonnage_shared.ml.families.base import DEFAULTS, Fitted, Fitting, FloatArray, ImageModel, Labels, Opinion, Pixels
+from rayonnage_shared.ml.families.base import (
+    DEFAULTS,
+    Choice,
+    Fitted,
+    Fitting,
+    FloatArray,
+    ImageModel,
+    Labels,
+    Opinion,
+    Pixels,
+    Span,
+)
 from rayonnage_shared.ml.linear import LinearModel
 from rayonnage_shared.ml.photo_features import PhotoFeatures
 from rayonnage_shared.ml.progress import part
@@ -24,6 +35,7 @@ class EfficientNetLite0(ImageModel):
     name = "efficientnet-lite0"
     input_size = 224
     parameters: ClassVar[Mapping[str, float | int | str | bool]] = {"penalty": 0.1}
+    search_space: ClassVar[Mapping[str, Span | Choice]] = {"penalty": Span(0.005, 2.0, logarithmic=True)}
 
     def __init__(self, features: PhotoFeatures, head: LinearModel, calibration: Calibration) -> None:
         self._features = features

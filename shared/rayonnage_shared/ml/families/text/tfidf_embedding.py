@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from rayonnage_shared.ml.families.base import DEFAULTS, Fitted, Fitting, Labels, Opinion, ProductText, TextModel
+from rayonnage_shared.ml.families.base import (
+    DEFAULTS,
+    Choice,
+    Fitted,
+    Fitting,
+    Labels,
+    Opinion,
+    ProductText,
+    Span,
+    TextModel,
+)
 from rayonnage_shared.ml.linear_text import LinearText
 from rayonnage_shared.ml.progress import part
 from rayonnage_shared.ml.sentence_embedding import embedding_input, encode, encode_many
@@ -21,6 +31,12 @@ class TfidfEmbedding(TextModel):
         "character_scale": 1.4,
         "embedding_scale": 1.0,
         "balance": 0.5,
+    }
+    search_space: ClassVar[Mapping[str, Span | Choice]] = {
+        "penalty": Span(0.05, 5, logarithmic=True),
+        "character_scale": Span(0.5, 3.0),
+        "embedding_scale": Span(0.5, 2.0),
+        "balance": Span(0.0, 1.0),
     }
 
     def __init__(self, fitted: LinearText) -> None:

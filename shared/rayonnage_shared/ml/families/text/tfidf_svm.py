@@ -8,7 +8,17 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from rayonnage_shared.ml.families.base import DEFAULTS, Fitted, Fitting, Labels, Opinion, ProductText, TextModel
+from rayonnage_shared.ml.families.base import (
+    DEFAULTS,
+    Choice,
+    Fitted,
+    Fitting,
+    Labels,
+    Opinion,
+    ProductText,
+    Span,
+    TextModel,
+)
 from rayonnage_shared.ml.linear_text import LinearText
 
 
@@ -21,6 +31,11 @@ class TfidfSvm(TextModel):
         "penalty": 0.5,
         "character_scale": 1.4,
         "balance": 0.5,
+    }
+    search_space: ClassVar[Mapping[str, Span | Choice]] = {
+        "penalty": Span(0.05, 5, logarithmic=True),
+        "character_scale": Span(0.5, 3.0),
+        "balance": Span(0.0, 1.0),
     }
 
     def __init__(self, fitted: LinearText) -> None:
