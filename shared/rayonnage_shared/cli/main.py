@@ -12,7 +12,7 @@ import typer
 
 from rayonnage_shared.errors import RayonnageError
 
-SUBJECTS = ("local", "data", "models", "users")
+SUBJECTS = ("local", "data", "models", "users", "versions")
 OF_LOCAL = frozenset({"up", "stop", "status", "logs", "prepare", "env-example"})
 
 

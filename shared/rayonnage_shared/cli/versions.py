@@ -1,0 +1,68 @@
+"""`rayonnage push | pull`: bundles and dataset versions to the DVC remote and back."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rayonnage_shared.settings import FollowSettings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands about the DVC remote to the command line."""
+    for command in (push, pull):
+        app.command()(command)
+
+
+def push() -> None:
+    """Push dataset versions, photos and bundles to the DVC remote, and write the pointers to commit."""
+    from rayonnage_shared.dvc_connection import remote_address
+    from rayonnage_shared.follow_up import follow
+    from rayonnage_shared.versioning import DvcFollower
+
+    settings = FollowSettings()
+    address = remote_address(settings)
+    if not address:
+        print("DVC_REMOTE_URL is empty, so there is nowhere to push to.", file=sys.stderr)
+        raise typer.Exit(1)
+    (result,) = follow(settings, print, [DvcFollower(settings)])
+    if result.behind:
+        print(f"The push is not complete: {result.detail}", file=sys.stderr)
+        raise typer.Exit(1)
+    if result.status == "nothing to do":
+        print(f"Everything is on {address} already.")
+    else:
+        print(f"To keep the pointers: git add {settings.models_path} {settings.data_path} && git commit")
+
+
+def pull(
+    models: Annotated[bool, typer.Option("--models", help="Bundles only.")] = False,
+    dataset: Annotated[bool, typer.Option("--dataset", help="Datasets and photos only.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All versions, not just champion and current.")] = False,
+    pointers: Annotated[
+        Path | None,
+        typer.Option(help="Checkout whose pointers count where volumes start empty.", exists=True, file_okay=False),
+    ] = None,
+    allow_empty: Annotated[bool, typer.Option(help="Nothing to pull is no failure: a first start.")] = False,
+) -> None:
+    """Pull the champion and the current dataset, as the pointers name them, from the DVC remote."""
+    from rayonnage_shared.restoring import NothingToPull
+    from rayonnage_shared.restoring import pull as run
+
+    both = models == dataset
+    try:
+        run(
+            FollowSettings(),
+            print,
+            bundles=both or models,
+            datasets=both or dataset,
+            everything=everything,
+            checkout=pointers,
+        )
+    except NothingToPull as error:
+        if not allow_empty:
+            raise
+        print(f"{error.title}: {error.detail}")
