@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from rayonnage_shared.contracts.jobs import TrainRequest
+from rayonnage_shared.contracts.jobs import SearchRequest, TrainRequest
 from rayonnage_shared.database.engine import migrate, open_database, reading
 from rayonnage_shared.database.tables import PromotionRow
 from rayonnage_shared.errors import BadInput
@@ -27,6 +28,7 @@ from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.ml.families.base import ProductText
 from rayonnage_shared.ml.ingestion import ingest
 from rayonnage_shared.ml.training import DatasetTooSmall
+from rayonnage_shared.parameter_search import search_and_train
 from rayonnage_shared.pipeline import evaluate_version, prune_bundles, train
 from rayonnage_shared.prediction import predict_catalogue
 from rayonnage_shared.promotion import NothingToRollBackTo, promote, record_champion, rollback
@@ -50,13 +52,16 @@ class Shop:
     stages: list[str] = field(default_factory=list)
 
     def train(self, job_id: str = "job-1", die_in: str | None = None, **request: Any) -> dict[str, Any]:
+        wanted = TrainRequest.model_validate({**TEXT_ONLY, **request})
+        return self.run(job_id, partial(train, wanted), die_in)
+
+    def run(self, job_id: str, work_on: Callable[..., dict[str, Any]], die_in: str | None = None) -> dict[str, Any]:
         def stage(name: str) -> None:
             if name == die_in:
                 raise Killed
             self.stages.append(name)
 
-        return train(
-            TrainRequest.model_validate({**TEXT_ONLY, **request}),
+        return work_on(
             settings=self.settings,
             engine=self.engine,
             work=self.settings.models_path / ".work" / job_id,
@@ -280,6 +285,19 @@ def test_a_whole_catalogue_is_predicted_row_by_row(shop: Shop, trained: Trained,
     assert [bool(row["error"]) for _, row in rows] == [False, True, False]
     assert rows[0][1]["prdtypecode"] in bundle.codes
     assert [round(share, 2) for share, _ in rows] == [0.33, 0.67, 1.0]
+
+
+def test_a_search_trains_with_what_it_found(shop: Shop, trained: Trained) -> None:
+    request = SearchRequest(text="tfidf-svm", trials=2, fixed={"character_scale": 1.4, "balance": 0.5}, promote="never")
+
+    result = shop.run("job-5", partial(search_and_train, request))
+
+    found = result["search"]
+    assert len(found["trials"]) == 2
+    assert found["value"] >= found["value_of_defaults"]
+    manifest = read_manifest(shop.settings.models_path, result["version"])
+    assert manifest["parameters"] == found["parameters"]
+    assert shop.stages[0] == "search"
 
 
 def test_an_empty_platform_says_what_is_missing(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ PUBLIC_ROUTES: tuple[PublicRoute, ...] = (
     PublicRoute("POST", "/train", "train", "admin"),
     PublicRoute("POST", "/train/text", "train", "admin"),
     PublicRoute("POST", "/train/image", "train", "admin"),
+    PublicRoute("POST", "/train/search", "train", "admin"),
     PublicRoute("GET", "/train/jobs", "train", "admin"),
     PublicRoute("GET", "/train/jobs/{job_id}", "train", "admin"),
     PublicRoute("DELETE", "/train/jobs/{job_id}", "train", "admin"),

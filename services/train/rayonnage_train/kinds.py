@@ -13,7 +13,7 @@ from typing import Any, cast
 import structlog
 from sqlalchemy import Engine
 
-from rayonnage_shared.contracts.jobs import TrainRequest
+from rayonnage_shared.contracts.jobs import SearchRequest, TrainRequest
 from rayonnage_shared.job_rows import HeldJob
 from rayonnage_shared.jobs import DATABASE_AWAY, JobQueue
 from rayonnage_train.settings import TrainSettings
@@ -23,6 +23,7 @@ log = structlog.get_logger()
 REPORT_EVERY_S = 0.5
 DEFAULT_KINDS = "rayonnage_train.kinds:JOB_KINDS"
 TRAIN_KIND = "train"
+SEARCH_KIND = "search"
 TRAIN_LANE = "models"  # trainings move the champion and take all cores: one at a time
 
 
@@ -107,7 +108,23 @@ def train(context: JobContext) -> dict[str, Any]:
     )
 
 
-JOB_KINDS: Mapping[str, JobFunction] = {TRAIN_KIND: train}
+def search(context: JobContext) -> dict[str, Any]:
+    """Search a family's parameters, then train with the best."""
+    from rayonnage_shared.parameter_search import search_and_train
+
+    return search_and_train(
+        SearchRequest.model_validate(context.request),
+        settings=context.settings,
+        engine=context.engine,
+        work=context.work,
+        job_id=context.job_id,
+        submitted_by=context.submitted_by,
+        stage=context.stage,
+        progress=context.progress,
+    )
+
+
+JOB_KINDS: Mapping[str, JobFunction] = {TRAIN_KIND: train, SEARCH_KIND: search}
 
 
 def load_kinds(path: str) -> Mapping[str, JobFunction]:

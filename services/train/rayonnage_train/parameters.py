@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeVar
 
-from rayonnage_shared.contracts.jobs import ImageTrainRequest, TextTrainRequest, TrainRequest
+from rayonnage_shared.contracts.jobs import ImageTrainRequest, SearchRequest, TextTrainRequest, TrainRequest
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.datasets import DatasetNotFound, DatasetStore
 from rayonnage_shared.ml.families import image_family, text_family
+from rayonnage_shared.ml.search import NothingToSearch
 
 Parameter = float | int | str | bool
 
@@ -32,7 +34,10 @@ def whole_request(request: TrainRequest | TextTrainRequest | ImageTrainRequest) 
             return request
 
 
-def with_dataset(request: TrainRequest, datasets: DatasetStore) -> TrainRequest:
+R = TypeVar("R", TrainRequest, SearchRequest)
+
+
+def with_dataset(request: R, datasets: DatasetStore) -> R:
     """Return the request with the dataset version that it means now, whatever is ingested later.
 
     Raises DatasetNotFound.
@@ -54,6 +59,14 @@ def check_parameters(request: TrainRequest) -> None:
         if not fits(value, known[name]):
             kind = type(known[name]).__name__
             raise WrongParameter(f"`{name}` takes a value of type {kind}, such as its default {known[name]!r}.")
+
+
+def check_search(request: SearchRequest) -> None:
+    """Raise UnknownParameter, WrongParameter or NothingToSearch for a search that could not begin."""
+    check_parameters(TrainRequest(text=request.text, image=request.image, parameters=request.fixed))
+    family = text_family(request.text) if request.text else image_family(str(request.image))
+    if not family.search_space.keys() - request.fixed.keys():
+        raise NothingToSearch(f"{family.name} has no parameters to search that are not fixed.")
 
 
 def known_parameters(request: TrainRequest) -> dict[str, Parameter]:

@@ -18,6 +18,7 @@ from rayonnage_shared.contracts.jobs import (
     Job,
     JobList,
     JobStatus,
+    SearchRequest,
     TextTrainRequest,
     TrainRequest,
 )
@@ -29,8 +30,8 @@ from rayonnage_shared.security.access import CurrentAdmin, bearer
 from rayonnage_shared.security.tokens import TokenVerifier
 from rayonnage_shared.web import problems
 from rayonnage_train.events import EVENT_HEADERS, EVENT_MEDIA_TYPE, EVENT_SCHEMA, EventStreams, job_events
-from rayonnage_train.kinds import TRAIN_KIND, TRAIN_LANE
-from rayonnage_train.parameters import check_parameters, whole_request, with_dataset
+from rayonnage_train.kinds import SEARCH_KIND, TRAIN_KIND, TRAIN_LANE
+from rayonnage_train.parameters import check_parameters, check_search, whole_request, with_dataset
 
 train_routes = APIRouter(tags=["train"])
 job_routes = APIRouter(prefix="/train/jobs", tags=["train"])
@@ -60,9 +61,9 @@ def existing_job(
     job_id: Annotated[str, PathParameter(max_length=32, pattern="^[A-Za-z0-9_-]+$")],
     _admin: CurrentAdmin,
 ) -> Job:
-    """Return the training with this id. Raises JobNotFound, also for jobs of other services."""
+    """Return the training or search with this id. Raises JobNotFound, also for jobs of other services."""
     job = train.queue.get(job_id)
-    if job.kind != TRAIN_KIND:
+    if job.kind not in OWN_KINDS:
         raise JobNotFound("There is no training with this id; GET /train/jobs lists them.")
     return job
 
@@ -76,6 +77,7 @@ async def stream_place(train: Annotated[Train, Depends(train_of)], _admin: Curre
 CurrentTrain = Annotated[Train, Depends(train_of)]
 ExistingJob = Annotated[Job, Depends(existing_job)]
 
+OWN_KINDS = (TRAIN_KIND, SEARCH_KIND)
 SUBMIT_ERRORS = problems(401, 403, 404, 413, 503)
 
 
@@ -112,12 +114,21 @@ def start_image_training(
     return _submit(train, admin.username, whole_request(wanted or ImageTrainRequest()), response)
 
 
+@train_routes.post("/train/search", status_code=202, response_model=Job, responses=SUBMIT_ERRORS)
+def start_search(train: CurrentTrain, admin: CurrentAdmin, response: Response, wanted: SearchRequest) -> Job:
+    """Queue a search for better parameters of one family, within a budget, and a training with what it finds."""
+    check_search(wanted)
+    return _queue(train, admin.username, SEARCH_KIND, with_dataset(wanted, train.datasets), response)
+
+
 def _submit(train: Train, by: str, wanted: TrainRequest, response: Response) -> Job:
     check_parameters(wanted)
-    wanted = with_dataset(wanted, train.datasets)
-    job = train.queue.submit(
-        TRAIN_KIND, wanted.model_dump(mode="json"), by=by, lane=TRAIN_LANE, max_queued=train.max_queued
-    )
+    return _queue(train, by, TRAIN_KIND, with_dataset(wanted, train.datasets), response)
+
+
+def _queue(train: Train, by: str, kind: str, wanted: TrainRequest | SearchRequest, response: Response) -> Job:
+    request = wanted.model_dump(mode="json")
+    job = train.queue.submit(kind, request, by=by, lane=TRAIN_LANE, max_queued=train.max_queued)
     response.headers["Location"] = f"/train/jobs/{job.job_id}"
     return job
 
@@ -129,8 +140,8 @@ def list_jobs(
     status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> JobList:
-    """List the trainings, newest first."""
-    return JobList(jobs=train.queue.list(kinds=[TRAIN_KIND], status=status, limit=limit))
+    """List the trainings and searches, newest first."""
+    return JobList(jobs=train.queue.list(kinds=OWN_KINDS, status=status, limit=limit))
 
 
 @job_routes.get("/{job_id}", response_model=Job, responses=problems(401, 403, 404, 503))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import structlog
 import typer
+from pydantic import ValidationError
 
 from rayonnage_shared.errors import RayonnageError
 
@@ -39,6 +40,10 @@ def main() -> None:
         create_app(subjects)()
     except RayonnageError as err:
         print(f"{err.title}: {err.detail}", file=sys.stderr)
+        sys.exit(1)
+    except ValidationError as err:  # an option, or a setting, with a value that it cannot have
+        for one in err.errors(include_input=False, include_url=False):
+            print(f"{'.'.join(map(str, one['loc'])) or err.title}: {one['msg']}", file=sys.stderr)
         sys.exit(1)
 
 

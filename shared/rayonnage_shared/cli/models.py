@@ -7,8 +7,9 @@ import getpass
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from rich.table import Column, Table
 from ulid import ULID
 
 from rayonnage_shared.cli.database import command_database
-from rayonnage_shared.contracts.jobs import TrainRequest
+from rayonnage_shared.contracts.jobs import SearchRequest, TrainRequest
 from rayonnage_shared.settings import DatabaseSettings, PipelineSettings
 
 console = Console(stderr=True)
@@ -32,7 +33,7 @@ class ModelSettings(PipelineSettings, DatabaseSettings):
 
 def register(app: typer.Typer) -> None:
     """Add the commands about models to the command line."""
-    for command in (train, evaluate, promote, rollback, predict):
+    for command in (train, search, evaluate, promote, rollback, predict):
         app.command()(command)
     app.command("models")(list_models)
 
@@ -47,7 +48,6 @@ def train(
     """Train a bundle, judge it against the champion, and promote it if it is better."""
     from rayonnage_shared.pipeline import train as run
 
-    settings = ModelSettings()
     request = TrainRequest.model_validate(
         {
             "dataset_version": dataset,
@@ -57,12 +57,47 @@ def train(
             "parameters": dict(_parameter(one) for one in parameter or []),
         }
     )
+    _run_here(partial(run, request))
+
+
+def search(
+    text: Annotated[str | None, typer.Option(help="Text family to search.")] = None,
+    image: Annotated[str | None, typer.Option(help="Photo family to search instead.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Dataset version; default: the newest.")] = None,
+    goal: Annotated[str, typer.Option(help="f1_macro, f1_weighted or log_loss.")] = "f1_macro",
+    trials: Annotated[int, typer.Option(help="Stop after so many trials …")] = 20,
+    budget_s: Annotated[float, typer.Option(help="… or seconds, whichever comes first.")] = 1800,
+    fixed: Annotated[list[str] | None, typer.Option(help="name=value, such as penalty=2.")] = None,
+    then_train: Annotated[bool, typer.Option("--train/--no-train", help="Train with what was found.")] = True,
+    promote: Annotated[str, typer.Option(help="if_better, never or always.")] = "if_better",
+) -> None:
+    """Search better parameters of one family within a budget, and train a bundle with them."""
+    from rayonnage_shared.parameter_search import search_and_train
+
+    request = SearchRequest.model_validate(
+        {
+            "dataset_version": dataset,
+            "text": text,
+            "image": image,
+            "goal": goal,
+            "trials": trials,
+            "budget_s": budget_s,
+            "fixed": dict(_parameter(one) for one in fixed or []),
+            "train": then_train,
+            "promote": promote,
+        }
+    )
+    _run_here(partial(search_and_train, request))
+
+
+def _run_here(work_on: Callable[..., dict[str, Any]]) -> None:
+    """Do in this process, under a bar, what a job's process would do, and print the result."""
+    settings = ModelSettings()
     job_id = f"cli-{ULID()}"
     work = settings.models_path / ".work" / job_id
     try:
         with command_database(settings) as engine, _bar() as (bar, task):
-            result = run(
-                request,
+            result = work_on(
                 settings=settings,
                 engine=engine,
                 work=work,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -77,9 +77,35 @@ class TrainRequest(BaseModel):
     promote: PromotePolicy = "if_better"
 
 
+class SearchRequest(BaseModel):
+    """Which family's parameters to search; name one, `text` or `image`. The defaults are the first trial."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset_version: str | None = Field(None, description="Default: the newest.", max_length=64)
+    text: TextFamily | None = None
+    image: ImageFamily | None = None
+    goal: Literal["f1_macro", "f1_weighted", "log_loss"] = Field(
+        "f1_macro", description="What is judged, on held-out rows of the training split."
+    )
+    trials: int = Field(20, ge=1, le=500, description="Stop after so many trials …")
+    budget_s: float = Field(1800, ge=1, le=86_400, description="… or seconds, whichever comes first.")
+    fixed: dict[str, float | int | str | bool] = Field(
+        default_factory=dict, description="Parameters that keep these values, by bare name."
+    )
+    train: bool = Field(True, description="Train, judge and perhaps promote a bundle with the best parameters.")
+    promote: PromotePolicy = "if_better"
+
+    @model_validator(mode="after")
+    def _one_family(self) -> SearchRequest:
+        if (self.text is None) == (self.image is None):
+            raise ValueError("name one family to search: `text` or `image`")
+        return self
+
+
 class Job(BaseModel):
     job_id: str
-    kind: str = Field(examples=["train"])
+    kind: str = Field(examples=["train", "search"])
     status: JobStatus
     stage: str | None
     progress: float = Field(ge=0, le=1, description="Of the present stage.")

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from rayonnage_shared.contracts.accounts import Revocation
 from rayonnage_shared.contracts.datasets import Dataset
-from rayonnage_shared.contracts.jobs import Job, TrainRequest
+from rayonnage_shared.contracts.jobs import Job, SearchRequest, TrainRequest
 from rayonnage_train.app import create_app
 from rayonnage_train.parameters import known_parameters
 from rayonnage_train.routes import Train
@@ -141,6 +141,35 @@ async def test_what_cannot_be_trained_is_refused_at_once(
     admin: httpx2.AsyncClient, body: Any, status: int, code: str
 ) -> None:
     answer = await admin.post("/train", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_a_search_is_queued_with_its_budget(app: FastAPI, admin: httpx2.AsyncClient) -> None:
+    job = await submitted(admin, "/train/search", {"text": "tfidf-svm", "trials": 3, "fixed": {"penalty": 1}})
+    assert job.kind == "search"
+    held = train_of(app).queue.claim(["search"], 60)
+    assert held is not None
+    assert SearchRequest.model_validate(held.request) == SearchRequest(
+        dataset_version=VERSION, text="tfidf-svm", trials=3, fixed={"penalty": 1}
+    )
+    assert [one["job_id"] for one in (await admin.get("/train/jobs")).json()["jobs"]] == [job.job_id]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({}, 422, "invalid_input"),
+        ({"text": "tfidf-svm", "image": "efficientnet-lite0"}, 422, "invalid_input"),
+        ({"text": "tfidf-svm", "trials": 0}, 422, "invalid_input"),
+        ({"text": "tfidf-svm", "fixed": {"colour": 1}}, 422, "unknown_parameter"),
+        ({"image": "efficientnet-lite0", "fixed": {"penalty": 1}}, 422, "nothing_to_search"),
+        ({"text": "tfidf-svm", "dataset_version": "20200101T000000Z-0000"}, 404, "dataset_not_found"),
+    ],
+)
+async def test_what_cannot_be_searched_is_refused_at_once(
+    admin: httpx2.AsyncClient, body: Any, status: int, code: str
+) -> None:
+    answer = await admin.post("/train/search", json=body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
