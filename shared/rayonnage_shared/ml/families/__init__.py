@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rayonnage_shared.errors import BadInput
@@ -25,7 +24,7 @@ class UnknownFamily(BadInput):
 
 def family_names(kind: Kind) -> tuple[str, ...]:
     """Return the names of the families of a kind, in alphabetical order."""
-    found = pkgutil.iter_modules([str(Path(__file__).with_name(kind))])
+    found = pkgutil.iter_modules(importlib.import_module(f"{__name__}.{kind}").__path__)
     return tuple(sorted(module.name.replace("_", "-") for module in found))
 
 
