@@ -192,7 +192,8 @@ class Training:
         """Return how to fit a modality; its checkpoints outlive this process, and go with the job's work folder."""
         checkpoints = self.work / "checkpoints" / modality
         checkpoints.mkdir(parents=True, exist_ok=True)
-        return Fitting(self._parameters(modality), self.seed, self.progress, checkpoints)
+        pretrained = self.models_path / ".pretrained"
+        return Fitting(self._parameters(modality), self.seed, self.progress, checkpoints, pretrained)
 
     def _save_fitted(
         self, fitted: Fitted[TextModel] | Fitted[ImageModel], modality: str, ids: list[str], plan: Plan

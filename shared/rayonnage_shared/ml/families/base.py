@@ -53,6 +53,8 @@ class Fitting:
     progress: Progress = silent
     checkpoints: Path | None = None
     """Existing folder that outlives a killed run; a network leaves there what it has after each epoch."""
+    pretrained: Path | None = None
+    """Folder of pretrained weights, filled by an operator and by downloads; parameters name files in it, not paths."""
 
 
 DEFAULTS = Fitting()
@@ -178,8 +180,8 @@ class TextModel(Family):
 class ImageModel(Family):
     """A family for photos."""
 
-    input_size: ClassVar[int]
-    """Side of the square input, pixels."""
+    input_size: int
+    """Side of the square input, pixels: of the class, or of the instance where it is a parameter."""
 
     @classmethod
     @abstractmethod
