@@ -15,7 +15,7 @@ DURATION_BUCKETS_S = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 
 
 class WorkerMetrics:
-    """Job states and durations, in a registry of this worker's own."""
+    """Job states, durations and followers, in a registry of this worker's own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -30,6 +30,19 @@ class WorkerMetrics:
             registry=self.registry,
         )
 
+        self._pending = Gauge(
+            "rayonnage_follower_pending",
+            "1 while MLflow, DVC or another follower has something to catch up with.",
+            ["follower"],
+            registry=self.registry,
+        )
+        self._last_success = Gauge(
+            "rayonnage_follower_last_success_timestamp_seconds",
+            "When a follower last caught up, seconds since 1970.",
+            ["follower"],
+            registry=self.registry,
+        )
+
     def show(self, counts: Mapping[JobStatus, int]) -> None:
         """Take over how many jobs there are in each status."""
         for status, count in counts.items():
@@ -40,6 +53,12 @@ class WorkerMetrics:
         if job.started_at is not None and job.finished_at is not None:
             seconds = (job.finished_at - job.started_at).total_seconds()
             self._durations.labels(job.kind, job.status).observe(seconds)
+
+    def followed(self, follower: str, *, pending: bool, last_success: float | None) -> None:
+        """Take over how far a follower is; `last_success` is in seconds since 1970."""
+        self._pending.labels(follower).set(pending)
+        if last_success is not None:
+            self._last_success.labels(follower).set(last_success)
 
     @contextlib.contextmanager
     def served(self, host: str, port: int) -> Iterator[None]:

@@ -7,9 +7,7 @@ worker free to say that it is alive while this one computes.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
-import signal
 import sys
 import threading
 import time
@@ -22,6 +20,7 @@ from rayonnage_shared.database.engine import open_database
 from rayonnage_shared.errors import RayonnageError
 from rayonnage_shared.jobs import DATABASE_AWAY, JobQueue, LeaseLost
 from rayonnage_shared.telemetry import set_up_logging
+from rayonnage_train.children import die_with
 from rayonnage_train.kinds import DEFAULT_KINDS, JobContext, JobFunction, load_kinds
 from rayonnage_train.settings import TrainSettings
 
@@ -32,7 +31,6 @@ WATCH_EVERY_S = 1.0
 LAST_WORD_RETRY_S = 60.0
 NICENESS = 10  # predictions on the same machine come first
 TRACEBACK_LINES = 12
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> int:
@@ -95,21 +93,6 @@ def _last_word(write: Callable[[], None]) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(WATCH_EVERY_S)
-
-
-def die_with(parent: int) -> None:
-    """Make sure that this process ends when `parent` does, be it by `kill -9`."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH_EVERY_S)
-        os._exit(EXIT_LEASE_LOST)
-
-    if os.getppid() != parent:  # it died before we could ask
-        os._exit(EXIT_LEASE_LOST)
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 def watch_lease(queue: JobQueue, job_id: str, token: str) -> None:

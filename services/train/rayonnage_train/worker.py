@@ -23,6 +23,8 @@ from rayonnage_shared.database.engine import migrate, open_database
 from rayonnage_shared.job_rows import HeldJob
 from rayonnage_shared.jobs import DATABASE_AWAY, JobNotFound, JobQueue, LeaseLost
 from rayonnage_shared.telemetry import set_up_logging
+from rayonnage_train.children import describe_exit, exited_within, stop_group
+from rayonnage_train.follow_up import FollowUps
 from rayonnage_train.kinds import DEFAULT_KINDS, load_kinds, work_folder
 from rayonnage_train.metrics import WorkerMetrics
 from rayonnage_train.settings import TrainSettings
@@ -31,7 +33,6 @@ log = structlog.get_logger()
 
 POLL_S = 0.5
 CHILD_POLL_S = 0.1
-GRACE_S = 5.0  # between SIGTERM and SIGKILL; a worker has to be gone within ten seconds
 DATABASE_RETRY_S = 2.0
 
 
@@ -54,6 +55,7 @@ class Worker:
     models_path: Path
     lease_s: float
     metrics: WorkerMetrics
+    follow_ups: FollowUps
     stopping: threading.Event
 
     @property
@@ -62,10 +64,18 @@ class Worker:
 
     def run(self) -> None:
         """Work until told to stop. A database that is away is waited for."""
+        try:
+            self._run()
+        finally:
+            self.follow_ups.stop()
+        log.info("worker.stopped")
+
+    def _run(self) -> None:
         kinds = list(load_kinds(self.kinds_path))
         log.info("worker.started", kinds=kinds, lease_s=self.lease_s)
         database_up = True
         while not self.stopping.is_set():
+            self.follow_ups.tend()
             try:
                 self.metrics.show(self.queue.counts())
                 held = self.queue.claim(kinds, self.lease_s)
@@ -80,7 +90,6 @@ class Worker:
                 self.stopping.wait(POLL_S)
             else:
                 self.see_through(held)
-        log.info("worker.stopped")
 
     def see_through(self, held: HeldJob) -> None:
         """Run one job in a child process and settle what the child could not."""
@@ -109,6 +118,7 @@ class Worker:
                 return Ending.EXITED
             if self.stopping.is_set():
                 return Ending.STOPPING
+            self.follow_ups.tend()
             asked_at = time.monotonic()
             if asked_at < next_heartbeat:
                 continue
@@ -165,37 +175,6 @@ class Worker:
             shutil.rmtree(work_folder(self.models_path, job.job_id), ignore_errors=True)
 
 
-def stop_group(child: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started: SIGTERM, then SIGKILL for what is left after a grace."""
-    signal_group(child, signal.SIGTERM)
-    exited_within(child, GRACE_S)
-    signal_group(child, signal.SIGKILL)
-    child.wait()
-
-
-def signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    try:
-        os.killpg(child.pid, number)
-    except ProcessLookupError:
-        return
-
-
-def exited_within(child: subprocess.Popen[bytes], seconds: float) -> bool:
-    try:
-        child.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def describe_exit(status: int) -> str:
-    """Return how a process ended, in words."""
-    if status >= 0:
-        return f"ended with exit status {status}"
-    hint = " (out of memory?)" if status == -signal.SIGKILL else ""
-    return f"was killed by {signal.Signals(-status).name}{hint}"
-
-
 def remove_finished_work(queue: JobQueue, models_path: Path) -> None:
     """Remove work folders of jobs that have ended, as after a crash between a job's end and its clean-up."""
     for folder in (models_path / ".work").glob("*"):
@@ -227,7 +206,10 @@ def main() -> None:
     with metrics.served(settings.train_worker_metrics_host, settings.train_worker_metrics_port):
         migrate(engine)
         remove_finished_work(queue, settings.models_path)
-        Worker(queue, arguments.kinds, settings.models_path, settings.train_lease_s, metrics, stopping).run()
+        follow_ups = FollowUps(settings, metrics)
+        Worker(
+            queue, arguments.kinds, settings.models_path, settings.train_lease_s, metrics, follow_ups, stopping
+        ).run()
     engine.dispose()
 
 

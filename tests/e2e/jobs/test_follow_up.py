@@ -1,0 +1,88 @@
+"""A worker's follow-up with an MLflow that never answers: nothing waits, nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rayonnage_shared.jobs import JobQueue
+from tests.e2e.jobs.conftest import Workers, ended, wait_for
+from tests.unit.shared.tracking.bundles import FIRST, write_bundle
+
+
+@pytest.fixture
+def silent_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A server that takes connections and says nothing; every worker's MLflow is there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "300")
+        monkeypatch.setenv("DVC_REMOTE_URL", "")
+        yield server
+
+
+def children(process: subprocess.Popen[bytes], module: str) -> list[int]:
+    """Return the ids of a worker's children that run this module."""
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in found if module in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def with_follow_up(workers: Workers) -> tuple[subprocess.Popen[bytes], int]:
+    """Return a worker and its child that waits for MLflow."""
+    write_bundle(workers.models, FIRST)
+    worker = workers.start()
+    wait_for(lambda: bool(children(worker, "rayonnage_train.follow_up")))
+    return worker, children(worker, "rayonnage_train.follow_up")[0]
+
+
+def is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def test_jobs_run_while_mlflow_does_not_answer(workers: Workers, queue: JobQueue, silent_mlflow: socket.socket) -> None:
+    _, follow_up = with_follow_up(workers)
+
+    job = ended(queue, queue.submit("in_stages", {}, by="claire", lane="models").job_id)
+
+    assert (job.status, job.attempts) == ("succeeded", 1)
+    assert not is_gone(follow_up)
+
+
+def test_a_stopped_worker_takes_its_follow_up_along(workers: Workers, silent_mlflow: socket.socket) -> None:
+    worker, follow_up = with_follow_up(workers)
+    asked_at = time.monotonic()
+
+    worker.terminate()
+
+    assert worker.wait(10) == 0
+    assert time.monotonic() - asked_at < 3
+    assert is_gone(follow_up)
+
+
+def test_a_killed_worker_takes_its_follow_up_along(workers: Workers, silent_mlflow: socket.socket) -> None:
+    worker, follow_up = with_follow_up(workers)
+    wait_for(lambda: os.getpgid(follow_up) == follow_up)
+    silent_mlflow.settimeout(60)
+    silent_mlflow.accept()[0].close()  # it is at work, and so has asked to end with its parent
+
+    worker.kill()
+    worker.wait()
+
+    wait_for(lambda: is_gone(follow_up), 5)
+
+
+def test_a_follow_up_that_has_caught_up_is_over(workers: Workers, silent_mlflow: socket.socket, tmp_path: Path) -> None:
+    worker, _ = with_follow_up(workers)
+    shutil.rmtree(workers.models / FIRST)
+    silent_mlflow.close()
+
+    wait_for(lambda: not children(worker, "rayonnage_train.follow_up"), 60)
+
+    time.sleep(3)
+    assert not children(worker, "rayonnage_train.follow_up")
