@@ -13,7 +13,6 @@ from typing import Any
 
 from rayonnage_shared.ml.bundle import MANIFEST_NAME
 from rayonnage_shared.ml.datasets import DatasetNotFound, DatasetStore
-from rayonnage_shared.ml.families import UnknownFamily, image_family, text_family
 
 VERSION_TAG = "rayonnage.version"
 ARTIFACTS = (MANIFEST_NAME, "evaluation.json", "figures")
@@ -71,7 +70,8 @@ def bundle_record(folder: Path, store: DatasetStore) -> BundleRecord:
         "rayonnage.base_version": manifest["base_version"] or "none",
         "mlflow.user": manifest["submitted_by"],
     }
-    values = _numbers(manifest["metrics"])
+    evaluation = _evaluation(folder)
+    values = [*_numbers(manifest["metrics"]), *_numbers(_costs(evaluation))]
     points = [Point(_metric_name(name), value, 0, created_ms) for name, value in values]
     return BundleRecord(
         version=manifest["version"],
@@ -80,7 +80,7 @@ def bundle_record(folder: Path, store: DatasetStore) -> BundleRecord:
         description=_description(manifest),
         params=_params(manifest),
         tags=tags,
-        points=[*points, *_curve_points(folder, created_ms)],
+        points=[*points, *_curve_points(evaluation, created_ms)],
         dataset=_dataset(dataset, store),
         artifacts=[folder / name for name in ARTIFACTS if (folder / name).exists()],
     )
@@ -97,21 +97,13 @@ def _params(manifest: Mapping[str, Any]) -> dict[str, str]:
     named = {modality: name for modality, name in families.items() if name}
     params: dict[str, Any] = {f"{modality}_family": name for modality, name in named.items()}
     params |= {"seed": manifest["seed"], "promised_precision": manifest["promised_precision"]}
-    if manifest["base_version"] is None:  # with one, a modality was taken over and its parameters stand with the base
-        for modality, name in named.items():
-            params |= {f"{modality}.{key}": value for key, value in _defaults(modality, name).items()}
     only = [modality for modality in ("text", "image") if modality in named]
     for name, value in manifest["parameters"].items():
         params[name if "." in name or len(only) != 1 else f"{only[0]}.{name}"] = value
+    for model, known in manifest.get("models", {}).items():  # a kept model brings its own
+        params |= {f"{model}.{name}": value for name, value in known["parameters"].items()}
+        params |= {f"{model}.{name}": value for name, value in known["facts"].items()}
     return {_NOT_IN_A_NAME.sub("_", name): str(value) for name, value in params.items()}
-
-
-def _defaults(modality: str, name: str) -> Mapping[str, Any]:
-    find = {"text": text_family, "image": image_family}.get(modality)
-    try:
-        return find(name).parameters if find else {}
-    except UnknownFamily:  # the bundle comes from another version of this code
-        return {}
 
 
 def _dataset(named: Mapping[str, Any], store: DatasetStore) -> DatasetRecord:
@@ -141,15 +133,27 @@ def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{name}", float(value)
 
 
-def _curve_points(folder: Path, at_ms: int) -> list[Point]:
-    """Return the learning curves in `evaluation.json`, if there are any, as metrics over epochs or rows."""
+def _evaluation(folder: Path) -> Mapping[str, Any]:
+    """Return the bundle's report, empty where it has none."""
     path = folder / "evaluation.json"
-    if not path.exists():
-        return []
-    curves = json.loads(path.read_text(encoding="utf-8")).get("curves") or []
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def _costs(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what learning and one prediction took, by names that stand well in a list of metrics."""
+    timing = {
+        one["mode"]: {"median_ms": one["median_ms"], "p95_ms": one["p95_ms"]} for one in evaluation.get("timing", [])
+    }
+    costs = {"train_seconds": evaluation.get("train_seconds"), "bundle_bytes": evaluation.get("bundle_bytes")}
+    return {**costs, "one_product": timing}
+
+
+def _curve_points(evaluation: Mapping[str, Any], at_ms: int) -> list[Point]:
+    """Return the learning curves of the report, if there are any, as metrics over epochs or rows."""
     return [
         Point(_metric_name(f"curve.{name}"), value, step, at_ms)
-        for name, series in _series(curves, ())
+        for name, series in _series(evaluation.get("curves") or [], ())
         for step, value in series
         if math.isfinite(value)
     ]

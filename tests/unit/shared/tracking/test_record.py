@@ -21,27 +21,28 @@ def metrics(found: BundleRecord) -> dict[str, float]:
     return {point.name: point.value for point in found.points}
 
 
-def test_parameters_are_those_asked_for_and_the_families_own(tmp_path: Path) -> None:
-    found = record(write_bundle(tmp_path, FIRST))
+def test_parameters_are_those_that_were_asked_for(tmp_path: Path) -> None:
+    params = record(write_bundle(tmp_path, FIRST)).params
 
-    assert found.params["text_family"] == "tfidf-svm"
-    assert found.params["text.penalty"] == "2.0"
-    assert "text.balance" in found.params
-    assert (found.params["seed"], found.params["promised_precision"]) == ("7", "0.95")
+    assert params == {"text_family": "tfidf-svm", "seed": "7", "promised_precision": "0.95", "text.penalty": "2.0"}
 
 
-def test_a_kept_modality_does_not_claim_parameters_that_it_may_not_have_had(tmp_path: Path) -> None:
-    families = {"text": "tfidf-svm", "image": "efficientnet-lite0", "fusion": "weighted"}
-    found = record(write_bundle(tmp_path, FIRST, base_version="x", families=families, parameters={"image.penalty": 3}))
+def test_parameters_and_facts_of_each_model_stand_beside_them(tmp_path: Path) -> None:
+    models = {
+        "text": {"family": "tfidf-svm", "parameters": {"penalty": 2.0, "balance": 0.5}, "seconds": 3.0, "facts": {}},
+        "image": {"family": "vgg16", "parameters": {"epochs": 4}, "seconds": None, "facts": {"weights": "none"}},
+    }
+    families = {"text": "tfidf-svm", "image": "vgg16", "fusion": "weighted"}
 
-    assert {name for name in found.params if "." in name} == {"image.penalty"}
-    assert found.params["image_family"] == "efficientnet-lite0"
+    params = record(write_bundle(tmp_path, FIRST, families=families, parameters={}, models=models)).params
 
-
-def test_a_family_that_this_code_does_not_know_is_named_all_the_same(tmp_path: Path) -> None:
-    families = {"text": "of-tomorrow", "image": None, "fusion": None}
-
-    assert record(write_bundle(tmp_path, FIRST, families=families)).params["text_family"] == "of-tomorrow"
+    assert {name: value for name, value in params.items() if "." in name} == {
+        "text.penalty": "2.0",
+        "text.balance": "0.5",
+        "image.epochs": "4",
+        "image.weights": "none",
+    }
+    assert (params["image_family"], params["fusion_family"]) == ("vgg16", "weighted")
 
 
 def test_every_number_in_the_metrics_is_one(tmp_path: Path) -> None:
@@ -50,6 +51,23 @@ def test_every_number_in_the_metrics_is_one(tmp_path: Path) -> None:
     found = metrics(record(write_bundle(tmp_path, FIRST, metrics=given)))
 
     assert found == {"accuracy": 0.9, "text.rows": 80.0, "odd _name_": 1.0}
+
+
+def test_what_learning_and_predicting_cost_are_metrics(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path, FIRST, metrics={})
+    report = {
+        "timing": [{"mode": "text", "products": 50, "median_ms": 0.2, "p95_ms": 0.4}],
+        "train_seconds": {"text": 3.5, "image": None},
+        "bundle_bytes": 1000,
+    }
+    (folder / "evaluation.json").write_text(json.dumps(report))
+
+    assert metrics(record(folder)) == {
+        "one_product.text.median_ms": 0.2,
+        "one_product.text.p95_ms": 0.4,
+        "train_seconds.text": 3.5,
+        "bundle_bytes": 1000.0,
+    }
 
 
 @pytest.mark.parametrize(
