@@ -8,7 +8,7 @@ SYSTEM_NOTE := Deselected tests need Debian packages (PostgreSQL, Prometheus, Ch
 
 .DEFAULT_GOAL := help
 .PHONY: help run stop status logs ingest train evaluate predict sample test test-system check lint format env-example \
-	real quality bench docs-picture clean install install-dev
+	mlflow real quality bench docs-picture clean install install-dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ lint: install-dev ## check style and formatting
 format: install-dev ## format the code and mend what can be mended
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+mlflow: ## MLflow's pages over what was trained here, on port 5001; installs its server the first time
+	@$(BOOTSTRAP) --extra mlflow rayonnage mlflow
 
 env-example: ## write .env.example anew from the settings classes
 	@$(BOOTSTRAP) rayonnage env-example

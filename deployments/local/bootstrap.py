@@ -1,9 +1,10 @@
 """Makes `.venv` from the lock and runs a command of it; needs nothing but Python 3.11 to 3.13.
 
-    python3 deployments/local/bootstrap.py [--dev | --no-sync] [COMMAND [ARGUMENT ...]]
+    python3 deployments/local/bootstrap.py [--dev | --no-sync | --extra NAME] [COMMAND [ARGUMENT ...]]
 
 Finds uv or installs it with pip into `.uv`, lets it bring `.venv` up to date (with `--dev` also the development
-tools; what is there already stays), and becomes `.venv/bin/COMMAND`. `--no-sync` takes `.venv` as it is.
+tools, with `--extra` also an optional part such as `mlflow`; what is there already stays), and becomes
+`.venv/bin/COMMAND`. `--no-sync` takes `.venv` as it is.
 Only the standard library and no syntax newer than Python 3.7, so that an old interpreter gets a clear message.
 """
 
@@ -35,14 +36,15 @@ class Unusable(Exception):
 
 def main(arguments: list[str]) -> int:
     """Prepare `.venv` and become the command; return the exit status where there is none or it cannot be."""
-    option = arguments.pop(0) if arguments[:1] in (["--dev"], ["--no-sync"]) else ""
+    option = arguments.pop(0) if arguments[:1] in (["--dev"], ["--no-sync"], ["--extra"]) else ""
+    extra = arguments.pop(0) if option == "--extra" and arguments else ""
     os.chdir(ROOT)
     for name in OF_ANOTHER_PYTHON:
         os.environ.pop(name, None)
     venv = ROOT / ".venv"
     try:
         if option != "--no-sync":
-            synchronise(venv, development=option == "--dev")
+            synchronise(venv, development=option == "--dev", extra=extra)
         elif not works(venv / "bin" / "python"):
             raise Unusable("nothing was installed here yet, so nothing runs; `make run` installs and starts.")
     except Unusable as err:
@@ -57,7 +59,7 @@ def main(arguments: list[str]) -> int:
     )
 
 
-def synchronise(venv: Path, *, development: bool) -> None:
+def synchronise(venv: Path, *, development: bool, extra: str = "") -> None:
     """Bring `.venv` in line with `uv.lock`, adding only; one that an interrupted installation left is made anew."""
     with only_one(ROOT / ".run" / "bootstrap.lock"):
         half_made = ROOT / ".run" / "installing"
@@ -71,9 +73,10 @@ def synchronise(venv: Path, *, development: bool) -> None:
             print("Installing into .venv (the first time, most of a minute or two is downloads) …", flush=True)
             call([*uv, "venv", "--quiet", "--python", python, str(venv)], environment)
         half_made.touch()
-        command = [*uv, "sync", "--frozen", "--inexact", "--quiet", *(["--group", "dev"] if development else [])]
+        chosen = ["--group", "dev"] if development else ["--extra", extra] if extra else []
+        command = [*uv, "sync", "--frozen", "--inexact", "--quiet", *chosen]
         # Six services start at once: compiling all packages first, in parallel, spares each of them doing it alone.
-        compiled = venv / f".compiled{'-dev' if development else ''}"
+        compiled = venv / "-".join([".compiled", *chosen[1:]])  # what an extra brings comes later than the rest
         lock = hashlib.sha256((ROOT / "uv.lock").read_bytes()).hexdigest()
         if not compiled.exists() or compiled.read_text() != lock:
             command.append("--compile-bytecode")

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from rayonnage_shared.processes import PROCESSES
-from rayonnage_shared.settings import Settings
+from rayonnage_shared.settings import MlflowServerSettings, Settings
 
 ENV_FILE = ".env"
 ADMIN_PASSWORD = "ADMIN_PASSWORD"  # noqa: S105 - a name
@@ -100,7 +100,7 @@ def settings_classes() -> dict[str, type[Settings]]:
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, Settings) and value.__module__ == module.__name__:
                 found[process.package.removeprefix("rayonnage_")] = value
-    return found | {"make run": LocalSettings}
+    return found | {"make run": LocalSettings, "make mlflow": MlflowServerSettings}
 
 
 def all_settings(classes: Mapping[str, type[Settings]] | None = None) -> list[Setting]:

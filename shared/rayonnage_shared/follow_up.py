@@ -129,36 +129,35 @@ def last_success(settings: FollowSettings, name: str) -> float | None:
 def _follow(follower: Follower, settings: FollowSettings, say: Say) -> Result:
     name = follower.name
     try:
-        with _only_one(settings, name):
+        with only_one(settings, name):
             if not follower.pending():
                 return Result(name, "nothing to do")
             follower.follow(say)
             _success_path(settings, name).touch()
-    except _Busy:
+    except Busy:
         return Result(name, "busy", "Another process is doing this right now.")
     except FollowerAway as error:
-        log.warning("follower.away", follower=name, detail=error.detail)
         return Result(name, "away", error.detail)
     except Exception as error:  # whatever it was must not keep the other followers from their work
         log.exception("follower.failed", follower=name)
         return Result(name, "failed", f"{type(error).__name__}: {error}")
-    log.info("follower.done", follower=name)
     return Result(name, "done")
 
 
-class _Busy(Exception):
-    """Another process holds the follower's lock."""
+class Busy(Exception):
+    """Another process is at work for the same follower."""
 
 
 @contextlib.contextmanager
-def _only_one(settings: FollowSettings, name: str) -> Iterator[None]:
+def only_one(settings: FollowSettings, name: str) -> Iterator[None]:
+    """Keep every other process from working for this follower. Raises Busy."""
     path = settings.models_path / FOLLOWED / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise _Busy from error
+            raise Busy from error
         yield
 
 

@@ -85,6 +85,19 @@ class MlflowSettings(Settings):
     )
 
 
+class MlflowServerSettings(MlflowSettings):
+    """What `make mlflow` reads."""
+
+    mlflow_host: str = Field("127.0.0.1", description="Address that `make mlflow` listens on.")
+    mlflow_port: int = Field(5001, ge=1, le=65535, description="Port that `make mlflow` listens on.")
+    mlflow_backend_store_uri: OptionalText = Field(
+        None, description="Store that `make mlflow` serves; default: the SQLite file of MLFLOW_TRACKING_URI."
+    )
+    mlflow_allowed_hosts: str = Field(
+        "localhost:*,127.0.0.1:*", description="Host headers that `make mlflow` answers to, by commas."
+    )
+
+
 class VersioningSettings(StorageSettings):
     """Where DVC keeps the content of dataset versions and bundles."""
 

@@ -124,7 +124,12 @@ def main() -> int:
     os.nice(NICENESS)
     settings = TrainSettings()
     set_up_logging("train-follow-up", settings)
-    results = follow(settings, lambda sentence: log.debug("follow_up.done", what=sentence))
+    results = follow(settings, lambda sentence: log.debug("follow_up.step", what=sentence))
+    for one in results:
+        if one.behind:
+            log.warning("follow_up.behind", follower=one.follower, status=one.status, detail=one.detail)
+        elif one.status == "done":
+            log.info("follow_up.done", follower=one.follower)
     return os.EX_TEMPFAIL if any(one.behind for one in results) else 0
 
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from rayonnage_shared.cli.tracking import catch_up
 from rayonnage_shared.contracts.datasets import IngestReport
 from rayonnage_shared.ml.progress import Progress
 from rayonnage_shared.settings import StorageSettings
@@ -58,6 +59,7 @@ def ingest(
     _show(report, settings.data_path)
     if report.dataset_version is None:
         raise typer.Exit(1)
+    catch_up()
 
 
 def sample(

@@ -20,6 +20,7 @@ from rich.table import Column, Table
 from ulid import ULID
 
 from rayonnage_shared.cli.database import command_database
+from rayonnage_shared.cli.tracking import catch_up
 from rayonnage_shared.contracts.jobs import SearchRequest, TrainRequest
 from rayonnage_shared.settings import DatabaseSettings, PipelineSettings
 
@@ -109,6 +110,7 @@ def _run_here(work_on: Callable[..., dict[str, Any]]) -> None:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     _print_json(result)
+    catch_up()
 
 
 def evaluate(
@@ -152,6 +154,7 @@ def promote(
     with command_database(settings) as engine:
         moved = move(settings.models_path, engine, version, getpass.getuser(), reason)
     _print_json(moved.model_dump(mode="json"))
+    catch_up()
 
 
 def rollback(
@@ -164,6 +167,7 @@ def rollback(
     with command_database(settings) as engine:
         moved = move(settings.models_path, engine, getpass.getuser(), reason)
     _print_json(moved.model_dump(mode="json"))
+    catch_up()
 
 
 def list_models() -> None:

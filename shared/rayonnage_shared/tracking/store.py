@@ -116,6 +116,11 @@ class TrackingStore:
         self._settings = settings
         self._uri = settings.mlflow_tracking_uri or ""
 
+    def ready(self) -> None:
+        """Make the tables of a store that is new."""
+        with away(self._uri):
+            self._client.search_experiments(max_results=1)
+
     def log_bundle(self, record: BundleRecord) -> Logged:
         """Make MLflow know the bundle: its run with all that belongs to it, and a version in the registry."""
         with away(self._uri):

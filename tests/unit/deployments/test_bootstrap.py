@@ -124,15 +124,42 @@ echo "$@" >> {tmp_path}/calls""",
     assert not (tmp_path / ".run" / "installing").exists()
 
 
-def test_packages_are_compiled_only_when_the_lock_changed(bootstrap: ModuleType, tmp_path: Path) -> None:
-    venv = tmp_path / ".venv"
-    executable(venv / "bin" / "python", "echo 3 11")
+@pytest.fixture
+def calls(bootstrap: ModuleType, tmp_path: Path) -> Path:
+    """A file with a line for each call of a uv that does nothing, beside a `.venv` that works."""
+    executable(tmp_path / ".venv" / "bin" / "python", "echo 3 11")
     (tmp_path / "uv.lock").touch()
     executable(
         tmp_path / "path" / "uv", f"""[ "$1" = --version ] && echo 'uv 0.13.8' || echo "$@" >> {tmp_path}/calls"""
     )
+    return tmp_path / "calls"
+
+
+def test_an_optional_part_is_installed_beside_what_is_there(
+    bootstrap: ModuleType, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path.cwd())  # main leaves for the project; this brings the test back
+    started: list[tuple[Path, list[str]]] = []
+    monkeypatch.setattr(bootstrap.os, "execv", lambda program, arguments: started.append((program, arguments)))
+
+    bootstrap.main(["--extra", "mlflow", "rayonnage", "mlflow"])
+
+    assert "sync --frozen --inexact --quiet --extra mlflow --compile-bytecode" in calls.read_text()
+    assert started == [(tmp_path / ".venv" / "bin" / "rayonnage", ["rayonnage", "mlflow"])]
+
+
+def test_an_optional_part_is_compiled_when_it_comes_later_than_the_rest(bootstrap: ModuleType, calls: Path) -> None:
+    venv = calls.parent / ".venv"
+    bootstrap.synchronise(venv, development=False)
+    bootstrap.synchronise(venv, development=False, extra="mlflow")
+    bootstrap.synchronise(venv, development=False, extra="mlflow")
+
+    assert ["--compile-bytecode" in line for line in calls.read_text().splitlines()] == [True, True, False]
+
+
+def test_packages_are_compiled_only_when_the_lock_changed(bootstrap: ModuleType, calls: Path) -> None:
     for _ in range(2):
-        bootstrap.synchronise(venv, development=False)
-    first, second = (tmp_path / "calls").read_text().splitlines()
+        bootstrap.synchronise(calls.parent / ".venv", development=False)
+    first, second = calls.read_text().splitlines()
     assert "--compile-bytecode" in first
     assert "--compile-bytecode" not in second
