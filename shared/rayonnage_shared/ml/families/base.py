@@ -101,6 +101,16 @@ class Fitted(Generic[M_co]):
     """The training rows' `Opinion.features` where they are at hand; else they are computed when they are needed."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class FittedFusion(Fitted[M_co]):
+    """What `Fusion.fit` returns. `held_out` has the rows with both modalities; each table is by unseeing fusions."""
+
+    text_alone: FloatArray
+    """Held-out probabilities (n, n_classes) that `combine(text, None)` gives; NaN where there is no text."""
+    image_alone: FloatArray
+    """Held-out probabilities (n, n_classes) that `combine(None, image)` gives; NaN where there is no photo."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Numbers from `low` to `high` that a parameter may be searched among, by orders of magnitude or evenly."""
@@ -205,10 +215,10 @@ class Fusion(Family):
 
     @classmethod
     @abstractmethod
-    def fit(cls, text: Opinion, image: Opinion, labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
+    def fit(cls, text: Opinion, image: Opinion, labels: Labels, fitting: Fitting = DEFAULTS) -> FittedFusion[Self]:
         """Return the fusion fitted on held-out opinions; rows of a modality that a product lacks are NaN.
 
-        `Fitted.held_out` are probabilities of the rows that have both, by fusions that did not see them.
+        Features may be NaN on rows that have one modality only.
         """
 
     @abstractmethod

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,32 @@ def test_an_opinion_that_is_noise_gets_little_weight() -> None:
     fusion = fit(opinion(classes, 1.5, 1), opinion(classes_of(2000)[::-1].copy(), 1.5, 2), classes)
 
     assert fusion.image_weight < 0.1 < fusion.text_weight
+
+
+@pytest.mark.parametrize("folds", [5, 1])
+def test_held_out_rows_were_not_seen_by_the_fusion_that_judges_them(folds: int) -> None:
+    classes, rng = classes_of(300), np.random.default_rng(4)
+    text, image = opinion(classes, 1.5, 1), opinion(classes, 1.0, 2)
+    groups = np.arange(300) // 2
+    labels = Labels(classes, groups % folds, N_CLASSES, groups)
+    held_out = WeightedFusion.fit(said(text), said(image), labels).held_out
+
+    twins = groups == 7
+    changed = np.where(twins, rng.integers(0, N_CLASSES, 300), classes)
+    otherwise = WeightedFusion.fit(said(text), said(image), replace(labels, classes=changed)).held_out
+
+    np.testing.assert_array_equal(otherwise[twins], held_out[twins])
+    assert (otherwise[~twins] != held_out[~twins]).any()
+
+
+def test_noise_does_not_look_useful_on_held_out_rows() -> None:
+    classes = classes_of(60)
+    noise = [opinion(np.random.default_rng(seed).integers(0, N_CLASSES, 60), 1.0, seed) for seed in (1, 2)]
+
+    fitted = WeightedFusion.fit(said(noise[0]), said(noise[1]), Labels(classes, np.arange(60) % 5, N_CLASSES))
+
+    in_sample = fitted.model.combine(said(noise[0]), said(noise[1]))
+    assert log_loss(fitted.held_out, classes) > log_loss(in_sample, classes)
 
 
 def test_rows_without_both_opinions_are_left_out() -> None:
