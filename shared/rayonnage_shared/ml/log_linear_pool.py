@@ -81,7 +81,8 @@ def log_probabilities(probabilities: FloatArray) -> DoubleArray:
 
 def impossible(opinions: Sequence[FloatArray]) -> NDArray[np.bool_]:
     """Return (n, n_classes): where every opinion gives 0."""
-    return np.all([one <= 0 for one in opinions], axis=0)
+    nowhere: NDArray[np.bool_] = np.all([one <= 0 for one in opinions], axis=0)
+    return nowhere
 
 
 def softmax(scores: DoubleArray) -> DoubleArray:

@@ -64,7 +64,8 @@ class WeightedFusion(Fusion):
     @classmethod
     def _fitted(cls, text: FloatArray, image: FloatArray, classes: IntArray) -> Self:
         pool = fit_pool((text, image), classes, USUAL_WEIGHTS)
-        return cls(*pool.weights, pool.bias, len(classes))
+        text_weight, image_weight = pool.weights
+        return cls(text_weight, image_weight, pool.bias, len(classes))
 
     def combine(self, text: Opinion | None, image: Opinion | None) -> FloatArray:
         """Return probabilities (n, n_classes) float32 whose rows sum to 1; one modality alone is returned unchanged."""
