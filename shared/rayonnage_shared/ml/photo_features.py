@@ -42,7 +42,7 @@ class PhotoFeatures:
     def embed_files(self, photos: Sequence[Path], progress: Progress = silent) -> FloatArray:
         """Return features (n, width) of photo files, on all cores; raises `NotAnImage` naming a bad file."""
         found: list[FloatArray] = []
-        with ThreadPoolExecutor(_usable_cores(), thread_name_prefix="photos") as pool:
+        with ThreadPoolExecutor(usable_cores(), thread_name_prefix="photos") as pool:
             for start in range(0, len(photos), _STEP):
                 some = photos[start : start + _STEP]
                 found += pool.map(self._embed_file, some)
@@ -58,5 +58,6 @@ class PhotoFeatures:
         return self.embed(pixels[None])
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,84 @@
+"""`lstm`: words in their order, read both ways by a recurrent network that is trained from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Self
+
+from rayonnage_shared.ml.calibration import Calibration
+from rayonnage_shared.ml.families.base import (
+    DEFAULTS,
+    Fitted,
+    Fitting,
+    Labels,
+    Opinion,
+    Parameters,
+    ProductText,
+    TextModel,
+)
+from rayonnage_shared.ml.scoring_network import ScoringNetwork
+from rayonnage_shared.ml.word_tokens import WordTokens
+
+
+class Lstm(TextModel):
+    """Word embedding, bidirectional LSTM, a dense layer of 128 features, softmax."""
+
+    name = "lstm"
+    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {
+        "epochs": 12,
+        "patience": 2,
+        "batch_size": 64,
+        "learning_rate": 0.002,
+        "vocabulary": 20_000,
+        "length": 120,
+        "embedding_width": 96,
+        "units": 64,
+        "dropout": 0.4,
+        "balance": 0.5,
+        "precision": "fp32",
+    }
+
+    def __init__(self, tokens: WordTokens, network: ScoringNetwork, calibration: Calibration) -> None:
+        self._tokens = tokens
+        self._network = network
+        self._calibration = calibration
+
+    @classmethod
+    def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
+        """Return the defaults with `parameters` in their place; raises BadInput for what cannot be trained with."""
+        from rayonnage_shared.ml.lstm_training import LstmSettings
+
+        resolved = super().resolve(parameters)
+        LstmSettings.of(resolved)
+        return resolved
+
+    @classmethod
+    def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
+        """Return the model that never saw the first fold, that fold's probabilities, and curves over the epochs."""
+        from rayonnage_shared.ml.lstm_training import fit_lstm
+
+        trained = fit_lstm(texts, labels, cls.resolve(fitting.parameters), fitting)
+        variant = trained.chosen.variant
+        model = cls(trained.tokens, ScoringNetwork(variant.network), variant.calibration)
+        return Fitted(model, variant.held_out, trained.curves, trained.facts)
+
+    def opinion(self, texts: Sequence[ProductText]) -> Opinion:
+        """Return calibrated probabilities (n, n_classes) and features (n, 128)."""
+        scores, features = self._network.run_padded([self._tokens.row(text) for text in texts])
+        return Opinion(self._calibration.probabilities(scores), features)
+
+    def save(self, folder: Path) -> None:
+        """Write network.onnx, words.json and calibration.npz."""
+        (folder / "network.onnx").write_bytes(self._network.network)
+        self._tokens.save(folder / "words.json")
+        self._calibration.save(folder / "calibration.npz")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Return what `save` wrote."""
+        return cls(
+            WordTokens.load(folder / "words.json"),
+            ScoringNetwork((folder / "network.onnx").read_bytes()),
+            Calibration.load(folder / "calibration.npz"),
+        )

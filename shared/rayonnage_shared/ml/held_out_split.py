@@ -1,0 +1,55 @@
+"""The one fold that a network's training holds out: most networks take too long to be trained once for each fold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from rayonnage_shared.ml.calibration import Calibration
+from rayonnage_shared.ml.families.base import FloatArray, IntArray, Labels
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which rows teach, which are held out, and how much each teaching row weighs (1 on average)."""
+
+    labels: Labels
+    train: IntArray
+    held_out: IntArray
+    weights: FloatArray
+
+    @classmethod
+    def of(cls, labels: Labels, balance: float) -> Self:
+        """Hold out the first fold, or nothing where there is one.
+
+        A row weighs (mean class size / size of its class) ** `balance`.
+        """
+        folds = np.unique(labels.folds)
+        out = labels.folds == folds[0] if len(folds) > 1 else np.zeros(len(labels.folds), dtype=np.bool_)
+        train = np.flatnonzero(~out)
+        sizes = np.bincount(labels.classes[train], minlength=labels.n_classes)
+        by_class = (sizes[sizes > 0].mean() / np.maximum(sizes, 1)) ** balance
+        weights = by_class[labels.classes]
+        return cls(labels, train, np.flatnonzero(out), (weights / weights[train].mean()).astype(np.float32))
+
+    @property
+    def present(self) -> IntArray:
+        """Positions of the classes that have training rows."""
+        return np.unique(self.labels.classes[self.train])
+
+    def calibration(self, scores: FloatArray) -> Calibration:
+        """Return the curve for log-probabilities of the held-out rows; without any, that of a plain softmax."""
+        if len(self.held_out):
+            return Calibration.fit(scores, self.labels.classes[self.held_out], self.present)
+        known = np.zeros(self.labels.n_classes, dtype=np.bool_)
+        known[self.present] = True
+        return Calibration(slope=1.0, offset=-8.0, power=1.0, present=known)  # sigmoid(x - 8) is exp(x - 8) to 0.03 %
+
+    def held_out_table(self, scores: FloatArray, calibration: Calibration) -> FloatArray:
+        """Return probabilities (n, n_classes) for all rows, NaN but for the held-out ones, whose `scores` these are."""
+        table = np.full((len(self.labels.classes), self.labels.n_classes), np.nan, dtype=np.float32)
+        if len(self.held_out):
+            table[self.held_out] = calibration.probabilities(scores)
+        return table

@@ -1,0 +1,176 @@
+"""Trains the `lstm` family's network and brings it to ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+
+from rayonnage_shared.ml.epochs import learning_curves
+from rayonnage_shared.ml.families.base import Curve, Fitting, FloatArray, IntArray, Labels, ProductText
+from rayonnage_shared.ml.held_out_split import Split
+from rayonnage_shared.ml.keras_training import Learner, Phase
+from rayonnage_shared.ml.lstm_graph import LOW, Dense, Direction, LstmWeights, build_lstm
+from rayonnage_shared.ml.onnx_export import check_export
+from rayonnage_shared.ml.parameter_bounds import number, whole_number
+from rayonnage_shared.ml.progress import part
+from rayonnage_shared.ml.quantization import Chosen, asked_precision, choose_network, quantize_recurrences, spread
+from rayonnage_shared.ml.scoring_network import Scored, ScoringNetwork
+from rayonnage_shared.ml.tensorflow_runtime import Runtime, start_tensorflow
+from rayonnage_shared.ml.training_checkpoints import Checkpoints, fingerprint
+from rayonnage_shared.ml.word_tokens import Tokens, WordTokens, padded
+
+_FEATURES = 128
+# A word that stands in one product of many says nothing that another product could need.
+_MIN_ROWS_TO_DROP_SINGLES = 1000
+_CHECKED_ROWS = 64
+_LEARNING = 0.95  # share of the time that the epochs take
+# Batches whose rows are about as long waste no time on padding; sorting within so many batches keeps the order random.
+_BATCHES_SORTED_TOGETHER = 12
+
+
+@dataclass(frozen=True, slots=True)
+class LstmSettings:
+    """The parameters, checked."""
+
+    phase: Phase
+    vocabulary: int
+    length: int
+    embedding_width: int
+    units: int
+    dropout: float
+    balance: float
+    precision: str
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Self:
+        """Return them from the resolved parameters; raises BadInput for a value with which nothing can be trained."""
+        return cls(
+            Phase(
+                "lstm",
+                whole_number(parameters, "epochs", 1, 1000),
+                whole_number(parameters, "patience", 1, 1000),
+                whole_number(parameters, "batch_size", 1, 4096),
+                number(parameters, "learning_rate", 1e-7, 1),
+            ),
+            whole_number(parameters, "vocabulary", 1, 1_000_000),
+            whole_number(parameters, "length", 4, 2000),
+            whole_number(parameters, "embedding_width", 1, 1024),
+            whole_number(parameters, "units", 1, 1024),
+            number(parameters, "dropout", 0, 0.9),
+            number(parameters, "balance", 0, 2),
+            asked_precision(parameters),
+        )
+
+
+@dataclass(frozen=True)
+class TrainedLstm:
+    """The vocabulary, the network in the precision that is used, and what the manifest and the curves show."""
+
+    tokens: WordTokens
+    chosen: Chosen
+    curves: tuple[Curve, ...]
+    facts: Mapping[str, Any]
+
+
+class TokenExamples:
+    """Rows of word numbers; batches are as long as their longest row."""
+
+    def __init__(self, rows: Sequence[Sequence[int]]) -> None:
+        self.rows = rows
+        self._lengths = np.array([len(row) for row in rows])
+
+    def batches(self, rows: IntArray, size: int, random: np.random.Generator) -> list[IntArray]:
+        """Return `rows` in a random order, rows of like length together."""
+        order = random.permutation(rows)
+        parts = []
+        for start in range(0, len(order), size * _BATCHES_SORTED_TOGETHER):
+            some = order[start : start + size * _BATCHES_SORTED_TOGETHER]
+            by_length = some[np.argsort(self._lengths[some], kind="stable")]
+            borders = [*range(0, len(by_length), size), len(by_length)]
+            parts += [by_length[first:end] for first, end in pairwise(borders)]
+        return [parts[place] for place in random.permutation(len(parts))]
+
+    def inputs(self, rows: IntArray, random: np.random.Generator | None) -> Tokens:
+        """Return (len(rows), longest) int32; nothing is changed at random."""
+        return padded([self.rows[row] for row in rows])
+
+
+def fit_lstm(
+    texts: Sequence[ProductText], labels: Labels, parameters: Mapping[str, Any], fitting: Fitting
+) -> TrainedLstm:
+    """Return the trained network and its vocabulary, both of rows outside the held-out fold.
+
+    Raises BadInput, TrainingLibraryMissing, TrainingDiverged and
+    ExportDiffers.
+    """
+    settings = LstmSettings.of(parameters)
+    split = Split.of(labels, settings.balance)
+    tokens = WordTokens.of(
+        [texts[row] for row in split.train],
+        vocabulary=settings.vocabulary,
+        min_rows=2 if len(split.train) >= _MIN_ROWS_TO_DROP_SINGLES else 1,
+        length=settings.length,
+    )
+    rows = [tokens.row(text) for text in texts]
+    fitting.progress(0.0, "lstm: starting TensorFlow")
+    runtime = start_tensorflow(fitting.seed)
+    network = _network(runtime, tokens.size, labels.n_classes, settings)
+    learner = Learner(runtime, network, TokenExamples(rows), split, fitting.seed)
+    mark = fingerprint({"seed": fitting.seed, **parameters}, padded(rows), labels.classes, labels.folds)
+    checkpoints = Checkpoints(fitting.checkpoints, "lstm", mark)
+    learned = learner.learn(settings.phase, checkpoints, part(fitting.progress, 0, _LEARNING))
+    fitting.progress(_LEARNING, "lstm: exporting")
+    exported = build_lstm(_weights(network))
+    checked = padded([rows[row] for row in spread(np.arange(len(rows)), _CHECKED_ROWS)])
+    export = check_export(exported, checked, _answers(runtime, network, checked))
+
+    def score(made: bytes) -> FloatArray:
+        return ScoringNetwork(made).run_padded([rows[row] for row in split.held_out]).scores
+
+    chosen = choose_network(
+        settings.precision, exported, learned.held_out_scores, split, quantize=quantize_recurrences, score=score
+    )
+    facts = {
+        "frameworks": runtime.frameworks(),
+        "training": {"lstm": learned.facts()},
+        "words": len(tokens.words),
+        "export": export,
+        "precision": dict(chosen.facts),
+    }
+    return TrainedLstm(tokens, chosen, learning_curves(learned.history), facts)
+
+
+def _network(runtime: Runtime, size: int, n_classes: int, settings: LstmSettings) -> Any:
+    layers, ops = runtime.keras.layers, runtime.keras.ops
+    tokens = runtime.keras.Input((None,), dtype="int32", name="tokens")
+    words = layers.Embedding(size, settings.embedding_width, mask_zero=True, name="words")(tokens)
+    words = layers.SpatialDropout1D(settings.dropout)(words)
+    recurrence = layers.LSTM(settings.units, return_sequences=True)
+    states = layers.Bidirectional(recurrence, name="states")(words)
+    mask = ops.cast(ops.greater(tokens, 0), "float32")[..., None]
+    mean = ops.sum(states * mask, axis=1) / ops.sum(mask, axis=1)
+    largest = ops.max(states + (mask - 1.0) * float(LOW), axis=1)
+    pooled = layers.Dropout(settings.dropout)(ops.concatenate([mean, largest], axis=1))
+    features = layers.Dense(_FEATURES, activation="relu", name="features")(pooled)
+    scores = layers.Dense(n_classes, name="scores")(layers.Dropout(settings.dropout)(features))
+    return runtime.keras.Model(tokens, [scores, features])
+
+
+def _weights(network: Any) -> LstmWeights:
+    states = network.get_layer("states")
+    return LstmWeights(
+        embedding=network.get_layer("words").get_weights()[0],
+        forward=Direction(*states.forward_layer.get_weights()),
+        backward=Direction(*states.backward_layer.get_weights()),
+        features=Dense(*network.get_layer("features").get_weights()),
+        scores=Dense(*network.get_layer("scores").get_weights()),
+    )
+
+
+def _answers(runtime: Runtime, network: Any, tokens: Tokens) -> Scored:
+    scores, features = network.predict_on_batch(tokens)
+    return Scored(runtime.tensorflow.nn.log_softmax(scores).numpy(), features)
