@@ -1,8 +1,19 @@
-"""When a prediction may be accepted without a look: thresholds by class that keep a promised precision."""
+"""When a prediction may be accepted without a look: thresholds by class that keep a promised precision.
+
+How precise a class is above a confidence is estimated from its own held-out rows and, beside them, 20 rows that are
+right as often as calibrated confidence says: few rows lean on calibration, many speak for themselves. Thresholds fit
+the rows they are found on a little too well; so they are also judged on rows they were not found on, and found again
+for a higher precision until the promise is kept there too.
+
+Text of 3,756 real products, thresholds from other folds (mean of three seeds), coverage and precision reached at 0.90,
+0.95 and 0.99: 0.600 / 0.905, 0.455 / 0.949, 0.130 / 0.989. With each class's own rows alone and one error more assumed:
+0.579 / 0.903, 0.426 / 0.947, 0.118 / 0.992. docs/quality.md says what else was tried.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -15,7 +26,14 @@ from rayonnage_shared.ml.families.base import FloatArray, IntArray
 Mode = Literal["text", "image", "both"]
 MODES: tuple[Mode, ...] = ("text", "image", "both")
 NEVER = 2.0  # above any probability
-MIN_CLASS_ROWS = 30  # with fewer predictions of a class its own threshold would be chance; the common one is used
+
+_CALIBRATION_ROWS = 20.0
+_PARTS = 5
+# Precisions aimed at, from the promise to near 1, in parts of what is between.
+_RAISES = np.arange(0, 1, 0.05)
+# The promise counts as kept when it is kept on average and the one-sided 95 % bound is at most a point below.
+_BOUND = 1.645
+_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +44,22 @@ class Decisions:
     thresholds: dict[Mode, FloatArray]
 
     @classmethod
-    def fit(cls, held_out: dict[Mode, FloatArray], classes: IntArray, promised_precision: float) -> Self:
-        """Return thresholds found on held-out probabilities (n, n_classes) by mode; rows that are NaN are left out."""
+    def fit(
+        cls,
+        held_out: dict[Mode, FloatArray],
+        classes: IntArray,
+        promised_precision: float,
+        folds: IntArray | None = None,
+    ) -> Self:
+        """Return thresholds found on held-out probabilities (n, n_classes) by mode; rows that are NaN are left out.
+
+        `folds` (n,) keep twins together where thresholds are judged; without them every fifth row is one.
+        """
+        if folds is None:
+            folds = np.zeros(len(classes), dtype=np.int64)
         return cls(
             promised_precision,
-            {mode: _thresholds(table, classes, promised_precision) for mode, table in held_out.items()},
+            {mode: _thresholds(table, classes, folds, promised_precision) for mode, table in held_out.items()},
         )
 
     def accepts(self, mode: Mode, position: int, confidence: float) -> bool:
@@ -63,30 +92,82 @@ class Decisions:
         )
 
 
-def _thresholds(probabilities: FloatArray, classes: IntArray, promised: float) -> FloatArray:
-    n_classes = probabilities.shape[1]
+def _thresholds(probabilities: FloatArray, classes: IntArray, folds: IntArray, promised: float) -> FloatArray:
     known = ~np.isnan(probabilities).any(axis=1)
-    probabilities, classes = probabilities[known], classes[known]
-    if len(classes) == 0:
-        return np.full(n_classes, NEVER, dtype=np.float32)
-    predicted = probabilities.argmax(axis=1)
-    confidence = probabilities.max(axis=1)
-    correct = predicted == classes
-    thresholds = np.full(n_classes, _threshold(confidence, correct, promised), dtype=np.float32)
-    for position in range(n_classes):
-        rows = predicted == position
-        if rows.sum() >= MIN_CLASS_ROWS:
-            thresholds[position] = _threshold(confidence[rows], correct[rows], promised)
-    return thresholds
+    rows, folds = _Rows.of(probabilities[known], classes[known]), folds[known]
+    if len(np.unique(folds)) < 2:
+        folds = np.arange(len(folds)) % _PARTS
+    parts = [(rows.take(folds == fold), _Curves.of(rows.take(folds != fold))) for fold in np.unique(folds)]
+    for aim in promised + (1 - promised) * _RAISES:
+        judged = [part.correct[part.accepted(others.thresholds(aim))] for part, others in parts]
+        if judged and _keeps(np.concatenate(judged), promised):
+            return _Curves.of(rows).thresholds(aim)
+    return np.full(rows.n_classes, NEVER, dtype=np.float32)
 
 
-def _threshold(confidence: FloatArray, correct: np.ndarray, promised: float) -> float:
-    """Return the least confidence from which on the precision is kept, one more error being assumed.
+def _keeps(correct: NDArray[np.bool_], promised: float) -> bool:
+    """Return whether accepted rows keep the promise, by their mean and by its bound (Wilson 1927)."""
+    n = len(correct)
+    if n == 0:
+        return False
+    mean, square = float(correct.mean()), _BOUND**2 / n
+    bound = (mean + square / 2 - math.sqrt(square * (mean * (1 - mean) + square / 4))) / (1 + square)
+    return mean >= promised and bound >= promised - _TOLERANCE
 
-    The assumed error keeps a run of few lucky rows from passing for certainty: at 0.95 it takes 19 of them.
-    """
-    order = np.argsort(-confidence, kind="stable")
-    hits = np.cumsum(correct[order])
-    precision = hits / (np.arange(len(order)) + 2)
-    kept = np.flatnonzero(precision >= promised)
-    return float(confidence[order[kept[-1]]]) if len(kept) else NEVER
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Held-out rows (n,): the class that was most probable, how probable, and whether it was right."""
+
+    n_classes: int
+    predicted: IntArray
+    confidence: FloatArray
+    correct: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, probabilities: FloatArray, classes: IntArray) -> Self:
+        n_classes = probabilities.shape[1]
+        predicted = probabilities.argmax(axis=1)
+        return cls(n_classes, predicted, probabilities.max(axis=1, initial=0), predicted == classes)
+
+    def take(self, rows: NDArray[np.bool_]) -> _Rows:
+        return _Rows(self.n_classes, self.predicted[rows], self.confidence[rows], self.correct[rows])
+
+    def accepted(self, thresholds: FloatArray) -> NDArray[np.bool_]:
+        accepted: NDArray[np.bool_] = self.confidence >= thresholds[self.predicted]
+        return accepted
+
+
+@dataclass(frozen=True, slots=True)
+class _Curves:
+    """For each class its confidences, falling, and the precision expected of the rows down to each."""
+
+    confidence: list[FloatArray]
+    precision: list[NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, rows: _Rows) -> Self:
+        confidences, precisions = [], []
+        for position in range(rows.n_classes):
+            own = np.flatnonzero(rows.predicted == position)
+            own = own[np.argsort(-rows.confidence[own], kind="stable")]
+            count = np.arange(1, len(own) + 1)
+            calibrated = np.cumsum(rows.confidence[own], dtype=np.float64) / count
+            hits = np.cumsum(rows.correct[own])
+            confidences.append(rows.confidence[own])
+            precisions.append((_CALIBRATION_ROWS * calibrated + hits) / (_CALIBRATION_ROWS + count))
+        return cls(confidences, precisions)
+
+    def thresholds(self, aim: float) -> FloatArray:
+        """Return the least confidences (n_classes,) from which on the expected precision reaches `aim`.
+
+        Where no row is as sure as `aim` nothing speaks against calibration, which says `aim` itself.
+        """
+        found = np.full(len(self.confidence), NEVER, dtype=np.float32)
+        for position, (confidence, precision) in enumerate(zip(self.confidence, self.precision, strict=True)):
+            reached = np.flatnonzero(precision >= aim)
+            if len(reached):
+                found[position] = confidence[reached[-1]]
+            elif len(confidence) == 0 or confidence[0] < aim:
+                found[position] = aim
+        return found

@@ -55,7 +55,7 @@ def accepted_out_of_fold(
     accepted = np.zeros(len(classes), dtype=np.bool_)
     for fold in np.unique(folds):
         test = folds == fold
-        decisions = Decisions.fit({mode: table[~test]}, classes[~test], promised)
+        decisions = Decisions.fit({mode: table[~test]}, classes[~test], promised, folds[~test])
         accepted[test] = decisions.accepted(mode, table[test])
     return accepted
 
