@@ -13,16 +13,18 @@ import structlog
 from sqlalchemy import Engine
 
 from rayonnage_shared.contracts.jobs import PromotePolicy, TrainRequest
+from rayonnage_shared.contracts.models import EvaluationReport
 from rayonnage_shared.ml.bundle import Bundle, list_versions, load_bundle, read_manifest
 from rayonnage_shared.ml.categories import load_categories
 from rayonnage_shared.ml.champion import read_champion
 from rayonnage_shared.ml.datasets import DatasetStore
-from rayonnage_shared.ml.evaluation import Evaluation, evaluate
 from rayonnage_shared.ml.families.base import IntArray
 from rayonnage_shared.ml.gate import Verdict, compare
 from rayonnage_shared.ml.held_out import HeldOut
 from rayonnage_shared.ml.products import Products, class_positions
 from rayonnage_shared.ml.progress import Progress, silent
+from rayonnage_shared.ml.report import evaluation_report, load_promises, read_report, with_costs_of
+from rayonnage_shared.ml.saved_predictions import predictions_path
 from rayonnage_shared.ml.scoring import score_products
 from rayonnage_shared.ml.training import DatasetTooSmall, Training
 from rayonnage_shared.promotion import promote
@@ -107,10 +109,11 @@ def judge(
 
 def evaluate_version(
     version: str, *, models_path: Path, store: DatasetStore, dataset_version: str | None, progress: Progress = silent
-) -> tuple[str, Evaluation]:
-    """Return the dataset version used and the figures of `version` on its test split, without the rows it trained on.
+) -> EvaluationReport:
+    """Return the report of `version` on a dataset's test split, without the rows it trained on.
 
-    Raises BundleNotFound, DatasetNotFound, or DatasetTooSmall.
+    The figures of the test split are made anew; what the training measured (learning, time, out-of-fold selection)
+    comes from the bundle and is missing for an old one. Raises BundleNotFound, DatasetNotFound, or DatasetTooSmall.
     """
     bundle = load_bundle(models_path, version)
     chosen = dataset_version or bundle.manifest["dataset"]["version"]
@@ -119,13 +122,22 @@ def evaluate_version(
     rows = rows.take(known)
     if len(rows) == 0:
         raise DatasetTooSmall(f"Dataset {chosen} has no test rows that {version} could be judged on.")
-    scores = score_products(bundle, rows, store, progress)
-    return chosen, evaluate(scores.probabilities, rows.classes(bundle.codes), bundle.codes)
+    report = evaluation_report(
+        score_products(bundle, rows, store, progress),
+        rows.classes(bundle.codes),
+        bundle.codes,
+        bundle.manifest["categories"]["labels"],
+        dataset_version=chosen,
+        promises=load_promises(models_path / version),
+    )
+    of_training = read_report(models_path / version)
+    return report if of_training is None else with_costs_of(report, of_training)
 
 
 def prune(models_path: Path, store: DatasetStore, *, bundles_kept: int, datasets_kept: int) -> None:
-    """Remove old bundles, then old dataset versions that no bundle is left of."""
-    prune_bundles(models_path, bundles_kept)
+    """Remove old bundles and what they predicted, then old dataset versions that no bundle is left of."""
+    for version in prune_bundles(models_path, bundles_kept):
+        predictions_path(store.data_path, version).unlink(missing_ok=True)
     named = {read_manifest(models_path, version)["dataset"]["version"] for version in list_versions(models_path)}
     for version in store.prune(datasets_kept, named):
         log.info("dataset.pruned", version=version)

@@ -264,12 +264,12 @@ def test_evaluation_leaves_out_what_was_trained_on(shop: Shop, trained: Trained)
     result = trained.first
     store = DatasetStore(shop.settings.data_path)
 
-    dataset, found = evaluate_version(
+    found = evaluate_version(
         result["version"], models_path=shop.settings.models_path, store=store, dataset_version=None
     )
 
-    assert found.rows == int((store.load(dataset).splits == "test").sum())
-    assert found.f1_weighted == pytest.approx(result["metrics"]["f1_weighted"], abs=1e-6)
+    assert found.test.rows == int((store.load(found.dataset_version).splits == "test").sum())
+    assert found.test.f1_weighted == pytest.approx(result["metrics"]["f1_weighted"], abs=1e-6)
 
 
 def test_a_whole_catalogue_is_predicted_row_by_row(shop: Shop, trained: Trained, tmp_path: Path) -> None:

@@ -117,30 +117,27 @@ def evaluate(
     version: Annotated[str | None, typer.Argument(help="Model version; default: the champion.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Dataset version; default: the one trained on.")] = None,
     classes: Annotated[bool, typer.Option(help="Show each category too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON instead.")] = False,
 ) -> None:
-    """Print a model's figures on the test split, without the rows it was trained on."""
-    from rayonnage_shared.ml.categories import load_categories
+    """Judge a model on the test split, without the rows it was trained on, and print its report."""
+    from rayonnage_shared.cli.report_tables import print_report
     from rayonnage_shared.ml.datasets import DatasetStore
     from rayonnage_shared.pipeline import evaluate_version
 
     settings = ModelSettings()
     chosen = version or _champion_version(settings.models_path)
     with _bar() as (bar, task):
-        used, found = evaluate_version(
+        report = evaluate_version(
             chosen,
             models_path=settings.models_path,
             store=DatasetStore(settings.data_path),
             dataset_version=dataset,
             progress=lambda fraction, message: bar.update(task, completed=fraction, message=message),
         )
-    _print_json({"version": chosen, "dataset_version": used, "rows": found.rows, **found.headline()})
-    if classes:
-        labels = load_categories(settings.categories_path).labels
-        table = Table("code", "category", "rows", "precision", "recall", "F1")
-        for one in found.classes:
-            figures = (f"{value:.3f}" for value in (one.precision, one.recall, one.f1))
-            table.add_row(str(one.code), labels.get(one.code, ""), str(one.rows), *figures)
-        Console().print(table)
+    if as_json:
+        _print_json({"version": chosen, **report.model_dump(mode="json")})
+    else:
+        print_report(Console(), report, classes=classes)
 
 
 def promote(

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,29 +23,31 @@ from rayonnage_shared.ml.bundle import (
     hash_files,
     library_versions,
     load_bundle,
-    load_folder,
     read_manifest,
 )
+from rayonnage_shared.ml.bundle_evaluation import evaluate_bundle
 from rayonnage_shared.ml.categories import Categories
 from rayonnage_shared.ml.champion import read_champion, write_atomically
 from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.ml.decisions import MODES, Decisions, Mode
-from rayonnage_shared.ml.evaluation import evaluate
 from rayonnage_shared.ml.families import fusion_family, image_family, text_family
 from rayonnage_shared.ml.families.base import (
+    Family,
     Fitted,
     Fitting,
     FloatArray,
     ImageModel,
-    IntArray,
     Labels,
     Opinion,
     TextModel,
 )
 from rayonnage_shared.ml.held_out import HeldOut
+from rayonnage_shared.ml.model_facts import ModelFacts, facts_path
 from rayonnage_shared.ml.products import Products
 from rayonnage_shared.ml.progress import Progress
-from rayonnage_shared.ml.scoring import photo_opinions, score_products, text_opinions
+from rayonnage_shared.ml.report import flat_metrics, read_report
+from rayonnage_shared.ml.saved_predictions import predictions_path
+from rayonnage_shared.ml.scoring import photo_opinions, text_opinions
 
 MIN_TRAIN_ROWS = 20
 MIN_PHOTOS = 20
@@ -88,6 +89,16 @@ class Training:
     def building(self) -> Path:
         """The bundle's folder until it is complete."""
         return self.work / "bundle"
+
+    @property
+    def _fused(self) -> Path:
+        """Where the fusion's held-out probabilities wait for the evaluation."""
+        return self.work / "fusion.held_out.npz"
+
+    @property
+    def _predictions(self) -> Path:
+        """Where the test split's predictions wait for the bundle to be published."""
+        return self.work / "predictions.csv"
 
     def run(self) -> str:
         """Train, evaluate and write the bundle; return its version.
@@ -170,10 +181,8 @@ class Training:
         if "text" in plan.kept:
             self._keep(plan, "text", train)
             return
-        labels = _labels(train, plan.codes)
-        self._save_fitted(
-            text_family(plan.text).fit(train.texts(), labels, self._fitting("text")), "text", train.ids, plan
-        )
+        labels, family = _labels(train, plan.codes), text_family(plan.text)
+        self._fit("text", family, lambda fitting: family.fit(train.texts(), labels, fitting), train.ids, plan)
 
     def _fit_image(self, plan: Plan, train: Products) -> None:
         if plan.image is None:
@@ -183,10 +192,8 @@ class Training:
             self._keep(plan, "image", with_photo)
             return
         photos = [self.store.photo_path(photo) for photo in with_photo.photos if photo is not None]
-        labels = _labels(with_photo, plan.codes)
-        self._save_fitted(
-            image_family(plan.image).fit(photos, labels, self._fitting("image")), "image", with_photo.ids, plan
-        )
+        labels, family = _labels(with_photo, plan.codes), image_family(plan.image)
+        self._fit("image", family, lambda fitting: family.fit(photos, labels, fitting), with_photo.ids, plan)
 
     def _fitting(self, modality: str) -> Fitting:
         """Return how to fit a modality; its checkpoints outlive this process, and go with the job's work folder."""
@@ -195,14 +202,32 @@ class Training:
         pretrained = self.models_path / ".pretrained"
         return Fitting(self._parameters(modality), self.seed, self.progress, checkpoints, pretrained)
 
-    def _save_fitted(
-        self, fitted: Fitted[TextModel] | Fitted[ImageModel], modality: str, ids: list[str], plan: Plan
+    def _fit(
+        self,
+        modality: str,
+        family: type[Family],
+        fit: Callable[[Fitting], Fitted[TextModel] | Fitted[ImageModel]],
+        ids: list[str],
+        plan: Plan,
     ) -> None:
+        """Fit a modality and write model, facts and held-out probabilities into the bundle."""
+        fitting = self._fitting(modality)
+        started = time.monotonic()
+        fitted = fit(fitting)
+        self._save_facts(modality, family, fitting, fitted, started)
         folder = self.building / modality
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         fitted.model.save(folder)
         HeldOut(ids, fitted.held_out, plan.codes).save(self.building / f"{modality}.held_out.npz")
+
+    def _save_facts(
+        self, model: str, family: type[Family], fitting: Fitting, fitted: Fitted[Family], started: float
+    ) -> None:
+        """Write how a model came about, `started` being what `time.monotonic` said before it was fitted."""
+        parameters, seconds = family.resolve(fitting.parameters), time.monotonic() - started
+        facts = ModelFacts(family.name, parameters, round(seconds, 3), fitted.facts, fitted.curves)
+        facts.save(self.building, model)
 
     def _keep(self, plan: Plan, modality: str, rows: Products) -> None:
         """Take over the champion's model; rows that it never saw are held out by nature and predicted now."""
@@ -212,6 +237,8 @@ class Training:
             raise BadInput(f"The categories have changed since {plan.base_version} was trained; train both modalities.")
         source = self.models_path / plan.base_version
         shutil.copytree(source / modality, self.building / modality, dirs_exist_ok=True)
+        if facts_path(source, modality).exists():
+            shutil.copy(facts_path(source, modality), self.building)
         name = f"{modality}.held_out.npz"
         known = HeldOut.load(source / name)
         unseen = rows.take(np.array([one not in known.positions for one in rows.ids], dtype=bool))
@@ -230,12 +257,16 @@ class Training:
         both = np.full_like(text, np.nan)
         if plan.text and plan.image:
             nothing = np.empty((len(train), 0), dtype=np.float32)
-            fitted = fusion_family(self.request.fusion).fit(Opinion(text, nothing), Opinion(image, nothing), labels)
+            family, fitting = fusion_family(self.request.fusion), Fitting(seed=self.seed)
+            started = time.monotonic()
+            fitted = family.fit(Opinion(text, nothing), Opinion(image, nothing), labels, fitting)
+            self._save_facts("fusion", family, fitting, fitted, started)
             folder = self.building / "fusion"
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             fitted.model.save(folder)
             both = fitted.held_out
+            HeldOut(train.ids, both, plan.codes).save(self._fused)
         tables: dict[Mode, FloatArray] = dict(zip(MODES, (text, image, both), strict=True))
         Decisions.fit(tables, labels.classes, self.promised_precision).save(self.building / DECISIONS_NAME)
 
@@ -246,40 +277,38 @@ class Training:
         return HeldOut.load(path).rows(train.ids)
 
     def _evaluate(self, plan: Plan, products: Products) -> None:
-        """Judge the unpublished bundle on the test split and write `evaluation.json`."""
-        test = products.take(products.splits == "test")
+        """Judge the unpublished bundle on the test split: report, figures, and predictions for `_publish`."""
+        train, test = (products.take(products.splits == split) for split in ("train", "test"))
         if len(test) == 0:
             raise DatasetTooSmall(f"Dataset {plan.dataset_version} has no test rows; ingest more products.")
         self._write_manifest(plan, metrics={})
-        bundle = load_folder(self.building)
-        started = time.perf_counter()
-        scores = score_products(bundle, test, self.store, self.progress)
-        elapsed = time.perf_counter() - started
-        truth = test.classes(plan.codes)
-        whole = evaluate(scores.probabilities, truth, plan.codes)
-        document: dict[str, Any] = {
-            "rows": whole.rows,
-            **whole.headline(),
-            "accepted": float(scores.accepted.mean()),
-            "accepted_precision": _precision(scores.accepted, scores.probabilities, truth),
-            "ms_per_product": 1000 * elapsed / len(test),
-            "classes": [asdict(one) for one in whole.classes],
-            "calibration": [asdict(one) for one in whole.calibration],
-            "confusion": whole.confusion.tolist(),
-        }
-        for modality, table in (("text", scores.text), ("image", scores.image)):
-            rows = ~np.isnan(table).any(axis=1)
-            if rows.any():
-                alone = evaluate(table[rows], truth[rows], plan.codes)
-                document |= {f"{modality}_{name}": value for name, value in alone.headline().items()}
-                document[f"{modality}_rows"] = alone.rows
-        (self.building / "evaluation.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+        text, image = (self._held_out(modality, train, plan) for modality in ("text", "image"))
+        both = np.full_like(text, np.nan)
+        if self._fused.exists():
+            both = HeldOut.load(self._fused).rows(train.ids)
+        evaluate_bundle(
+            self.building,
+            train=train,
+            test=test,
+            held_out=dict(zip(MODES, (text, image, both), strict=True)),
+            store=self.store,
+            predictions=self._predictions,
+            progress=self.progress,
+        )
 
     def _publish(self, plan: Plan) -> None:
         """Write the manifest last and move the folder to its place in one step."""
-        evaluation = json.loads((self.building / "evaluation.json").read_text(encoding="utf-8"))
-        self._write_manifest(plan, {name: value for name, value in evaluation.items() if not isinstance(value, list)})
+        report = read_report(self.building)
+        assert report is not None
+        path = predictions_path(self.store.data_path, plan.version)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, self._predictions.read_bytes())
+        self._write_manifest(plan, flat_metrics(report))
         self.building.rename(self.models_path / plan.version)
+
+    def _families(self, plan: Plan) -> dict[str, str | None]:
+        both = plan.text and plan.image
+        return {"text": plan.text, "image": plan.image, "fusion": self.request.fusion if both else None}
 
     def _write_manifest(self, plan: Plan, metrics: dict[str, float]) -> None:
         dataset = self.store.describe(plan.dataset_version)
@@ -287,11 +316,7 @@ class Training:
             "format": FORMAT,
             "version": plan.version,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "families": {
-                "text": plan.text,
-                "image": plan.image,
-                "fusion": self.request.fusion if plan.text and plan.image else None,
-            },
+            "families": self._families(plan),
             "categories": {
                 "codes": list(plan.codes),
                 "labels": {str(code): self.categories.labels.get(code, str(code)) for code in plan.codes},
@@ -305,6 +330,11 @@ class Training:
             "submitted_by": self.submitted_by,
             "metrics": metrics,
             "libraries": library_versions(),
+            "models": {
+                model: ModelFacts.load(self.building, model, family).described()
+                for model, family in self._families(plan).items()
+                if family
+            },
             "files": hash_files(self.building),
         }
         write_atomically(self.building / MANIFEST_NAME, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
@@ -312,9 +342,3 @@ class Training:
 
 def _labels(products: Products, codes: tuple[int, ...]) -> Labels:
     return Labels(products.classes(codes), products.folds, len(codes), products.groups)
-
-
-def _precision(accepted: np.ndarray, probabilities: FloatArray, truth: IntArray) -> float:
-    if not accepted.any():
-        return 1.0
-    return float((probabilities.argmax(axis=1) == truth)[accepted].mean())
