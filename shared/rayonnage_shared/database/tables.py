@@ -106,3 +106,28 @@ class PromotionRow(SQLModel, table=True):
     moved_by: str = Field(max_length=64)
     moved_at: datetime = Field(sa_type=UtcDateTime, index=True)
     reason: str = Field(max_length=1000)
+
+
+class PredictionRow(SQLModel, table=True):
+    """One answer of predict: what was sent, what the model said, and who asked; the photo itself is not kept."""
+
+    __tablename__ = "predictions"
+
+    prediction_id: str = Field(primary_key=True, max_length=26)
+    created_at: datetime = Field(sa_type=UtcDateTime, index=True)
+    version: str = Field(max_length=64, description="The bundle that answered.")
+    username: str = Field(max_length=64)
+    request_id: str = Field(max_length=64)
+    designation: str | None = Field(default=None, description="As sent; null too where texts are not to be kept.")
+    description: str | None = None
+    product_identifier: str | None = Field(default=None, max_length=128)
+    has_image: bool
+    image_sha256: str | None = Field(default=None, max_length=64, description="Of the photo's bytes as sent.")
+    category_id: int
+    confidence: float
+    decision: str = Field(max_length=16)
+    text_category_id: int | None = Field(default=None, description="What the text alone says; null where not used.")
+    text_probability: float | None = None
+    image_category_id: int | None = Field(default=None, description="What the photo alone says; null where not used.")
+    image_probability: float | None = None
+    duration_ms: float

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, insert, inspect
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, insert, inspect, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel, select
 
-from rayonnage_shared.database.engine import migrate, open_database, reading, writing
+from rayonnage_shared.database.engine import MIGRATIONS, migrate, open_database, reading, writing
 from rayonnage_shared.database.tables import PromotionRow, UserRow, now
 
 
@@ -34,6 +36,30 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
     migrate(engine)
     with reading(engine) as session:
         assert session.exec(select(UserRow.username)).all() == ["alice"]
+
+
+def test_a_database_that_is_up_to_date_is_seen_to_be_so_without_alembic(engine: Engine, database_url: str) -> None:
+    code = (
+        "import sys; from rayonnage_shared.database.engine import migrate, open_database;"
+        "migrate(open_database(sys.argv[1])); print('alembic' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code, database_url], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
+
+
+def test_a_database_of_an_earlier_version_gets_what_it_lacks(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE predictions"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    migrate(engine)
+    assert inspect(engine).has_table("predictions")
+
+
+def test_migrations_are_one_line_and_their_files_begin_with_their_revisions() -> None:
+    revisions = ScriptDirectory(str(MIGRATIONS)).walk_revisions()
+    names = {one.revision: Path(one.path).name for one in revisions}
+    assert all(name.startswith(f"{revision}_") for revision, name in names.items())
+    assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [max(names)]
 
 
 def test_several_processes_may_migrate_an_empty_database_at_once(database_url: str) -> None:
