@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import to_thread
 from fastapi import FastAPI
 
 from rayonnage_predict.judging import Judge
@@ -13,21 +14,32 @@ from rayonnage_predict.serving import Serving
 from rayonnage_predict.settings import PredictSettings
 from rayonnage_shared.ml.categories import load_categories
 from rayonnage_shared.ml.photos import PhotoLimits
+from rayonnage_shared.prediction_log import PredictionLog
 from rayonnage_shared.security.access import following_auth
 from rayonnage_shared.security.tokens import TokenVerifier
 from rayonnage_shared.web import create_service
 
 
 def create_app(settings: PredictSettings) -> FastAPI:
-    """Return the predict service; its lifespan loads the champion and follows the pointer."""
+    """Return the predict service; its lifespan loads the champion, follows the pointer and writes the log."""
     verifier = TokenVerifier(settings)
     serving = Serving(settings.models_path, threads=settings.predict_threads, max_waiting=settings.predict_max_waiting)
     limits = PhotoLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+    prediction_log = PredictionLog(
+        settings.database_url,
+        max_waiting=settings.prediction_log_max_waiting,
+        keep_days=settings.prediction_log_days,
+        keep_texts=settings.prediction_log_texts,
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with following_auth(verifier, settings), serving.following_champion():
-            yield
+        try:
+            async with following_auth(verifier, settings), serving.following_champion():
+                prediction_log.start()  # after the champion: what it imports would keep the first answer waiting
+                yield
+        finally:
+            await to_thread.run_sync(prediction_log.stop)
 
     async def keys() -> str | None:
         return None if verifier.has_keys else "auth's public keys have not been fetched yet"
@@ -38,9 +50,10 @@ def create_app(settings: PredictSettings) -> FastAPI:
         lifespan=lifespan,
         routers=[router],
         readiness={"champion": serving.why_not_ready, "auth": keys},
+        reported={"prediction_log": prediction_log.why_not_writing},
         max_body_bytes=settings.predict_max_body_bytes,
     )
     app.state.settings = settings
     app.state.verifier = verifier
-    app.state.judge = Judge(serving, load_categories(settings.categories_path), limits)
+    app.state.judge = Judge(serving, load_categories(settings.categories_path), limits, prediction_log)
     return app

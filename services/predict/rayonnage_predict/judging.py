@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from prometheus_client import Counter, Histogram
 
@@ -12,6 +13,7 @@ from rayonnage_shared.ml.bundle import Bundle
 from rayonnage_shared.ml.categories import Categories
 from rayonnage_shared.ml.photos import PhotoLimits
 from rayonnage_shared.prediction import describe, prepare
+from rayonnage_shared.prediction_log import PredictionLog
 
 PREDICTIONS = Counter(
     "rayonnage_predictions_total",
@@ -33,22 +35,34 @@ _PREPARE = STAGE_SECONDS.labels("prepare")
 _MODEL = STAGE_SECONDS.labels("model")
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and under which request id; `started` is when the request came, by `time.perf_counter`."""
+
+    username: str
+    request_id: str
+    started: float
+
+
 class Judge:
     """Turns products into predictions with whatever champion serves at that moment."""
 
-    def __init__(self, serving: Serving, categories: Categories, limits: PhotoLimits) -> None:
+    def __init__(
+        self, serving: Serving, categories: Categories, limits: PhotoLimits, prediction_log: PredictionLog
+    ) -> None:
         self._serving = serving
         self._categories = categories
         self._limits = limits
+        self._log = prediction_log
 
-    async def answer(self, product: PredictRequest, started: float) -> bytes:
-        """Return the prediction as JSON; `started` is when the request came, by `time.perf_counter`."""
+    async def answer(self, product: PredictRequest, caller: Caller) -> bytes:
+        """Return the prediction as JSON; it is noted for the log."""
         bundle = self._serving.bundle
         if product.photo is None and bundle.text_model is not None and bundle.text_model.fast:
-            return self._judge(bundle, product, started)
-        return await self._serving.run(lambda: self._judge(bundle, product, started))
+            return self._judge(bundle, product, caller)
+        return await self._serving.run(lambda: self._judge(bundle, product, caller))
 
-    def _judge(self, bundle: Bundle, product: PredictRequest, started: float) -> bytes:
+    def _judge(self, bundle: Bundle, product: PredictRequest, caller: Caller) -> bytes:
         fields = product.fields
         before = time.perf_counter()
         inputs = prepare(bundle, fields.designation, fields.description, product.photo, self._limits)
@@ -63,8 +77,9 @@ class Judge:
             outcome,
             top_k=fields.top_k,
             product_identifier=fields.product_identifier,
-            duration_ms=1000 * (done - started),
+            duration_ms=1000 * (done - caller.started),
         )
         PREDICTIONS.labels(prediction.predicted, prediction.decision, bundle.version).inc()
         CONFIDENCE.observe(prediction.confidence)
+        self._log.note(prediction, fields, product.photo, username=caller.username, request_id=caller.request_id)
         return prediction.model_dump_json().encode()

@@ -8,30 +8,31 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import anyio.to_thread
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi import Path as PathParameter
 
 from rayonnage_predict.forms import Only, read_predict_request
-from rayonnage_predict.judging import Judge
+from rayonnage_predict.judging import Caller, Judge
 from rayonnage_predict.request_body import request_body
 from rayonnage_shared.contracts.models import Info, ModelDetails, ModelList, ModelVersion
 from rayonnage_shared.contracts.predictions import Prediction
 from rayonnage_shared.ml.bundle import list_versions, read_manifest
 from rayonnage_shared.ml.champion import read_champion
 from rayonnage_shared.ml.datasets import DatasetStore
-from rayonnage_shared.security.access import CurrentUser, current_user
-from rayonnage_shared.web import problems
+from rayonnage_shared.security.access import CurrentUser
+from rayonnage_shared.security.tokens import Principal
+from rayonnage_shared.web import problems, request_id_of
 
 router = APIRouter()
 
 PREDICT_ERRORS = problems(400, 401, 413, 415, 429, 503)
 
 
-async def _predict(request: Request, only: Only) -> Response:
-    started = time.perf_counter()
+async def _predict(request: Request, user: Principal, only: Only) -> Response:
+    caller = Caller(user.username, request_id_of(request), time.perf_counter())
     product = await read_predict_request(request, only)
     judge: Judge = request.app.state.judge
-    return Response(await judge.answer(product, started), media_type="application/json")
+    return Response(await judge.answer(product, caller), media_type="application/json")
 
 
 @router.post(
@@ -39,12 +40,11 @@ async def _predict(request: Request, only: Only) -> Response:
     tags=["predictions"],
     response_model=Prediction,
     responses=PREDICT_ERRORS,
-    dependencies=[Depends(current_user)],
     openapi_extra=request_body(),
 )
-async def predict(request: Request) -> Response:
+async def predict(request: Request, user: CurrentUser) -> Response:
     """Predict a product's category from its title, description and photo; any of them may be missing, not all."""
-    return await _predict(request, None)
+    return await _predict(request, user, None)
 
 
 @router.post(
@@ -52,12 +52,11 @@ async def predict(request: Request) -> Response:
     tags=["predictions"],
     response_model=Prediction,
     responses=PREDICT_ERRORS,
-    dependencies=[Depends(current_user)],
     openapi_extra=request_body("text"),
 )
-async def predict_text(request: Request) -> Response:
+async def predict_text(request: Request, user: CurrentUser) -> Response:
     """Predict from title and description alone."""
-    return await _predict(request, "text")
+    return await _predict(request, user, "text")
 
 
 @router.post(
@@ -65,12 +64,11 @@ async def predict_text(request: Request) -> Response:
     tags=["predictions"],
     response_model=Prediction,
     responses=PREDICT_ERRORS,
-    dependencies=[Depends(current_user)],
     openapi_extra=request_body("image"),
 )
-async def predict_image(request: Request) -> Response:
+async def predict_image(request: Request, user: CurrentUser) -> Response:
     """Predict from the photo alone."""
-    return await _predict(request, "image")
+    return await _predict(request, user, "image")
 
 
 @router.get("/info", tags=["models"], response_model=Info, responses=problems(401, 503))

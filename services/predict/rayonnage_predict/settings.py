@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from rayonnage_shared.settings import ServiceSettings, StorageSettings
+from rayonnage_shared.settings import DatabaseSettings, ServiceSettings, StorageSettings
 
 
-class PredictSettings(ServiceSettings, StorageSettings):
+class PredictSettings(ServiceSettings, StorageSettings, DatabaseSettings):
     """Settings of the predict service."""
 
     predict_host: str = Field("127.0.0.1", description="Address that predict listens on.")
@@ -19,3 +19,16 @@ class PredictSettings(ServiceSettings, StorageSettings):
     predict_max_body_bytes: int = Field(10_000_000, gt=0, description="Largest body of a predict request, bytes.")
     max_image_bytes: int = Field(5_000_000, gt=0, description="Largest photo, bytes.")
     max_image_pixels: int = Field(25_000_000, gt=0, description="Largest photo, width × height in pixels.")
+    prediction_log_texts: bool = Field(
+        True,
+        description="Keep titles and descriptions in the log of predictions, as drift and feedback need them. They may "
+        "hold personal data, in the database and its backups for PREDICTION_LOG_DAYS; false keeps everything but them.",
+    )
+    prediction_log_days: float = Field(
+        90, gt=0, description="How long a prediction stays in the log, days; then predict removes it."
+    )
+    prediction_log_max_waiting: int = Field(
+        10_000,
+        ge=1,
+        description="Predictions that wait in memory while the database is away; then the oldest are lost.",
+    )

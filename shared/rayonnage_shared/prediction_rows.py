@@ -1,0 +1,90 @@
+"""The table `predictions`: rows go in by many, come out by id, and the oldest are removed a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Engine, Insert
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, IntegrityError
+from sqlmodel import col, delete, select
+
+from rayonnage_shared.database.engine import reading, writing
+from rayonnage_shared.database.tables import PredictionRow
+from rayonnage_shared.prediction_log import LoggedPrediction
+
+REMOVED_AT_ONCE = 500
+
+_REFUSED = (DataError, IntegrityError, ValueError)
+"""What says that the rows are at fault and not the database; ValueError is text that UTF-8 cannot hold."""
+
+
+def insert_predictions(engine: Engine, rows: Sequence[LoggedPrediction]) -> int:
+    """Write the rows in one transaction and return how many the database refused for what is in them.
+
+    A row that is there already, as when an earlier answer of the database was lost, is left as it is.
+    """
+    values = [_values(row) for row in rows]
+    statement = _insert(engine)
+    try:
+        with engine.begin() as connection:
+            connection.execute(statement, values)
+    except _REFUSED:
+        return sum(not _insert_one(engine, statement, one) for one in values)
+    return 0
+
+
+def remove_predictions(engine: Engine, *, before: float, limit: int = REMOVED_AT_ONCE) -> int:
+    """Remove the oldest rows made before a time (s since 1970), `limit` at most, and return how many went."""
+    moment = datetime.fromtimestamp(before, UTC)
+    doomed = (
+        select(PredictionRow.prediction_id)
+        .where(col(PredictionRow.created_at) < moment)
+        .order_by(col(PredictionRow.created_at))
+        .limit(limit)
+        .with_for_update(skip_locked=True)  # another predict may be at the same
+    )
+    with reading(engine) as session:  # takes no write lock when there is nothing to do, which is nearly always
+        if session.exec(doomed.limit(1)).first() is None:
+            return 0
+    with writing(engine) as session:
+        ids = session.exec(doomed).all()
+        session.exec(delete(PredictionRow).where(col(PredictionRow.prediction_id).in_(ids)))
+    return len(ids)
+
+
+def find_prediction(engine: Engine, prediction_id: str) -> PredictionRow | None:
+    """Return a prediction's row, or None where it was never written or is too old."""
+    with reading(engine) as session:
+        return session.get(PredictionRow, prediction_id)
+
+
+def _insert(engine: Engine) -> Insert:
+    table = PredictionRow.__table__  # type: ignore[attr-defined]
+    if engine.dialect.name == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()
+
+
+def _insert_one(engine: Engine, statement: Insert, values: dict[str, Any]) -> bool:
+    try:
+        with engine.begin() as connection:
+            connection.execute(statement, [values])
+    except _REFUSED:
+        return False
+    return True
+
+
+def _values(row: LoggedPrediction) -> dict[str, Any]:
+    values = row._asdict()
+    values["created_at"] = datetime.fromtimestamp(row.created_at, UTC)
+    for name in _TEXTS:
+        text = values[name]
+        if text is not None and "\0" in text:
+            values[name] = text.replace("\0", "\ufffd")  # PostgreSQL takes no NUL
+    return values
+
+
+_TEXTS: Iterable[str] = ("designation", "description", "product_identifier")
