@@ -27,19 +27,13 @@ class Pool:
     bias: FloatArray
 
     def scores(self, opinions: Sequence[FloatArray]) -> DoubleArray:
-        """Return log probabilities but for a constant a row, (n, n_classes), of probabilities (n, n_classes) each.
-
-        A class to which every opinion gives 0 scores -inf.
-        """
-        scores = self.bias + sum(
-            weight * log_probabilities(one) for weight, one in zip(self.weights, opinions, strict=True)
-        )
-        scores[impossible(opinions)] = -np.inf
-        return np.asarray(scores, dtype=np.float64)
+        """Return log probabilities but for a constant a row, (n, n_classes), of probabilities (n, n_classes) each."""
+        weighed = (weight * log_probabilities(one) for weight, one in zip(self.weights, opinions, strict=True))
+        return np.asarray(self.bias + sum(weighed), dtype=np.float64)
 
     def probabilities(self, opinions: Sequence[FloatArray]) -> FloatArray:
-        """Return (n, n_classes) float32 whose rows sum to 1."""
-        return softmax(self.scores(opinions)).astype(np.float32)
+        """Return (n, n_classes) float32 whose rows sum to 1; what every opinion calls impossible stays so."""
+        return possible_shares(self.scores(opinions), opinions)
 
 
 def fit_pool(
@@ -79,10 +73,10 @@ def log_probabilities(probabilities: FloatArray) -> DoubleArray:
     return np.log(np.maximum(probabilities.astype(np.float64), _FLOOR))
 
 
-def impossible(opinions: Sequence[FloatArray]) -> NDArray[np.bool_]:
-    """Return (n, n_classes): where every opinion gives 0."""
-    nowhere: NDArray[np.bool_] = np.all([one <= 0 for one in opinions], axis=0)
-    return nowhere
+def possible_shares(scores: FloatArray | DoubleArray, opinions: Sequence[FloatArray]) -> FloatArray:
+    """Return `scores` as probabilities (n, n_classes) float32; 0 for a class to which every opinion gives 0."""
+    impossible = np.all([one <= 0 for one in opinions], axis=0)
+    return softmax(np.where(impossible, -np.inf, scores.astype(np.float64))).astype(np.float32)
 
 
 def softmax(scores: DoubleArray) -> DoubleArray:
