@@ -5,7 +5,8 @@ on them too. What is not used is `dvc add` with `dvc push`, for three reasons:
 
 - `dvc add` relinks what it adds: with the cache types hardlink and symlink it removes each file and puts a link in its
   place, under the eyes of a process that is loading it. Here files of the workspace are only ever read.
-- It keeps a second copy of everything in `.dvc/cache`. Here the content goes from the workspace straight to the remote.
+- It keeps a second copy of everything in `.dvc/cache`. Here the content goes from the workspace straight to the remote,
+  and only the lists of what is in a folder are kept there.
 - A pointer it writes may be committed before anything was pushed. Here it is written after the remote has the content.
 
 So this uses what lies under both: DVC hashes the files (`dvc_data…build`) and transfers what the remote lacks
@@ -67,10 +68,14 @@ class DvcRemote:
         Raises FileNotFoundError when a file vanished meanwhile, FollowerAway when not all of it has arrived.
         """
         from dvc_data.hashfile.build import build
+        from dvc_data.hashfile.db import add_update_tree
         from dvc_data.hashfile.transfer import transfer
 
         found: Any  # a file's hash, or a tree of them
         staging, meta, found = build(self._repo.cache.local, str(path), self._repo.fs, "md5")
+        if meta.isdir:  # HTTP sends files only, so the list of the folder's files becomes one, in .dvc/cache
+            add_update_tree(self._repo.cache.local, found)
+            staging.add(found.path, found.fs, found.oid)
         with self._talking() as failures:
             transfer(staging, self._odb, {found.hash_info}, shallow=False)
         wanted = {found.hash_info.value}
@@ -160,16 +165,14 @@ class _Failures(logging.Handler):
     def gathered(cls) -> Iterator[_Failures]:
         handler = cls()
         loggers = [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
-        before = [one.propagate for one in loggers]
+        before = [(one.handlers, one.propagate) for one in loggers]
         for one in loggers:
-            one.addHandler(handler)
-            one.propagate = False
+            one.handlers, one.propagate = [handler], False
         try:
             yield handler
         finally:
-            for one, propagate in zip(loggers, before, strict=True):
-                one.removeHandler(handler)
-                one.propagate = propagate
+            for one, (handlers, propagate) in zip(loggers, before, strict=True):
+                one.handlers, one.propagate = handlers, propagate
 
 
 def _inside(folder: Path, parts: tuple[str, ...]) -> Path:

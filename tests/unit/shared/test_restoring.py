@@ -61,9 +61,12 @@ def there(here: Volumes, remote: FakeRemote, tmp_path: Path) -> Volumes:
     return volumes
 
 
-def bring(volumes: Volumes, **choice: bool) -> tuple[int, list[str]]:
+def bring(
+    volumes: Volumes, *, bundles: bool = True, datasets: bool = True, everything: bool = False
+) -> tuple[int, list[str]]:
     said: list[str] = []
-    return pull(volumes.settings(ADDRESS), said.append, **choice), said
+    settings = volumes.settings(ADDRESS)
+    return pull(settings, said.append, bundles=bundles, datasets=datasets, everything=everything), said
 
 
 def contents(volumes: Volumes) -> dict[str, bytes]:
