@@ -57,11 +57,12 @@ class Follower(Protocol):
 def followers(settings: FollowSettings) -> list[Follower]:
     """Return all followers that the settings ask for; cheap, nothing is opened."""
     from rayonnage_shared.tracking.follower import MlflowFollower
+    from rayonnage_shared.tracking.traffic import TrafficFollower
     from rayonnage_shared.versioning import DvcFollower
 
     return [
         # One line for each; what a follower needs that is heavy it imports when it follows.
-        *([MlflowFollower(settings)] if settings.mlflow_tracking_uri else []),
+        *([MlflowFollower(settings), TrafficFollower(settings)] if settings.mlflow_tracking_uri else []),
         *([DvcFollower(settings)] if settings.dvc_remote_url else []),
     ]
 
