@@ -3,6 +3,8 @@ from __future__ import annotations
 from importlib import resources
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from rayonnage_shared.ml import backbone
@@ -22,7 +24,21 @@ def test_the_network_answers_as_the_original_does(network: bytes) -> None:
         pixels = reference["small"].repeat(32, axis=1).repeat(32, axis=2)
         right = reference["embedding"]
 
-    np.testing.assert_allclose(PhotoFeatures(network).embed(pixels), right, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(PhotoFeatures(network).embed(pixels)[:, :1280], right, rtol=0, atol=1e-4)
+
+
+def test_the_other_features_are_deviation_and_mean_of_the_channels_in_the_middle(network: bytes) -> None:
+    model = onnx.load_from_string(network)
+    (centring,) = [node for node in model.graph.node if node.op_type == "Sub" and node.input[1] != "mean"]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(centring.input[0], onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+
+    embedding, middle = session.run(["embedding", centring.input[0]], {"pixels": pixels})
+
+    assert middle.shape == (2, 112, 14, 14)
+    right = np.concatenate([middle.std(axis=(2, 3)), middle.mean(axis=(2, 3))], axis=1)
+    np.testing.assert_allclose(embedding[:, 1280:], right, atol=1e-4)
 
 
 def test_a_photo_has_the_same_features_alone_and_among_others(network: bytes) -> None:

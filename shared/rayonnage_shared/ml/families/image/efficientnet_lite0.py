@@ -30,7 +30,7 @@ _READING = 0.8  # share of the time that reading photos takes
 
 
 class EfficientNetLite0(ImageModel):
-    """1280 features of EfficientNet-Lite0 and a linear classifier of their square roots."""
+    """Features from the end and the middle of EfficientNet-Lite0 and a linear classifier of their square roots."""
 
     name = "efficientnet-lite0"
     input_size = 224
@@ -69,7 +69,7 @@ class EfficientNetLite0(ImageModel):
         return Fitted(cls(features, head, calibration), cross_calibrated(scores, labels, held_out), features=inputs)
 
     def opinion(self, pixels: Pixels) -> Opinion:
-        """Return calibrated probabilities (n, n_classes) and features (n, 1280) for pixels (n, 224, 224, 3) uint8."""
+        """Return calibrated probabilities (n, n_classes) and features (n, 1504) for pixels (n, 224, 224, 3) uint8."""
         inputs = _head_inputs(self._features.embed(pixels))
         return Opinion(self._calibration.probabilities(inputs @ self._head.weights + self._head.intercept), inputs)
 
@@ -90,5 +90,5 @@ class EfficientNetLite0(ImageModel):
 
 
 def _head_inputs(features: FloatArray) -> FloatArray:
-    # The features are averages of ReLU6 outputs with long tails; roots are worth half a point of weighted F1.
-    return np.sqrt(features)
+    # Most are averages of ReLU6 outputs with long tails; roots are worth half a point of weighted F1.
+    return np.sign(features) * np.sqrt(np.abs(features))
