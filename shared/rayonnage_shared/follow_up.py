@@ -60,11 +60,13 @@ def followers(settings: FollowSettings) -> list[Follower]:
     from rayonnage_shared.tracking.traffic import TrafficFollower
     from rayonnage_shared.versioning import DvcFollower
 
-    return [
-        # One line for each; what a follower needs that is heavy it imports when it follows.
-        *([MlflowFollower(settings), TrafficFollower(settings)] if settings.mlflow_tracking_uri else []),
-        *([DvcFollower(settings)] if settings.dvc_remote_url else []),
-    ]
+    # What a follower needs that is heavy it imports when it follows.
+    found: list[Follower] = []
+    if settings.mlflow_tracking_uri:
+        found += [MlflowFollower(settings), TrafficFollower(settings)]
+    if settings.dvc_remote_url:
+        found.append(DvcFollower(settings))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
