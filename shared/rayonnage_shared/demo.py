@@ -10,6 +10,8 @@ from sqlalchemy import Engine
 
 from rayonnage_shared.database.engine import migrate, open_database
 from rayonnage_shared.local import LocalSettings
+from rayonnage_shared.ml.champion import read_champion
+from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.ml.progress import Progress
 
 JOB_ID = "demo"  # always the same, so that a first training that was interrupted goes on where it was
@@ -29,6 +31,8 @@ def prepare(settings: LocalSettings, sample: Path, *, stage: Callable[[str], Non
     """Bring the tables up to date; with `settings.demo` also ingest the sample and train, where nothing is there yet.
 
     The sample is made anew where `sample` is not there. Real products that were ingested before are trained on instead.
+    What a checkout names as champion and as current dataset, without having it, comes from the DVC remote. Raises
+    NothingToPull, NotOnRemote or FollowerAway when it does not.
     """
     settings.models_path.mkdir(parents=True, exist_ok=True)
     settings.data_path.mkdir(parents=True, exist_ok=True)
@@ -36,6 +40,8 @@ def prepare(settings: LocalSettings, sample: Path, *, stage: Callable[[str], Non
     engine = open_database(settings.database_url)
     try:
         migrate(engine)
+        if _is_incomplete(settings):
+            _pull(settings, stage, progress)
         if not settings.demo or has_champion(settings.models_path):
             return
         if not has_dataset(settings.data_path):
@@ -45,9 +51,22 @@ def prepare(settings: LocalSettings, sample: Path, *, stage: Callable[[str], Non
         engine.dispose()
 
 
+def _is_incomplete(settings: LocalSettings) -> bool:
+    champion, dataset = read_champion(settings.models_path), DatasetStore(settings.data_path).current()
+    named = [settings.models_path / champion.version] if champion else []
+    named += [settings.data_path / "datasets" / dataset] if dataset else []
+    return not all((folder / "manifest.json").is_file() for folder in named)
+
+
+def _pull(settings: LocalSettings, stage: Callable[[str], None], progress: Progress) -> None:
+    from rayonnage_shared.restoring import pull
+
+    stage("pull")
+    pull(settings, lambda sentence: progress(0.5, sentence))
+
+
 def _ingest_sample(settings: LocalSettings, sample: Path, stage: Callable[[str], None], progress: Progress) -> None:
     from rayonnage_shared.ml.categories import load_categories
-    from rayonnage_shared.ml.datasets import DatasetStore
     from rayonnage_shared.ml.ingestion import ingest
     from rayonnage_shared.ml.sample import generate_sample
 

@@ -21,7 +21,7 @@ from rayonnage_shared import host
 from rayonnage_shared.environment import ADMIN_PASSWORD, complete_env_file, effective
 from rayonnage_shared.processes import PROCESSES, EnvironmentValues, process
 from rayonnage_shared.run_lock import AlreadyRunning, holder, only_run
-from rayonnage_shared.settings import DatabaseSettings, PipelineSettings
+from rayonnage_shared.settings import DatabaseSettings, PipelineSettings, VersioningSettings
 from rayonnage_shared.supervision import MARK, Supervisor
 
 READY_WITHIN_S = 90  # a cold disk and two busy cores; usually 3 s
@@ -32,7 +32,7 @@ _STARTS_THAT_ARE_TOO_MANY = 3
 Say = Callable[[str], None]
 
 
-class LocalSettings(PipelineSettings, DatabaseSettings):
+class LocalSettings(PipelineSettings, DatabaseSettings, VersioningSettings):
     """What `make run` reads beside the services' own settings."""
 
     demo: bool = Field(

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from rayonnage_shared.demo import prepare
 from rayonnage_shared.dvc_pointers import PointerBroken, pointer_path
 from rayonnage_shared.dvc_remote import NotOnRemote
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.follow_up import FollowerAway
+from rayonnage_shared.local import LocalSettings
 from rayonnage_shared.ml.bundle import BundleBroken, list_versions
 from rayonnage_shared.ml.champion import read_champion
 from rayonnage_shared.ml.photo_shards import ShardBroken, photos_of
+from rayonnage_shared.ml.progress import silent
 from rayonnage_shared.restoring import DatasetBroken, NothingToPull, pull
 from rayonnage_shared.versioning import DvcFollower
 from tests.unit.shared.versions import FakeRemote, Killed, Volumes
@@ -283,3 +286,23 @@ def test_volumes_with_a_champion_of_their_own_keep_it(there: Volumes) -> None:
     assert champion
     assert champion.version == OLD
     assert list_versions(own.models) == [NEW, OLD]
+
+
+def test_make_run_in_a_checkout_fetches_what_its_pointers_name(there: Volumes, remote: FakeRemote) -> None:
+    settings = LocalSettings(
+        models_path=there.models,
+        data_path=there.folder / "data",
+        database_url=f"sqlite:///{there.folder}/rayonnage.db",
+        dvc_remote_url=ADDRESS,
+    )
+    stages: list[str] = []
+    remote.away = True
+    with pytest.raises(FollowerAway):
+        prepare(settings, there.folder / "sample", stage=stages.append, progress=silent)
+    remote.away = False
+
+    prepare(settings, there.folder / "sample", stage=stages.append, progress=silent)
+    prepare(settings, there.folder / "sample", stage=stages.append, progress=silent)
+
+    assert stages == ["database", "pull", "database", "pull", "database"]
+    assert list_versions(there.models) == [NEW]
