@@ -1,0 +1,79 @@
+"""How `make mlflow` starts MLflow's server."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from rayonnage_shared.settings import MlflowServerSettings
+from rayonnage_shared.tracking.server import (
+    ServerMissing,
+    server_arguments,
+    server_command,
+    server_environment,
+    store_address,
+)
+
+
+def options(settings: MlflowServerSettings) -> dict[str, str]:
+    arguments = server_arguments(settings)
+    return {
+        name: value
+        for name, value in zip(arguments, [*arguments[1:], ""], strict=True)
+        if name.startswith("--") and not value.startswith("--")
+    }
+
+
+def test_it_serves_what_the_follower_writes(tmp_path: Path) -> None:
+    found = options(MlflowServerSettings(mlflow_artifacts_path=tmp_path / "files"))
+
+    assert found["--backend-store-uri"] == "sqlite:///data/mlflow.db"
+    assert found["--artifacts-destination"] == str(tmp_path / "files")
+    assert (found["--host"], found["--port"]) == ("127.0.0.1", "5001")
+
+
+def test_only_this_machine_names_are_answered_to() -> None:
+    assert options(MlflowServerSettings())["--allowed-hosts"] == "localhost:*,127.0.0.1:*"
+
+
+def test_it_runs_no_jobs_and_tells_its_makers_nothing() -> None:
+    assert server_environment() == {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
+
+
+@pytest.mark.parametrize(
+    ("tracking", "backend", "served"),
+    [
+        ("sqlite:///elsewhere.db", None, "sqlite:///elsewhere.db"),
+        ("http://127.0.0.1:5001", None, "sqlite:///data/mlflow.db"),
+        ("http://127.0.0.1:5001", "postgresql://db/mlflow", "postgresql://db/mlflow"),
+        ("", None, "sqlite:///data/mlflow.db"),
+    ],
+)
+def test_a_server_that_the_follower_speaks_to_has_a_store_of_its_own(
+    tracking: str, backend: str | None, served: str
+) -> None:
+    settings = MlflowServerSettings(mlflow_tracking_uri=tracking, mlflow_backend_store_uri=backend)
+
+    assert store_address(settings) == served
+
+
+def test_says_what_to_do_where_only_the_client_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    with pytest.raises(ServerMissing, match="make mlflow"):
+        server_command(MlflowServerSettings())
+
+
+def test_the_server_runs_in_this_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "version", lambda name: "3.17.2")
+
+    assert server_command(MlflowServerSettings())[:4] == [sys.executable, "-m", "mlflow", "server"]
