@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 SYSTEM_NOTE := Deselected tests need Debian packages (PostgreSQL, Prometheus, Chromium); \`make test-system\` runs them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop status logs ingest train evaluate predict sample test test-system check lint format env-example \
+.PHONY: help run stop status logs ingest train evaluate predict push pull sample test test-system check lint format env-example \
 	mlflow real quality bench docs-picture clean install install-dev
 
 help: ## list the targets
@@ -36,6 +36,12 @@ evaluate: ## print the champion's figures on the test split (ARGS="--classes")
 
 predict: ## predict one product or a CSV, here: make predict ARGS="--help"
 	@$(BOOTSTRAP) rayonnage predict $(ARGS)
+
+push: ## push datasets, photos and models to the DVC remote, and write the pointers to commit
+	@$(BOOTSTRAP) rayonnage push $(ARGS)
+
+pull: ## fetch the champion and the current dataset from the DVC remote (ARGS="--all")
+	@$(BOOTSTRAP) rayonnage pull $(ARGS)
 
 sample: ## generate the sample catalogue anew
 	@$(BOOTSTRAP) rayonnage sample $(ARGS)
