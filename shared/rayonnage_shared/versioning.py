@@ -73,6 +73,14 @@ class DvcFollower:
             for version in self._datasets():
                 self._push_dataset(remote, version, say)
 
+    def forget(self) -> None:
+        """Take nothing for pushed that is here, so that the next `follow` asks the remote about all of it."""
+        for version in list_versions(self._models_path):
+            self._of_bundles.remove(version)
+        for version in self._store.versions():
+            self._of_datasets.remove(version)
+            self._of_datasets.remove(version + _PARTIAL)
+
     def _bundles(self) -> list[str]:
         """Return the bundles to push: the champion, then the newest."""
         champion = read_champion(self._models_path)

@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def push() -> None:
+def push(
+    check: Annotated[bool, typer.Option(help="Ask the remote about what was pushed before, too.")] = False,
+) -> None:
     """Push dataset versions, photos and bundles to the DVC remote, and write the pointers to commit."""
     from rayonnage_shared.dvc_connection import remote_address
     from rayonnage_shared.follow_up import follow
@@ -28,7 +30,10 @@ def push() -> None:
     if not address:
         print("DVC_REMOTE_URL is empty, so there is nowhere to push to.", file=sys.stderr)
         raise typer.Exit(1)
-    (result,) = follow(settings, print, [DvcFollower(settings)])
+    follower = DvcFollower(settings)
+    if check:
+        follower.forget()
+    (result,) = follow(settings, print, [follower])
     if result.behind:
         print(f"The push is not complete: {result.detail}", file=sys.stderr)
         raise typer.Exit(1)

@@ -164,6 +164,21 @@ def test_another_remote_gets_everything_under_the_same_pointers(volumes: Volumes
     assert {place: (volumes.folder / place).read_bytes() for place in volumes.pointers()} == pointers
 
 
+def test_what_a_remote_lost_is_pushed_again_when_asked_to_check(volumes: Volumes, remote: FakeRemote) -> None:
+    volumes.add_bundle(OLD)
+    volumes.add_dataset(4, photos=4)
+    follow(volumes)
+    pointers = {place: (volumes.folder / place).read_bytes() for place in volumes.pointers()}
+    contents = dict(remote.contents)
+    remote.contents.clear()
+
+    follower(volumes).forget()
+    follow(volumes)
+
+    assert remote.contents == contents
+    assert {place: (volumes.folder / place).read_bytes() for place in volumes.pointers()} == pointers
+
+
 def test_a_pointer_that_was_lost_is_written_again(volumes: Volumes, remote: FakeRemote) -> None:
     volumes.add_bundle(OLD)
     follow(volumes)
