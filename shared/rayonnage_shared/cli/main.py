@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from rayonnage_shared.errors import RayonnageError
 
-SUBJECTS = ("local", "data", "models", "users", "versions", "tracking")
+SUBJECTS = ("local", "data", "models", "users", "versions", "tracking", "lineage")
 OF_LOCAL = frozenset({"up", "stop", "status", "logs", "prepare", "env-example"})
 
 

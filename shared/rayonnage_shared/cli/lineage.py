@@ -1,0 +1,161 @@
+"""`rayonnage lineage`: what an answer, a model or a dataset came from, as a tree or as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+from rayonnage_shared.settings import DatabaseSettings, StorageSettings
+
+if TYPE_CHECKING:
+    from rayonnage_shared.lineage import Answer, Dataset, Lineage, Model, Reign
+
+DATABASE_WAIT_S = 3
+LONGEST_TEXT = 100
+UNFOLDED = 4096
+
+
+class LineageSettings(StorageSettings, DatabaseSettings):
+    """What this command reads from the environment."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command about lineage to the command line."""
+    app.command()(lineage)
+
+
+def lineage(
+    name: Annotated[str, typer.Argument(help="A prediction_id, a model version or a dataset version.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a tree.")] = False,
+) -> None:
+    """Show where something came from: prediction, bundle, MLflow run, dataset versions, code."""
+    from rayonnage_shared.database.engine import open_database
+    from rayonnage_shared.lineage import Lineages
+
+    settings = LineageSettings()
+    engine = open_database(settings.database_url, wait_s=DATABASE_WAIT_S)
+    try:
+        found = Lineages(settings.models_path, settings.data_path, engine).trace(name)
+    finally:
+        engine.dispose()
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found), default=datetime.isoformat, indent=2, ensure_ascii=False))
+    else:
+        console = Console()
+        if not console.is_terminal:
+            console.width = UNFOLDED  # for a file or another program: every line whole
+        console.print(_tree(found))
+
+
+def _tree(found: Lineage) -> Tree:
+    if found.answer is not None and found.model is not None:
+        tree = _with_lines(Tree(_heading("prediction", found.answer.prediction_id)), _answer_lines(found.answer))
+        _add_model(tree, found.model)
+        return tree
+    root = Tree("", hide_root=True)
+    if found.model is not None:
+        _add_model(root, found.model)
+    if found.dataset is not None:
+        _add_dataset(root, found.dataset)
+        root.children[0].add(Text(f"models trained on it: {', '.join(found.trained) or 'none on this volume'}"))
+    return root
+
+
+def _answer_lines(answer: Answer) -> Iterator[str]:
+    yield f"{_moment(answer.created_at)}, for {answer.username}, request {answer.request_id}"
+    alone = [
+        f"{modality} alone {guess.category_id} ({guess.probability:.1%})"
+        for modality, guess in (("text", answer.text), ("photo", answer.image))
+        if guess is not None
+    ]
+    said = f"said {answer.category_id} ({answer.confidence:.1%}, {answer.decision}) in {answer.duration_ms:.1f} ms"
+    yield "; ".join([said, *alone])
+    if answer.product_identifier:
+        yield f"product {_plain(answer.product_identifier)}"
+    for name, text in (("designation", answer.designation), ("description", answer.description)):
+        if text:
+            yield f"{name}: {_plain(text)}"
+    if answer.image_sha256:
+        yield f"photo sha256 {answer.image_sha256}"
+
+
+def _add_model(tree: Tree, model: Model, label: str = "model") -> None:
+    branch = tree.add(_heading(label, model.version, "the champion" if model.champion else "", model.missing))
+    making = model.making
+    if making is not None:
+        families = (f"{modality} {family}" for modality, family in making.families.items() if family)
+        branch.add(Text(f"{', '.join(families)}; made {_moment(making.created_at)} by {_plain(making.submitted_by)}"))
+        branch.add(Text(f"test split: {', '.join(f'{name} {value:.4g}' for name, value in making.metrics.items())}"))
+        branch.add(Text(f"manifest sha256 {making.manifest_sha256}"))
+    _with_lines(branch, _reign_lines(model.reigns))
+    run = model.run
+    branch.add(
+        Text(f"MLflow run {run.run_id}, registered version {run.registry_version} ({run.store})")
+        if run
+        else Text("MLflow run: not logged yet; `rayonnage follow` does it")
+    )
+    if making is None:
+        return
+    _add_dataset(branch, making.dataset)
+    branch.add(Text(f"code {making.code_version}")).add(
+        Text(", ".join(f"{name} {version}" for name, version in making.libraries.items()))
+    )
+    if making.base is not None:
+        _add_model(branch, making.base, "kept a part of model")
+
+
+def _reign_lines(reigns: tuple[Reign, ...] | None) -> Iterator[str]:
+    if reigns is None:
+        yield "champion: not known, the database cannot be read"
+    elif not reigns:
+        yield "never the champion"
+    for reign in reigns or ():
+        until = f" until {_moment(reign.until)}" if reign.until else ""
+        yield f"champion from {_moment(reign.since)}{until}, by {_plain(reign.moved_by)}: {_plain(reign.reason)}"
+
+
+def _add_dataset(tree: Tree, dataset: Dataset, label: str = "dataset") -> None:
+    demo = "the demo catalogue" if dataset.demo else ""
+    branch = tree.add(_heading(label, dataset.version, demo, dataset.missing))
+    if dataset.sha256:
+        branch.add(Text(f"products sha256 {dataset.sha256}"))
+    if dataset.created_at:
+        branch.add(
+            Text(
+                f"{dataset.rows:,} rows, {dataset.rows_with_image:,} with a photo; "
+                f"{_moment(dataset.created_at)} by ingest {dataset.ingest_id}"
+            )
+        )
+    if dataset.parent is not None:
+        _add_dataset(branch, dataset.parent, "grown from dataset")
+
+
+def _heading(label: str, name: str, *remarks: str | None) -> Text:
+    heading = Text(f"{label} ").append(name, style="bold")
+    for remark in filter(None, remarks):
+        heading.append(f" – {_plain(remark)}", style="yellow")
+    return heading
+
+
+def _with_lines(tree: Tree, lines: Iterator[str]) -> Tree:
+    for line in lines:
+        tree.add(Text(line))
+    return tree
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _plain(text: str) -> str:
+    """Return one line that a terminal shows as it is: what callers sent may hold control characters."""
+    line = "".join(sign if sign.isprintable() else " " for sign in text[: LONGEST_TEXT + 1])
+    return line if len(line) <= LONGEST_TEXT else f"{line[:LONGEST_TEXT]}…"
