@@ -114,7 +114,7 @@ class Learner:
                 best = Best(_values(self.network.variables), scores)
                 checkpoints.write_best(best)
             checkpoints.write_last(Last(_values(self.network.variables), _values(optimizer.variables), history))
-        if best_epoch(history, start_loss) == 0 and start_scores is None:
+        if history and best_epoch(history, start_loss) == 0 and start_scores is None:
             raise TrainingDiverged("The network's numbers ran away in every epoch; lower the learning rate.")
         _assign(self.network.variables, best.variables)
         return Learned(history, best_epoch(history, start_loss), best.held_out_scores, resumed_after)

@@ -51,11 +51,15 @@ class PhotoFeatures:
 
     def _embed_file(self, photo: Path) -> FloatArray:
         # One by one: a convolutional network on a CPU costs more for each photo in batches than alone.
-        try:
-            pixels = read_photo(photo.read_bytes(), self._size, PhotoLimits())
-        except RayonnageError as err:
-            raise NotAnImage(f"{photo.name}: {err.detail}") from err
-        return self.embed(pixels[None])
+        return self.embed(read_photo_file(photo, self._size)[None])
+
+
+def read_photo_file(photo: Path, size: int) -> Pixels:
+    """Return a photo file as (size, size, 3) uint8 RGB; raises `NotAnImage` naming a bad file."""
+    try:
+        return read_photo(photo.read_bytes(), size, PhotoLimits())
+    except RayonnageError as err:
+        raise NotAnImage(f"{photo.name}: {err.detail}") from err
 
 
 def usable_cores() -> int:

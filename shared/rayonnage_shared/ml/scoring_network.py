@@ -49,6 +49,7 @@ class ScoringNetwork:
         self.network = network
         self._session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
+        self.input_shape = tuple(self._session.get_inputs()[0].shape)
         self._widths = [int(output.shape[1]) for output in self._session.get_outputs()]
         self._row_by_row = ROW_BY_ROW in self._session.get_modelmeta().custom_metadata_map
 

@@ -92,9 +92,9 @@ class Checkpoints:
         try:
             if path is None or not path.exists():
                 return None
-            with np.load(path, allow_pickle=False) as file:
-                arrays = dict(file)
-        except (OSError, ValueError, zipfile.BadZipFile):
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+                arrays = dict(content)
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile):
             return None  # written in one step, so the disk has lost it: begin anew rather than fail for ever
         return arrays if str(arrays.pop("fingerprint", "")) == self._fingerprint else None
 

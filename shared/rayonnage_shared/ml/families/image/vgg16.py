@@ -1,0 +1,22 @@
+"""`vgg16`: VGG16 (Simonyan & Zisserman 2014) with ImageNet weights, from a file, or from nothing."""
+
+from __future__ import annotations
+
+from rayonnage_shared.ml.photo_networks import Backbone, PhotoNetwork
+from rayonnage_shared.ml.pretrained_weights import HubFile
+
+
+class Vgg16(PhotoNetwork):
+    """13 convolutions, 512 features of each photo; the slowest family for photos by far."""
+
+    name = "vgg16"
+    backbone = Backbone(
+        "VGG16",
+        # Address and md5 as in keras.applications.vgg16.
+        HubFile(
+            "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
+            "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            "6d6bbae143d832006294945121d1f1fc",
+        ),
+        last_block="block5_",
+    )

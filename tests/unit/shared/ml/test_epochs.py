@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rayonnage_shared.ml.epochs import EpochFigures, best_epoch, learning_curves
+
+
+def history(*losses: float | None) -> list[EpochFigures]:
+    return [EpochFigures(1.0, 0.5, 0.25, loss, 0.75, 0.125) for loss in losses]
+
+
+@pytest.mark.parametrize(
+    ("losses", "start", "best"),
+    [
+        ((3.0, 1.0, 2.0), None, 2),
+        ((3.0, 1.0, 1.0), None, 2),  # the first of equals
+        ((3.0, 1.5, 2.0), 1.2, 0),  # what it began with
+        ((3.0, 1.0, 2.0), 1.2, 2),
+        ((math.nan, math.nan), None, 0),
+        ((math.nan, 2.0), None, 2),
+        ((), None, 0),
+        ((None, None, None), None, 3),  # nothing is held out: the last
+    ],
+)
+def test_the_best_epoch_has_the_least_held_out_loss(
+    losses: tuple[float | None, ...], start: float | None, best: int
+) -> None:
+    assert best_epoch(history(*losses), start) == best
+
+
+def test_curves_show_loss_accuracy_and_f1_of_each_epoch() -> None:
+    loss, accuracy, f1 = learning_curves(history(3.0, 2.0))
+
+    assert [one.figure for one in (loss, accuracy, f1)] == ["loss", "accuracy", "f1_macro"]
+    assert (loss.x, loss.train, loss.held_out) == ((1.0, 2.0), (1.0, 1.0), (3.0, 2.0))
+    assert (accuracy.train, accuracy.held_out) == ((0.5, 0.5), (0.75, 0.75))
+    assert (f1.train, f1.held_out) == ((0.25, 0.25), (0.125, 0.125))
+
+
+def test_there_are_no_curves_where_nothing_was_held_out() -> None:
+    assert learning_curves(history(None)) == ()
+    assert learning_curves([]) == ()
