@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -16,26 +16,34 @@ from rayonnage_shared.ml.families.base import FloatArray, IntArray, Labels
 _STARTS = np.array([[0.7, 1.1, 1.8], [-1.0, -4.0, 1.0]])
 # Three numbers need no more rows, and each of some 300 steps of the search costs in proportion.
 _MAX_ROWS = 5_000
+# How strongly a class's shift is drawn to 0; 1 to 20 give the same within 0.1 points.
+_SHIFT_PENALTY = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """p ∝ sigmoid(slope · score + offset) ** power over the classes that had training rows, 0 for the others.
+    """p ∝ sigmoid(slope · score + offset) ** power · exp(shift) over the classes that had training rows, 0 for others.
 
     Margins of a support vector machine say less and less as they grow, which a softmax with one temperature cannot
     follow. Out of fold on 3,756 real products (3 seeds): calibration error 0.054 and log loss 0.96 with a temperature,
     0.031 and 0.94 with a mixture of two, 0.017 and 0.91 with this.
+
+    `shifts` (n_classes,) float32, none by default, mend what one curve leaves to each class: out of fold, weighted
+    F1 0.753 to 0.755 and log loss 0.902 to 0.897 (calibration error 0.011 and 0.016).
     """
 
     slope: float
     offset: float
     power: float
     present: NDArray[np.bool_]
+    shifts: FloatArray | None = None
 
     def probabilities(self, scores: FloatArray) -> FloatArray:
         """Return (n, n_classes) float32 whose rows sum to 1."""
         # -log(sigmoid(x)) is log(1 + exp(-x)), which logaddexp computes without overflow.
         logits = -self.power * np.logaddexp(0.0, -(self.slope * scores.astype(np.float64) + self.offset))
+        if self.shifts is not None:
+            logits += self.shifts
         logits[:, ~self.present] = -np.inf
         logits -= logits.max(axis=1, keepdims=True)
         np.exp(logits, out=logits)
@@ -65,7 +73,11 @@ class Calibration:
 
         options = {"maxiter": 200, "xatol": 0.005, "fatol": 1e-6}
         found = [minimize(loss, start, method="Nelder-Mead", options=options) for start in _STARTS]
-        return cls._of(min(found, key=lambda one: one.fun).x, mask)
+        curve = cls._of(min(found, key=lambda one: one.fun).x, mask)
+        shifts = _fit_shifts(curve.probabilities(scores)[:, mask], (np.cumsum(mask) - 1)[classes])
+        whole = np.zeros(len(mask), dtype=np.float32)
+        whole[mask] = shifts
+        return replace(curve, shifts=whole)
 
     @classmethod
     def _of(cls, numbers: NDArray[np.float64], present: NDArray[np.bool_]) -> Self:
@@ -73,21 +85,43 @@ class Calibration:
         return cls(float(np.exp(slope)), float(offset), float(np.exp(power)), present)
 
     def save(self, path: Path) -> None:
-        """Write the three numbers and the classes."""
-        np.savez(path, curve=np.array([self.slope, self.offset, self.power]), present=self.present)
+        """Write the three numbers, the classes and their shifts."""
+        shifts = np.zeros(len(self.present), dtype=np.float32) if self.shifts is None else self.shifts
+        np.savez(path, curve=np.array([self.slope, self.offset, self.power]), present=self.present, shifts=shifts)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Return what `save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             slope, offset, power = arrays["curve"].tolist()
-            return cls(slope, offset, power, arrays["present"])
+            # Calibrations written before there were shifts have none.
+            return cls(slope, offset, power, arrays["present"], arrays.get("shifts"))
+
+
+def _fit_shifts(probabilities: FloatArray, classes: IntArray) -> FloatArray:
+    """Return what to add to each log probability (n, n_classes) for the least log loss; the sum is convex."""
+    from scipy.optimize import minimize
+
+    logarithms = np.log(np.maximum(probabilities.astype(np.float64), 1e-12))
+    hits = np.bincount(classes, minlength=logarithms.shape[1])
+    rows = np.arange(len(classes))
+
+    def objective(shifts: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        scores = logarithms + shifts
+        scores -= scores.max(axis=1, keepdims=True)
+        odds = np.exp(scores)
+        total = odds.sum(axis=1, keepdims=True)
+        loss = float(np.sum(np.log(total[:, 0]) - scores[rows, classes]) + _SHIFT_PENALTY / 2 * np.sum(shifts**2))
+        return loss, (odds / total).sum(axis=0) - hits + _SHIFT_PENALTY * shifts
+
+    found: NDArray[np.float64] = minimize(objective, np.zeros(logarithms.shape[1]), jac=True, method="L-BFGS-B").x
+    return found.astype(np.float32)
 
 
 def cross_calibrated(scores: FloatArray, labels: Labels, held_out: IntArray) -> FloatArray:
     """Return each fold's probabilities (n, n_classes) by a calibration fitted on the other held-out folds.
 
-    A single held-out fold calibrates itself: three numbers fitted on thousands of rows flatter none of them. Rows of
+    A single held-out fold calibrates itself: so few numbers fitted on thousands of rows flatter none of them. Rows of
     folds that are not in `held_out` are NaN.
     """
     probabilities = np.full_like(scores, np.nan)

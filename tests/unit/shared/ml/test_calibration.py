@@ -38,6 +38,29 @@ def test_a_class_without_training_rows_gets_nothing() -> None:
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
 
+def test_a_class_that_the_curve_overrates_is_shifted_down() -> None:
+    shifts = np.array([0, -1.5, 0, 0, 0.8, 0], dtype=np.float32)
+    truth = Calibration(2.0, 1.0, 5.0, ALL, shifts)
+    scores, classes = drawn(truth, 4000)
+
+    found = Calibration.fit(scores, classes, np.arange(6))
+
+    assert found.shifts is not None
+    assert found.shifts.argmin() == 1
+    assert found.shifts.argmax() == 4
+    difference = np.abs(found.probabilities(scores) - truth.probabilities(scores))
+    assert difference.mean() < 0.01
+
+
+def test_a_calibration_from_before_there_were_shifts_is_read_as_it_was(tmp_path: Path) -> None:
+    np.savez(tmp_path / "calibration.npz", curve=np.array([2.0, 1.0, 5.0]), present=ALL)
+    scores, _ = drawn(Calibration(2.0, 1.0, 5.0, ALL), 20)
+
+    loaded = Calibration.load(tmp_path / "calibration.npz")
+
+    np.testing.assert_array_equal(loaded.probabilities(scores), Calibration(2.0, 1.0, 5.0, ALL).probabilities(scores))
+
+
 def test_extreme_scores_stay_finite() -> None:
     calibration = Calibration(5.0, 1.0, 8.0, ALL)
     scores = np.array([[1e6, -1e6, 0, 0, 0, 0], [-1e6] * 6], dtype=np.float32)
@@ -65,7 +88,8 @@ def test_a_row_is_calibrated_without_its_fold() -> None:
 
 
 def test_a_saved_calibration_comes_back(tmp_path: Path) -> None:
-    calibration = Calibration(2.0, 1.0, 5.0, np.array([True, False, True, True, True, True]))
+    shifts = np.linspace(-1, 1, 6, dtype=np.float32)
+    calibration = Calibration(2.0, 1.0, 5.0, np.array([True, False, True, True, True, True]), shifts)
     calibration.save(tmp_path / "calibration.npz")
     scores, _ = drawn(calibration, 20)
     loaded = Calibration.load(tmp_path / "calibration.npz")
