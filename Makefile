@@ -8,7 +8,7 @@ SYSTEM_NOTE := Deselected tests need Debian packages (PostgreSQL, Prometheus, Ch
 
 .DEFAULT_GOAL := help
 .PHONY: help run stop status logs ingest train evaluate predict push pull sample test test-system check lint format env-example \
-	mlflow real quality bench docs-picture clean install install-dev
+	mlflow real quality bench docs-picture clean install install-dev camembert-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,9 +85,16 @@ quality: install-dev ## model quality on real products: make quality DATA=folder
 bench: install-dev ## speed of the platform on this machine
 	@$(BIN)/python -m tests.bench.http
 
+camembert-env: .venv-camembert/.complete ## make the environment with torch in which the family camembert is trained
+
+.venv-camembert/.complete: deployments/camembert/requirements.txt
+	@$(BOOTSTRAP) python -m venv --clear --without-pip .venv-camembert
+	@$(PYTHON) -m pip --python .venv-camembert/bin/python install --quiet --requirement $<
+	@touch $@
+
 clean: ## remove what was installed, built and logged; datasets, models and .env stay
 	@if [ -x $(BIN)/rayonnage ]; then $(BIN)/rayonnage stop; fi
-	rm -rf .venv .uv .run logs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-camembert .uv .run logs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 install:
 	@$(BOOTSTRAP)

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 DEMO_SECRETS = frozenset({"change-me", "changeme", "secret", "password", "admin", "demo"})
 MIN_SECRET_BYTES = 32
 DVC_SCHEMES = ("s3", "https", "http")
+MLFLOW_SCHEMES = ("sqlite:///", "http://", "https://")
 
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
 OptionalText = Annotated[str | None, BeforeValidator(lambda value: value or None)]
@@ -52,6 +53,15 @@ class PipelineSettings(StorageSettings):
     )
 
 
+class CamembertSettings(Settings):
+    """What training the family `camembert` needs beside the workspace."""
+
+    camembert_python: Path = Field(
+        Path(".venv-camembert/bin/python"),
+        description="Interpreter with torch, which trains the family `camembert`; `make camembert-env` makes it.",
+    )
+
+
 class DatabaseSettings(Settings):
     """Where rows live."""
 
@@ -83,6 +93,13 @@ class MlflowSettings(Settings):
     mlflow_api_metrics_every_s: float = Field(
         300, ge=1, description="Seconds between two points of the API's figures (requests, durations) in MLflow."
     )
+
+    @field_validator("mlflow_tracking_uri")
+    @classmethod
+    def _known_store(cls, value: str | None) -> str | None:
+        if value and not value.startswith(MLFLOW_SCHEMES):
+            raise ValueError(f"MLFLOW_TRACKING_URI is empty or begins with one of {', '.join(MLFLOW_SCHEMES)}")
+        return value
 
 
 class MlflowServerSettings(MlflowSettings):

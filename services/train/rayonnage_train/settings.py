@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from rayonnage_shared.settings import FollowSettings, PipelineSettings, ServiceSettings
+from rayonnage_shared.settings import CamembertSettings, FollowSettings, PipelineSettings, ServiceSettings
 
 
-class TrainSettings(ServiceSettings, PipelineSettings, FollowSettings):
+class TrainSettings(ServiceSettings, PipelineSettings, FollowSettings, CamembertSettings):
     train_host: str = Field("127.0.0.1", description="Address that train listens on.")
     train_port: int = Field(8002, ge=1, le=65535, description="Port that train listens on.")
     train_max_queued: int = Field(100, ge=1, description="Trainings that may wait; one more is answered 503.")

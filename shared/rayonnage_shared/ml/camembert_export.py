@@ -1,0 +1,66 @@
+"""A fine-tuned CamemBERT as an ONNX file for serving. Runs in torch's environment."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SCORES, FEATURES = "scores", "features"
+"""Names of the outputs, as `scoring_network` has them, which torch's environment cannot import."""
+
+
+def scores_and_features(model: Any, input_ids: Any) -> tuple[Any, Any]:
+    """Return log-probabilities (n, n_classes) and what the last layer sees (n, width), without dropout.
+
+    Padding is known by its number. These are the layers of transformers' CamembertClassificationHead, which gives away
+    only their end.
+    """
+    import torch
+
+    hidden = model.roberta(input_ids, attention_mask=(input_ids != model.config.pad_token_id).long())[0]
+    features = torch.tanh(model.classifier.dense(hidden[:, 0, :]))
+    return torch.log_softmax(model.classifier.out_proj(features), dim=1), features
+
+
+def export(model: Any, example: Sequence[int], path: Path) -> None:
+    """Write `model` with the input `input_ids` (n, length) int64 and the outputs `scores` and `features`.
+
+    It takes any number of rows, padded or not, of any length up to the network's longest; `example` is a real row.
+    """
+    import torch
+
+    class Serving(torch.nn.Module):  # type: ignore[misc]  # torch is not there for mypy
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: Any) -> tuple[Any, Any]:
+            return scores_and_features(self.model, input_ids)
+
+    model.cpu().eval()
+    # Two rows: the exporter takes a size of 1 for a constant.
+    input_ids = torch.tensor([list(example), list(example)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own deprecations, of no interest to who reads the job's log
+        program = torch.onnx.export(
+            Serving().eval(),
+            (input_ids,),
+            input_names=["input_ids"],
+            output_names=[SCORES, FEATURES],
+            dynamic_shapes={"input_ids": {0: "rows", 1: "length"}},
+            dynamo=True,
+            verbose=False,
+        )
+    path.write_bytes(_bare(program.model_proto))
+
+
+def _bare(network: Any) -> bytes:
+    """Return an onnx.ModelProto without what serving does not read: inferred shapes, some of them of weights before
+    they were transposed, which quantization stumbles over, and in the metadata this machine's paths."""
+    graph = network.graph
+    del graph.value_info[:]
+    for part in (network, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        del part.metadata_props[:]
+    return bytes(network.SerializeToString(deterministic=True))

@@ -1,0 +1,256 @@
+"""`camembert`: CamemBERT (Martin et al. 2020), fine-tuned in torch's environment and served without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from rayonnage_shared.errors import BadInput
+from rayonnage_shared.ml.calibration import Calibration
+from rayonnage_shared.ml.epochs import EpochFigures, learning_curves
+from rayonnage_shared.ml.families.base import (
+    DEFAULTS,
+    Choice,
+    Fitted,
+    Fitting,
+    FloatArray,
+    IntArray,
+    Labels,
+    Opinion,
+    Parameters,
+    ProductText,
+    Span,
+    TextModel,
+)
+from rayonnage_shared.ml.held_out_split import Split
+from rayonnage_shared.ml.onnx_export import check_export
+from rayonnage_shared.ml.parameter_bounds import number, whole_number
+from rayonnage_shared.ml.progress import part
+from rayonnage_shared.ml.quantization import asked_precision, choose_network, quantize_recurrences
+from rayonnage_shared.ml.scoring_network import Scored, ScoringNetwork
+from rayonnage_shared.ml.subwords import Subwords
+from rayonnage_shared.ml.torch_process import run_in_torch
+
+_TRAINING = "rayonnage_shared.ml.camembert_training"
+_FORMAT = 1
+_FROM_SCRATCH = "none"
+# A hub's names: an owner may stand before. Also the folders that an operator may make; no way leads out of those.
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_HUB_CACHE = ".hub"
+_TRAINING_SHARE = 0.95
+_HEAD_WIDTH = 32
+
+_WHOLE_NUMBERS: Mapping[str, tuple[int, int]] = {
+    "max_tokens": (8, 512),
+    "epochs": (1, 100),
+    "batch": (1, 512),
+    "patience": (1, 100),
+    "layers": (1, 24),
+    "width": (_HEAD_WIDTH, 1024),
+    "vocabulary": (100, 64_000),
+}
+_NUMBERS: Mapping[str, tuple[float, float]] = {
+    "learning_rate": (1e-7, 0.1),
+    "warm_up": (0, 0.9),
+    "weight_decay": (0, 1),
+    "balance": (0, 2),
+}
+
+
+class Camembert(TextModel):
+    """A network that reads word pieces; `docs` of its parameters stand in deployments/camembert/README.md."""
+
+    name = "camembert"
+    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {
+        "weights": "camembert-base",
+        "max_tokens": 128,
+        "epochs": 5,
+        "batch": 32,
+        "learning_rate": 5e-5,
+        "warm_up": 0.1,
+        "weight_decay": 0.01,
+        "balance": 0.5,
+        "patience": 2,
+        "precision": "fp32",
+        "layers": 3,
+        "width": 192,
+        "vocabulary": 8000,
+    }
+    search_space: ClassVar[Mapping[str, Span | Choice]] = {
+        "learning_rate": Span(1e-5, 2e-4, logarithmic=True),
+        "balance": Span(0.0, 1.0),
+    }
+
+    def __init__(self, network: ScoringNetwork, subwords: Subwords, calibration: Calibration) -> None:
+        self._network = network
+        self._subwords = subwords
+        self._calibration = calibration
+
+    @classmethod
+    def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
+        """Return the defaults with `parameters` in their place; raises BadInput for what cannot be trained with."""
+        resolved = super().resolve(parameters)
+        for name, (least, most) in _WHOLE_NUMBERS.items():
+            resolved[name] = whole_number(resolved, name, least, most)
+        for name, (low, high) in _NUMBERS.items():
+            resolved[name] = number(resolved, name, low, high)
+        asked_precision(resolved)
+        if int(resolved["width"]) % _HEAD_WIDTH:
+            raise BadInput(f"Parameter 'width' of camembert is a multiple of {_HEAD_WIDTH}, not {resolved['width']}.")
+        if not _NAME.fullmatch(str(resolved["weights"])):
+            raise BadInput(
+                "Parameter 'weights' of camembert is a name on the hub, such as 'camembert-base', the name of a folder "
+                f"of pretrained weights, or {_FROM_SCRATCH!r}; it is no path."
+            )
+        return resolved
+
+    @classmethod
+    def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
+        """Return the model, fitted without the first fold, and held-out probabilities of that fold.
+
+        The same seed, data and machine give the same model. Raises BadInput, TorchEnvironmentMissing,
+        WeightsUnavailable, TorchTrainingFailed, or what `fitting.progress` raises, which ends the training.
+        """
+        parameters = cls.resolve(fitting.parameters)
+        split = Split.of(labels, float(parameters["balance"]))
+        inputs = {
+            "format": _FORMAT,
+            "parameters": parameters,
+            "seed": fitting.seed,
+            "n_classes": labels.n_classes,
+            "weights": _weights(str(parameters["weights"]), fitting.pretrained),
+            "texts": texts,
+            "classes": labels.classes.tolist(),
+            "row_weights": split.weights.tolist(),
+            "train": split.train.tolist(),
+            "held_out": split.held_out.tolist(),
+        }
+        trained = _train(inputs, fitting)
+
+        def score(network: bytes) -> FloatArray:
+            told = part(fitting.progress, _TRAINING_SHARE, 1)
+            return ScoringNetwork(network).run_each(split.held_out.tolist(), read, told).scores
+
+        def read(row: int) -> IntArray:
+            return np.array(trained.subwords.ids(texts[row]), dtype=np.int64)
+
+        fitting.progress(_TRAINING_SHARE, "comparing the exported network")
+        checked = trained.subwords.padded([texts[row] for row in trained.checked])
+        export = check_export(trained.network, checked, trained.expected)
+        chosen = choose_network(
+            str(parameters["precision"]),
+            trained.network,
+            trained.held_out_scores,
+            split,
+            quantize=quantize_recurrences,
+            score=score,
+        )
+        used = chosen.variant
+        return Fitted(
+            cls(ScoringNetwork(used.network), trained.subwords, used.calibration),
+            used.held_out,
+            learning_curves(trained.epochs),
+            {**trained.facts, "export": export, "precision": chosen.facts},
+        )
+
+    def opinion(self, texts: Sequence[ProductText]) -> Opinion:
+        """Return calibrated probabilities (n, n_classes); features (n, width) are the classifier's hidden layer.
+
+        Each text runs alone: nothing is padded, and no text sees another.
+        """
+        found = [self._network.run(self._subwords.padded([text])) for text in texts]
+        none = self._network.run_padded([])
+        scores, features = (np.concatenate(parts) for parts in zip(none, *found, strict=True))
+        return Opinion(self._calibration.probabilities(scores), features)
+
+    def save(self, folder: Path) -> None:
+        """Write network.onnx, tokenizer.json, camembert.json and calibration.npz."""
+        (folder / "network.onnx").write_bytes(self._network.network)
+        (folder / "tokenizer.json").write_text(self._subwords.document, encoding="utf-8")
+        document = {"max_tokens": self._subwords.max_tokens}
+        (folder / "camembert.json").write_text(json.dumps(document), encoding="utf-8")
+        self._calibration.save(folder / "calibration.npz")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Return what `save` wrote."""
+        document = json.loads((folder / "camembert.json").read_text(encoding="utf-8"))
+        tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        return cls(
+            ScoringNetwork((folder / "network.onnx").read_bytes()),
+            Subwords(tokenizer, int(document["max_tokens"])),
+            Calibration.load(folder / "calibration.npz"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Trained:
+    """What the process with torch left: a network, and what torch says of the held-out rows and those `checked`."""
+
+    network: bytes
+    subwords: Subwords
+    held_out_scores: FloatArray
+    checked: IntArray
+    expected: Scored
+    epochs: list[EpochFigures]
+    facts: dict[str, Any]
+
+
+def _train(inputs: Mapping[str, Any], fitting: Fitting) -> _Trained:
+    """Run the training in torch's environment, unless an earlier attempt at the same got to its end."""
+    from rayonnage_shared.settings import CamembertSettings
+
+    with _work_folder(json.dumps(inputs, ensure_ascii=False).encode(), fitting.checkpoints) as folder:
+        if not (folder / "outcome.json").exists():
+            python = CamembertSettings().camembert_python
+            run_in_torch(python, _TRAINING, folder, part(fitting.progress, 0, _TRAINING_SHARE))
+        outcome = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
+        tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        with np.load(folder / "scores.npz", allow_pickle=False) as arrays:
+            return _Trained(
+                (folder / "network.onnx").read_bytes(),
+                Subwords(tokenizer, inputs["parameters"]["max_tokens"]),
+                arrays["held_out"],
+                arrays["checked"],
+                Scored(arrays["scores"], arrays["features"]),
+                [EpochFigures(**epoch) for epoch in outcome["epochs"]],
+                outcome["facts"],
+            )
+
+
+def _weights(name: str, pretrained: Path | None) -> dict[str, str | None]:
+    """Return where weights of this name are: a folder that is there goes before a hub."""
+    if name == _FROM_SCRATCH:
+        return {"source": "none", "name": name, "folder": None, "hub_cache": None}
+    folder = pretrained / name if pretrained else None
+    if folder is not None and folder.is_dir():
+        return {"source": "folder", "name": name, "folder": str(folder.absolute()), "hub_cache": None}
+    cache = str((pretrained / _HUB_CACHE).absolute()) if pretrained else None
+    return {"source": "hub", "name": name, "folder": None, "hub_cache": cache}
+
+
+@contextmanager
+def _work_folder(inputs: bytes, checkpoints: Path | None) -> Iterator[Path]:
+    """Give a folder that holds `inputs.json`, and what an earlier run with the same inputs left there."""
+    if checkpoints is None:
+        with tempfile.TemporaryDirectory(prefix="camembert-") as name:
+            (Path(name) / "inputs.json").write_bytes(inputs)
+            yield Path(name)
+        return
+    folder = checkpoints / f"camembert-{hashlib.sha256(inputs).hexdigest()[:16]}"
+    for other in checkpoints.glob("camembert-*"):
+        if other != folder:
+            shutil.rmtree(other)
+    folder.mkdir(exist_ok=True)
+    (folder / "inputs.json").write_bytes(inputs)
+    yield folder
