@@ -82,7 +82,7 @@ def _pretrained(folder: Path, facts: dict[str, Any], n_classes: int, max_tokens:
 
     name = facts["name"]
     weights = _first_of(folder, _WEIGHT_FILES)
-    if weights is None or not (folder / "config.json").is_file() or _first_of(folder, _TOKENIZER_FILES) is None:
+    if weights is None or not _is_whole(folder):
         raise BadInput(
             f"Weights {name!r} are not whole: config.json, one of {' and '.join(_WEIGHT_FILES)}, and one of "
             f"{' and '.join(_TOKENIZER_FILES)} are needed."
@@ -157,45 +157,35 @@ def learn_word_pieces(texts: Sequence[ProductText], size: int) -> str:
 
 def _fetched(name: str, cache: Path | None) -> tuple[Path, str]:
     """Return the folder of a hub's files and their revision; what was fetched once is not asked for again."""
-    import httpx2
-    from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    constants.HF_HUB_DOWNLOAD_TIMEOUT = _HUB_TIMEOUT_S
-    files = [*_SMALL_FILES, *_TOKENIZER_FILES]
     try:
         folder = Path(snapshot_download(name, cache_dir=cache, local_files_only=True))
-        if (
-            (folder / "config.json").is_file()
-            and _first_of(folder, _WEIGHT_FILES)
-            and _first_of(folder, _TOKENIZER_FILES)
-        ):
+        if _is_whole(folder):
             return folder, folder.name
     except LocalEntryNotFoundError:
         pass
     try:
-        described = HfApi().model_info(name, timeout=_HUB_TIMEOUT_S)
-        offered = {sibling.rfilename for sibling in described.siblings or ()}
+        offered = {file.rfilename for file in HfApi().model_info(name, timeout=_HUB_TIMEOUT_S).siblings or ()}
         weights = next((file for file in _WEIGHT_FILES if file in offered), _WEIGHT_FILES[0])
-        folder = Path(
-            snapshot_download(
-                name,
-                revision=described.sha,
-                cache_dir=cache,
-                allow_patterns=[*files, weights],
-                etag_timeout=_HUB_TIMEOUT_S,
-            )
-        )
+        wanted = [*_SMALL_FILES, *_TOKENIZER_FILES, weights]
+        folder = Path(snapshot_download(name, cache_dir=cache, allow_patterns=wanted, etag_timeout=_HUB_TIMEOUT_S))
     except RepositoryNotFoundError as err:
         raise BadInput(
             f"The hub knows no weights {name!r} that are open to us, and there is no such folder of pretrained weights."
         ) from err
-    except (HfHubHTTPError, httpx2.HTTPError, OSError) as err:
+    except (HTTPError, OSError) as err:
         raise WeightsUnavailable(
             f"Weights {name!r} could not be fetched from the hub ({err}). Put their files into a folder of that name "
             "below MODELS_PATH/.pretrained, or train with weights 'none'."
         ) from err
-    return folder, str(described.sha)
+    return folder, folder.name
+
+
+def _is_whole(folder: Path) -> bool:
+    needed = _first_of(folder, _WEIGHT_FILES), _first_of(folder, _TOKENIZER_FILES)
+    return (folder / "config.json").is_file() and None not in needed
 
 
 def _first_of(folder: Path, names: Sequence[str]) -> Path | None:
