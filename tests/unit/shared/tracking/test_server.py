@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from rayonnage_shared.settings import MlflowServerSettings
 from rayonnage_shared.tracking.server import (
@@ -77,3 +78,9 @@ def test_the_server_runs_in_this_environment(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(metadata, "version", lambda name: "3.17.2")
 
     assert server_command(MlflowServerSettings())[:4] == [sys.executable, "-m", "mlflow", "server"]
+
+
+@pytest.mark.parametrize("uri", ["databricks", "./mlruns", "file:///tmp/mlruns", "postgresql://db/mlflow"])
+def test_a_store_that_the_client_cannot_use_is_refused_at_the_start(uri: str) -> None:
+    with pytest.raises(ValidationError, match="MLFLOW_TRACKING_URI"):
+        MlflowServerSettings(mlflow_tracking_uri=uri)
