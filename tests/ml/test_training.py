@@ -206,6 +206,34 @@ def test_training_one_modality_keeps_the_other(shop: Shop, trained: Trained) -> 
         assert bundle.predict(*product).probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
+def test_a_head_on_both_models_features_is_trained_and_then_kept_up(shop: Shop, trained: Trained) -> None:
+    asked: dict[str, Any] = {"text": None, "image": "efficientnet-lite0", "fusion": "concatenate"}
+    asked |= {"promote": "always", "parameters": {"fusion.penalty": 0.1}}
+    with pytest.raises(Killed):
+        shop.train("job-4", die_in="fusion", **asked)
+    waiting = shop.settings.models_path / ".work" / "job-4" / "features"
+    assert (waiting / "image.npy").stat().st_size > 0
+    made = shop.train("job-4", **asked)
+    kept = shop.train("job-5", promote="always", parameters={"penalty": 0.4, "fusion.penalty": 0.1})
+
+    for one in (made, kept):
+        manifest = read_manifest(shop.settings.models_path, one["version"])
+        assert manifest["families"]["fusion"] == manifest["models"]["fusion"]["family"] == "concatenate"
+        assert manifest["models"]["fusion"]["facts"]["rows"] > 100
+        assert one["metrics"]["f1_weighted"] > trained.first["metrics"]["f1_weighted"] - 0.02
+        bundle = load_bundle(shop.settings.models_path, one["version"])
+        grey = np.full((224, 224, 3), 128, dtype=np.uint8)
+        for product in ((ProductText("Console", ""), grey), (ProductText("Console", ""), None), (None, grey)):
+            assert bundle.predict(*product).probabilities.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_fusion_parameter_out_of_its_range_is_refused_before_anything_is_fitted(empty_shop: Shop) -> None:
+    with pytest.raises(BadInput, match="dropout"):
+        empty_shop.train(fusion="concatenate", image="efficientnet-lite0", parameters={"fusion.dropout": 2.0})
+
+    assert "text" not in empty_shop.stages
+
+
 def test_a_changed_file_is_found_out(shop: Shop, trained: Trained) -> None:
     version = trained.second["version"]
     path = shop.settings.models_path / version / "decisions.json"

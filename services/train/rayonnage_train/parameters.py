@@ -9,7 +9,7 @@ from typing import TypeVar
 from rayonnage_shared.contracts.jobs import ImageTrainRequest, SearchRequest, TextTrainRequest, TrainRequest
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.datasets import DatasetNotFound, DatasetStore
-from rayonnage_shared.ml.families import image_family, text_family
+from rayonnage_shared.ml.families import fusion_family, image_family, text_family
 from rayonnage_shared.ml.search import NothingToSearch
 
 Parameter = float | int | str | bool
@@ -50,7 +50,7 @@ def with_dataset(request: R, datasets: DatasetStore) -> R:
 
 
 def check_parameters(request: TrainRequest) -> None:
-    """Raise UnknownParameter or WrongParameter unless the chosen families know what they are given."""
+    """Raise UnknownParameter, WrongParameter or BadInput unless the chosen families take what they are given."""
     known = known_parameters(request)
     for name, value in request.parameters.items():
         if name not in known:
@@ -59,6 +59,13 @@ def check_parameters(request: TrainRequest) -> None:
         if not fits(value, known[name]):
             kind = type(known[name]).__name__
             raise WrongParameter(f"`{name}` takes a value of type {kind}, such as its default {known[name]!r}.")
+    if request.fusion is not None:  # which is fitted last, when a bad value has already cost the rest of the training
+        fusion_family(request.fusion).resolve(_own(request, "fusion"))
+
+
+def _own(request: TrainRequest, modality: str) -> dict[str, Parameter]:
+    prefix = f"{modality}."
+    return {name.removeprefix(prefix): one for name, one in request.parameters.items() if name.startswith(prefix)}
 
 
 def check_search(request: SearchRequest) -> None:
@@ -72,7 +79,8 @@ def check_search(request: SearchRequest) -> None:
 def known_parameters(request: TrainRequest) -> dict[str, Parameter]:
     """Return what may stand in `parameters`, with the defaults.
 
-    Names are dotted, such as `text.penalty`; where only one modality is trained its bare names work too.
+    Names are dotted, such as `text.penalty`; where only one modality is trained its bare names work too. Those of the
+    fusion are always dotted, and known where the request names its family.
     """
     chosen: dict[str, Mapping[str, Parameter]] = {}
     if request.text is not None:
@@ -82,6 +90,8 @@ def known_parameters(request: TrainRequest) -> dict[str, Parameter]:
     known = {f"{modality}.{name}": default for modality, own in chosen.items() for name, default in own.items()}
     if len(chosen) == 1:
         known |= next(iter(chosen.values()))
+    if request.fusion is not None:
+        known |= {f"fusion.{name}": default for name, default in fusion_family(request.fusion).parameters.items()}
     return known
 
 

@@ -21,7 +21,7 @@ from ulid import ULID
 
 from rayonnage_shared.cli.database import command_database
 from rayonnage_shared.cli.tracking import catch_up
-from rayonnage_shared.contracts.jobs import SearchRequest, TrainRequest
+from rayonnage_shared.contracts.jobs import FUSION_DEFAULT, SearchRequest, TrainRequest
 from rayonnage_shared.settings import DatabaseSettings, PipelineSettings
 
 console = Console(stderr=True)
@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
 def train(
     text: Annotated[str, typer.Option(help="Text family, or `none` to keep the champion's.")] = "tfidf-embedding",
     image: Annotated[str, typer.Option(help="Photo family, or `none` to keep the champion's.")] = "efficientnet-lite0",
+    fusion: Annotated[str | None, typer.Option(help=FUSION_DEFAULT)] = None,
     dataset: Annotated[str | None, typer.Option(help="Dataset version; default: the newest.")] = None,
     promote: Annotated[str, typer.Option(help="if_better, never or always.")] = "if_better",
     parameter: Annotated[list[str] | None, typer.Option(help="name=value, such as text.penalty=2.")] = None,
@@ -54,6 +55,7 @@ def train(
             "dataset_version": dataset,
             "text": None if text == "none" else text,
             "image": None if image == "none" else image,
+            "fusion": fusion,
             "promote": promote,
             "parameters": dict(_parameter(one) for one in parameter or []),
         }

@@ -38,6 +38,7 @@ TextFamily = Annotated[str, _FamilyName("text")]
 ImageFamily = Annotated[str, _FamilyName("image")]
 FusionFamily = Annotated[str, _FamilyName("fusion")]
 PromotePolicy = Literal["if_better", "never", "always"]
+FUSION_DEFAULT = "Default: the champion's family, or `weighted` where it has none."
 
 
 class TextTrainRequest(BaseModel):
@@ -47,6 +48,7 @@ class TextTrainRequest(BaseModel):
 
     dataset_version: str | None = Field(None, description="Default: the newest.", max_length=64)
     text: TextFamily = "tfidf-embedding"
+    fusion: FusionFamily | None = Field(None, description=FUSION_DEFAULT)
     parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
     promote: PromotePolicy = "if_better"
 
@@ -58,6 +60,7 @@ class ImageTrainRequest(BaseModel):
 
     dataset_version: str | None = Field(None, description="Default: the newest.", max_length=64)
     image: ImageFamily = "efficientnet-lite0"
+    fusion: FusionFamily | None = Field(None, description=FUSION_DEFAULT)
     parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
     promote: PromotePolicy = "if_better"
 
@@ -70,9 +73,11 @@ class TrainRequest(BaseModel):
     dataset_version: str | None = Field(None, description="Default: the newest.", max_length=64)
     text: TextFamily | None = "tfidf-embedding"
     image: ImageFamily | None = "efficientnet-lite0"
-    fusion: FusionFamily = "weighted"
+    fusion: FusionFamily | None = Field(None, description=FUSION_DEFAULT)
     parameters: dict[str, float | int | str | bool] = Field(
-        default_factory=dict, description="By dotted name, such as `text.penalty`; unknown names are refused."
+        default_factory=dict,
+        description="By dotted name, such as `text.penalty`; unknown names are refused. Those of a fusion, such as "
+        "`fusion.penalty`, need `fusion` to be named.",
     )
     promote: PromotePolicy = "if_better"
 

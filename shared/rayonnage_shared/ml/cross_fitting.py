@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from rayonnage_shared.ml.families.base import IntArray, Labels
 
@@ -24,9 +20,3 @@ def parts_of(labels: Labels) -> IntArray:
     groups = np.arange(len(labels.classes)) if labels.groups is None else labels.groups
     _, number = np.unique(groups, return_inverse=True)
     return np.asarray(number % MAX_PARTS, dtype=np.int64)
-
-
-def take(labels: Labels, rows: NDArray[Any]) -> Labels:
-    """Return the labels of `rows`, a mask (n,) or positions."""
-    groups = None if labels.groups is None else labels.groups[rows]
-    return replace(labels, classes=labels.classes[rows], folds=labels.folds[rows], groups=groups)

@@ -38,9 +38,9 @@ from rayonnage_shared.ml.families.base import (
     FloatArray,
     ImageModel,
     Labels,
-    Opinion,
     TextModel,
 )
+from rayonnage_shared.ml.fusion_inputs import FusionInputs, WaitingFeatures, known, learning_rows, without_features
 from rayonnage_shared.ml.held_out import HeldOut
 from rayonnage_shared.ml.model_facts import ModelFacts, facts_path
 from rayonnage_shared.ml.products import Products
@@ -51,6 +51,7 @@ from rayonnage_shared.ml.scoring import photo_opinions, text_opinions
 
 MIN_TRAIN_ROWS = 20
 MIN_PHOTOS = 20
+DEFAULT_FUSION = "weighted"
 
 
 class DatasetTooSmall(BadInput):
@@ -68,6 +69,7 @@ class Plan:
     image: str | None
     kept: tuple[str, ...]
     codes: tuple[int, ...]
+    fusion: str = DEFAULT_FUSION
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,14 @@ class Training:
         """The bundle's folder until it is complete."""
         return self.work / "bundle"
 
+    def _judged(self, mode: Mode) -> Path:
+        """Where the held-out probabilities of what the bundle says in a mode wait for the evaluation."""
+        return self.work / f"{mode}.judged.npz"
+
     @property
-    def _fused(self) -> Path:
-        """Where the fusion's held-out probabilities wait for the evaluation."""
-        return self.work / "fusion.held_out.npz"
+    def _features(self) -> WaitingFeatures:
+        """Features that the fusion stage asks for; they go with the job's work folder."""
+        return WaitingFeatures(self.work / "features")
 
     @property
     def _predictions(self) -> Path:
@@ -160,18 +166,23 @@ class Training:
             image=families["image"],
             kept=kept,
             codes=tuple(sorted({*self.categories.codes, *(int(code) for code in products.codes)})),
+            fusion=self.request.fusion or base.get("fusion") or DEFAULT_FUSION,
         )
+        fusion_family(plan.fusion).resolve(self._parameters("fusion"))  # fitted last: better refused before the rest
         write_atomically(path, json.dumps(asdict(plan)).encode())
         return plan
 
     def _parameters(self, modality: str) -> dict[str, float | int | str | bool]:
-        """Return the request's parameters for one modality: `text.x` as `x`; a bare name goes to the only family."""
+        """Return the request's parameters for a modality or the fusion: `text.x` as `x`.
+
+        A bare name goes to the only modality that is trained.
+        """
         found = {}
         for name, value in self.request.parameters.items():
             prefix, _, rest = name.partition(".")
             if rest and prefix == modality:
                 found[rest] = value
-            elif not rest and (self.request.text is None or self.request.image is None):
+            elif not rest and modality != "fusion" and (self.request.text is None or self.request.image is None):
                 found[name] = value
         return found
 
@@ -220,6 +231,9 @@ class Training:
         folder.mkdir()
         fitted.model.save(folder)
         HeldOut(ids, fitted.held_out, plan.codes).save(self.building / f"{modality}.held_out.npz")
+        wanted = plan.text and plan.image and fusion_family(plan.fusion).needs_features
+        if wanted and fitted.features is not None:
+            self._features.save(modality, ids, fitted.features)
 
     def _save_facts(
         self, model: str, family: type[Family], fitting: Fitting, fitted: Fitted[Family], started: float
@@ -252,29 +266,51 @@ class Training:
         known.extended(unseen.ids, probabilities).save(self.building / name)
 
     def _fit_fusion(self, plan: Plan, train: Products) -> None:
-        labels = _labels(train, plan.codes)
+        """Fit the fusion where there are two modalities, and the thresholds on what the bundle says of unseen rows."""
         text, image = (self._held_out(modality, train, plan) for modality in ("text", "image"))
-        both = np.full_like(text, np.nan)
+        tables: dict[Mode, FloatArray] = {"text": text, "image": image, "both": np.full_like(text, np.nan)}
         if plan.text and plan.image:
-            nothing = np.empty((len(train), 0), dtype=np.float32)
-            family, fitting = fusion_family(self.request.fusion), Fitting(seed=self.seed)
-            started = time.monotonic()
-            fitted = family.fit(Opinion(text, nothing), Opinion(image, nothing), labels, fitting)
-            self._save_facts("fusion", family, fitting, fitted, started)
-            folder = self.building / "fusion"
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            fitted.model.save(folder)
-            both = fitted.held_out
-            HeldOut(train.ids, both, plan.codes).save(self._fused)
-        tables: dict[Mode, FloatArray] = dict(zip(MODES, (text, image, both), strict=True))
-        Decisions.fit(tables, labels.classes, self.promised_precision).save(self.building / DECISIONS_NAME)
+            tables = self._fuse(plan, train, text, image)
+        for mode, table in tables.items():
+            HeldOut(train.ids, table, plan.codes).save(self._judged(mode))
+        Decisions.fit(tables, train.classes(plan.codes), self.promised_precision).save(self.building / DECISIONS_NAME)
+
+    def _fuse(self, plan: Plan, train: Products, text: FloatArray, image: FloatArray) -> dict[Mode, FloatArray]:
+        """Fit and save the fusion; return held-out probabilities (len(train), n_classes) by mode, NaN without such."""
+        family, fitting, labels = fusion_family(plan.fusion), self._fitting("fusion"), _labels(train, plan.codes)
+        rows = learning_rows(text, image, labels.classes) if family.needs_features else np.arange(len(train))
+        by_text, by_image = without_features(text[rows]), without_features(image[rows])
+        if family.needs_features:
+            assert plan.text is not None and plan.image is not None
+            both, some = known(text[rows]) & known(image[rows]), train.take(rows)
+            inputs = FusionInputs(self.building, self._features, self.store, self.progress)
+            by_text = inputs.text(plan.text, some, by_text.probabilities, both)
+            by_image = inputs.image(plan.image, some, by_image.probabilities, both)
+        started = time.monotonic()
+        fitted = family.fit(by_text, by_image, labels.take(rows), fitting)
+        self._save_facts("fusion", family, fitting, fitted, started)
+        folder = self.building / "fusion"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        fitted.model.save(folder)
+        tables: dict[Mode, FloatArray] = {}
+        for mode, found in zip(MODES, (fitted.text_alone, fitted.image_alone, fitted.held_out), strict=True):
+            tables[mode] = np.full_like(text, np.nan)
+            tables[mode][rows] = found
+        return tables
 
     def _held_out(self, modality: str, train: Products, plan: Plan) -> FloatArray:
+        """Return held-out probabilities (len(train), n_classes), NaN for rows without them or without the modality."""
         path = self.building / f"{modality}.held_out.npz"
         if not path.exists():
             return np.full((len(train), len(plan.codes)), np.nan, dtype=np.float32)
-        return HeldOut.load(path).rows(train.ids)
+        found = HeldOut.load(path).rows(train.ids)
+        if modality == "text":
+            lacking = [not (one or other) for one, other in zip(train.designations, train.descriptions, strict=True)]
+        else:
+            lacking = [photo is None for photo in train.photos]
+        found[lacking] = np.nan
+        return found
 
     def _evaluate(self, plan: Plan, products: Products) -> None:
         """Judge the unpublished bundle on the test split: report, figures, and predictions for `_publish`."""
@@ -282,15 +318,11 @@ class Training:
         if len(test) == 0:
             raise DatasetTooSmall(f"Dataset {plan.dataset_version} has no test rows; ingest more products.")
         self._write_manifest(plan, metrics={})
-        text, image = (self._held_out(modality, train, plan) for modality in ("text", "image"))
-        both = np.full_like(text, np.nan)
-        if self._fused.exists():
-            both = HeldOut.load(self._fused).rows(train.ids)
         evaluate_bundle(
             self.building,
             train=train,
             test=test,
-            held_out=dict(zip(MODES, (text, image, both), strict=True)),
+            held_out={mode: HeldOut.load(self._judged(mode)).rows(train.ids) for mode in MODES},
             store=self.store,
             predictions=self._predictions,
             progress=self.progress,
@@ -308,7 +340,7 @@ class Training:
 
     def _families(self, plan: Plan) -> dict[str, str | None]:
         both = plan.text and plan.image
-        return {"text": plan.text, "image": plan.image, "fusion": self.request.fusion if both else None}
+        return {"text": plan.text, "image": plan.image, "fusion": plan.fusion if both else None}
 
     def _write_manifest(self, plan: Plan, metrics: dict[str, float]) -> None:
         dataset = self.store.describe(plan.dataset_version)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rayonnage_shared.contracts.jobs import ImageTrainRequest, TextTrainRequest, TrainRequest
+from rayonnage_shared.errors import BadInput
 from rayonnage_train.parameters import (
     UnknownParameter,
     check_parameters,
@@ -27,6 +28,25 @@ def test_names_are_dotted_and_bare_names_need_one_modality() -> None:
     assert all(name.startswith(("text.", "image.")) for name in both)
     alone = known_parameters(TrainRequest(image=None))
     assert {name.removeprefix("text.") for name in alone} <= alone.keys()
+
+
+def test_parameters_of_a_fusion_are_dotted_and_need_its_name() -> None:
+    named = TrainRequest(image=None, fusion="concatenate", parameters={"fusion.penalty": 0.1, "penalty": 2.0})
+    check_parameters(named)
+    assert {"fusion.penalty", "fusion.dropout", "penalty"} <= known_parameters(named).keys()
+    with pytest.raises(UnknownParameter):
+        check_parameters(named.model_copy(update={"fusion": None}))
+
+
+def test_a_fusion_parameter_out_of_its_range_is_refused_before_anything_is_trained() -> None:
+    with pytest.raises(BadInput, match="dropout"):
+        check_parameters(TrainRequest(fusion="concatenate", parameters={"fusion.dropout": 2.0}))
+
+
+@pytest.mark.parametrize("wanted", [TextTrainRequest(fusion="concatenate"), ImageTrainRequest(fusion="concatenate")])
+def test_a_fusion_may_be_asked_for_with_one_modality(wanted: TextTrainRequest | ImageTrainRequest) -> None:
+    assert whole_request(wanted).fusion == "concatenate"
+    assert whole_request(type(wanted)()).fusion is None
 
 
 def test_a_name_that_no_family_knows_is_refused_with_those_it_could_be() -> None:

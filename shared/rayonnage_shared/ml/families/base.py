@@ -43,6 +43,11 @@ class Labels:
     n_classes: int
     groups: IntArray | None = None
 
+    def take(self, rows: NDArray[Any]) -> Labels:
+        """Return the labels of `rows`, a mask (n,) or positions."""
+        groups = None if self.groups is None else self.groups[rows]
+        return Labels(self.classes[rows], self.folds[rows], self.n_classes, groups)
+
 
 @dataclass(frozen=True, slots=True)
 class Fitting:

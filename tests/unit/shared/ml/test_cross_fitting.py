@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rayonnage_shared.ml.cross_fitting import parts_of, take
+from rayonnage_shared.ml.cross_fitting import parts_of
 from rayonnage_shared.ml.families.base import IntArray, Labels
 
 
@@ -27,8 +27,8 @@ def test_without_groups_each_row_stands_for_itself() -> None:
     assert parts_of(labels([2] * 6)).tolist() == [0, 1, 2, 3, 4, 0]
 
 
-def test_rows_are_taken_whole() -> None:
-    taken = take(labels([0, 1, 2], [7, 8, 9]), np.array([True, False, True]))
+def test_labels_are_taken_with_their_folds_and_groups() -> None:
+    taken = labels([0, 1, 2], [7, 8, 9]).take(np.array([True, False, True]))
 
     assert taken.folds.tolist() == [0, 2]
     assert taken.groups is not None

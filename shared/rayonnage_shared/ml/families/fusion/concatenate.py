@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.correcting_head import Standard, fit_path
-from rayonnage_shared.ml.cross_fitting import parts_of, take
+from rayonnage_shared.ml.cross_fitting import parts_of
 from rayonnage_shared.ml.families.base import (
     DEFAULTS,
     FittedFusion,
@@ -22,6 +23,7 @@ from rayonnage_shared.ml.families.base import (
     IntArray,
     Labels,
     Opinion,
+    Parameters,
 )
 from rayonnage_shared.ml.families.fusion.weighted import USUAL_WEIGHTS
 from rayonnage_shared.ml.linear import LinearModel
@@ -56,15 +58,25 @@ class ConcatenateFusion(Fusion):
     image_alone: Pool
 
     @classmethod
-    def fit(cls, text: Opinion, image: Opinion, labels: Labels, fitting: Fitting = DEFAULTS) -> FittedFusion[Self]:
-        """Return the head fitted on rows that have both, and the two corrections of one opinion alone.
+    def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
+        """Return the defaults with `parameters` in their place; raises BadInput for one that cannot be used."""
+        resolved = super().resolve(parameters)
+        for name, most, rule in (
+            ("penalty", sys.float_info.max, "0 (choose) or above"),
+            ("dropout", 1, "from 0 to 1"),
+            ("photo_scale", sys.float_info.max, "0 or above"),
+        ):
+            if not 0 <= float(resolved[name]) <= most:
+                raise BadInput(f"Parameter {name!r} of concatenate must be {rule}.")
+        return resolved
 
-        Raises BadInput for a parameter that it does not know or cannot use.
-        """
+    @classmethod
+    def fit(cls, text: Opinion, image: Opinion, labels: Labels, fitting: Fitting = DEFAULTS) -> FittedFusion[Self]:
+        """Return the head fitted on rows that have both, and the two corrections of one opinion alone."""
         settings = _settings(cls.resolve(fitting.parameters))
         has_text, has_image = _known(text.probabilities), _known(image.probabilities)
         rows = np.flatnonzero(has_text & has_image)
-        both = _Both.of(text, image, rows, take(labels, rows), settings)
+        both = _Both.of(text, image, rows, labels.take(rows), settings)
         correction, table, facts = both.fit(fitting.progress)
         held_out = np.full_like(text.probabilities, np.nan)
         held_out[rows] = table
@@ -111,13 +123,6 @@ class _Settings:
 
 def _settings(parameters: Mapping[str, float | int | str | bool]) -> _Settings:
     penalty, dropout, photo_scale = (float(parameters[name]) for name in ("penalty", "dropout", "photo_scale"))
-    for name, holds, rule in (
-        ("penalty", 0 <= penalty < np.inf, "0 (choose) or above"),
-        ("dropout", 0 <= dropout <= 1, "from 0 to 1"),
-        ("photo_scale", 0 <= photo_scale < np.inf, "0 or above"),
-    ):
-        if not holds:
-            raise BadInput(f"Parameter {name!r} of concatenate must be {rule}.")
     return _Settings((penalty,) if penalty else _PENALTIES, penalty > 0, dropout, photo_scale)
 
 
@@ -219,7 +224,7 @@ def _fit_alone(
     opinion, classes = probabilities[rows], labels.classes[rows]
     counts = np.where(other_known[rows], dropout, 1.0).astype(np.float32)
     held_out = np.full_like(probabilities, np.nan)
-    parts = parts_of(take(labels, rows))
+    parts = parts_of(labels.take(rows))
     for number in np.unique(parts):
         others = parts != number
         pool = fit_pool([opinion[others]], classes[others], [1.0], counts[others])

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from rayonnage_shared.ml.cross_fitting import parts_of, take
+from rayonnage_shared.ml.cross_fitting import parts_of
 from rayonnage_shared.ml.families.base import (
     DEFAULTS,
     FittedFusion,
@@ -52,7 +52,7 @@ class WeightedFusion(Fusion):
         by_text, by_image = text.probabilities, image.probabilities
         rows = np.flatnonzero(~(np.isnan(by_text).any(axis=1) | np.isnan(by_image).any(axis=1)))
         held_out = np.full_like(by_text, np.nan)
-        parts = parts_of(take(labels, rows))
+        parts = parts_of(labels.take(rows))
         for number in np.unique(parts):
             others, kept_out = rows[parts != number], rows[parts == number]
             unseeing = cls._fitted(by_text[others], by_image[others], labels.classes[others])
