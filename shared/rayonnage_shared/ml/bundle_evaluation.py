@@ -46,7 +46,7 @@ def evaluate_bundle(
     """
     bundle = load_folder(building)
     truth, classes = test.classes(bundle.codes), train.classes(bundle.codes)
-    promises = fit_promises(held_out, classes)
+    promises = fit_promises(held_out, classes, train.folds)
     save_promises(building, promises)
     scores = score_products(bundle, test, store, part(progress, 0, 0.7))
     report = evaluation_report(

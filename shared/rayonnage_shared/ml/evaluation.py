@@ -66,7 +66,7 @@ def evaluate(probabilities: FloatArray, truth: IntArray, codes: tuple[int, ...])
         rows=len(truth),
         accuracy=float(np.trace(confusion) / len(truth)),
         f1_macro=float(f1[present].mean()),
-        f1_weighted=float((f1 * support).sum() / support.sum()),
+        f1_weighted=weighted_f1(confusion),
         ece=sum(one.rows * abs(one.confidence - one.accuracy) for one in bins) / len(truth),
         classes=tuple(
             ClassScore(code, int(support[i]), float(precision[i]), float(recall[i]), float(f1[i]))
@@ -93,6 +93,12 @@ def macro_f1(confusion: IntArray) -> float:
     """Return the mean F1 over the classes that are in the truth or predicted, as scikit-learn defines it."""
     present = (confusion.sum(axis=1) > 0) | (confusion.sum(axis=0) > 0)
     return float(class_f1(confusion)[present].mean())
+
+
+def weighted_f1(confusion: IntArray) -> float:
+    """Return the mean F1 over the classes, weighted by their rows, as scikit-learn defines it."""
+    support = confusion.sum(axis=1)
+    return float((class_f1(confusion) * support).sum() / support.sum())
 
 
 def _rates(confusion: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -159,7 +159,7 @@ def _precision_by_coverage(table: FloatArray, truth: IntArray) -> tuple[FloatArr
 
 
 def _learning(modality: str, curves: Sequence[LearningCurve], path: Path) -> None:
-    figure, panels = _figure(5.6 * len(curves), 4.2, columns=len(curves))
+    figure, panels = _figure(4.8 * len(curves), 4.0, columns=len(curves))
     for axes, curve in zip(np.atleast_1d(panels), curves, strict=True):
         for values, label, colour in (
             (curve.train, "lignes apprises", "#8a8a8a"),

@@ -13,12 +13,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.calibration import Calibration, cross_calibrated
-from rayonnage_shared.ml.families.base import FloatArray, IntArray, Labels, ProductText
+from rayonnage_shared.ml.families.base import Curve, FloatArray, IntArray, Labels, ProductText
+from rayonnage_shared.ml.learning_curves import Point, curve_of_rows, row_subsets, some_rows
 from rayonnage_shared.ml.linear import Block, LinearModel, fit_svm
 from rayonnage_shared.ml.linear_text import LinearText, tfidf_input
 from rayonnage_shared.ml.progress import Progress, silent
@@ -53,14 +55,22 @@ class LinearSettings:
                 raise BadInput(f"{name} must be 0 or above, not {getattr(self, name)}.")
 
 
+class FittedLinearText(NamedTuple):
+    """The classifier fitted on all rows, calibrated held-out probabilities (n, n_classes), and how more rows help."""
+
+    model: LinearText
+    held_out: FloatArray
+    curves: tuple[Curve, ...]
+
+
 def fit_linear_text(
     texts: Sequence[ProductText],
     dense: FloatArray | None,
     labels: Labels,
     settings: LinearSettings,
     progress: Progress = silent,
-) -> tuple[LinearText, FloatArray]:
-    """Return the classifier fitted on all rows and calibrated held-out probabilities (n, n_classes).
+) -> FittedLinearText:
+    """Return the classifier, held-out probabilities and a learning curve.
 
     `dense` (n, width) float32 has rows of length 1. Features, model and calibration of a held-out row are fitted
     without its fold. Rows of no held-out fold are NaN: all of them where there is one fold, and the rest of one fold
@@ -75,11 +85,15 @@ def fit_linear_text(
     held_out = _held_out_folds(labels.folds)
     scores = np.full((len(texts), labels.n_classes), np.nan, dtype=np.float32)
     start = None
+    curves: tuple[Curve, ...] = ()
     for done, fold in enumerate(held_out):
         progress(done / (len(held_out) + 1), f"fold {done + 1} of {len(held_out)}")
         test = np.flatnonzero(labels.folds == fold)
-        _, start, blocks = fitting.run(np.flatnonzero(labels.folds != fold))
+        others = np.flatnonzero(labels.folds != fold)
+        _, start, blocks = fitting.run(others)
         scores[test] = start.scores([block[test] for block in blocks])
+        if done == 0:
+            curves = (fitting.learning_curve(others, test, start, blocks),)
     progress(len(held_out) / (len(held_out) + 1), "all rows")
     # The last fold's model is near the final one, which nothing is held out from.
     tfidf, linear, _ = fitting.run(np.arange(len(texts)), start)
@@ -89,7 +103,8 @@ def fit_linear_text(
     scale[len(tfidf.words.idf) : tfidf.size] = settings.character_scale
     scale[tfidf.size :] = settings.dense_scale
     unscaled = LinearModel(linear.weights * scale, linear.intercept)
-    return LinearText(tfidf, unscaled, calibration), cross_calibrated(scores, labels, held_out)
+    model = LinearText(tfidf, unscaled, calibration)
+    return FittedLinearText(model, cross_calibrated(scores, labels, held_out), curves)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +126,22 @@ class _Fitting:
         chosen = blocks if len(rows) == len(self.labels.classes) else [block[rows] for block in blocks]
         cost = (self.settings.penalty * weights).astype(np.float32)
         return tfidf, fit_svm(chosen, classes, self.labels.n_classes, cost=cost, start=start), blocks
+
+    def learning_curve(self, rows: IntArray, held_out: IntArray, model: LinearModel, blocks: list[Block]) -> Curve:
+        """Return weighted F1 by number of rows; `model` and the features `blocks` are what all `rows` gave."""
+        judged, learned = some_rows(held_out), some_rows(rows)
+        points = [self._point(subset, judged) for subset in row_subsets(rows)]
+        scores = [model.scores([block[chosen] for block in blocks]) for chosen in (learned, judged)]
+        return curve_of_rows([*points, Point(len(rows), learned, *scores)], judged, self.labels)
+
+    def _point(self, subset: IntArray, judged: IntArray) -> Point:
+        chosen = np.concatenate([subset, judged])
+        labels = Labels(self.labels.classes[chosen], self.labels.folds[chosen], self.labels.n_classes)
+        dense = None if self.dense is None else self.dense[chosen]
+        smaller = _Fitting(self.counts.part(chosen, len(subset)), dense, labels, self.settings)
+        _, model, blocks = smaller.run(np.arange(len(subset)))
+        scores = model.scores(blocks)
+        return Point(len(subset), subset, scores[: len(subset)], scores[len(subset) :])
 
 
 def _held_out_folds(folds: IntArray) -> IntArray:

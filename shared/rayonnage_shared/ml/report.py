@@ -171,9 +171,9 @@ def read_report(bundle: Path) -> EvaluationReport | None:
         raise BundleBroken(f"The evaluation of {bundle.name} cannot be read. Promote another version.") from error
 
 
-def fit_promises(tables: Mapping[Mode, FloatArray], classes: IntArray) -> list[Decisions]:
+def fit_promises(tables: Mapping[Mode, FloatArray], classes: IntArray, folds: IntArray) -> list[Decisions]:
     """Return thresholds for each of PROMISES, found on held-out probabilities by mode (see `Decisions.fit`)."""
-    return [Decisions.fit(dict(tables), classes, promised) for promised in PROMISES]
+    return [Decisions.fit(dict(tables), classes, promised, folds) for promised in PROMISES]
 
 
 def save_promises(bundle: Path, promises: Iterable[Decisions]) -> None:

@@ -47,6 +47,13 @@ class TermBlock:
         matrix = sparse.csr_array((values, counts.indices, counts.indptr), shape=counts.shape, copy=False)
         return Vocabulary({term: position for position, term in enumerate(self.terms)}, idf), matrix
 
+    def part(self, rows: IntArray, learned: int) -> TermBlock:
+        """Return the counts of `rows` alone, with the terms alone that weigh something when learned from the first."""
+        counts = self.counts[rows]
+        frequency = np.bincount(counts[:learned].indices, minlength=len(self.terms))
+        kept = np.flatnonzero(frequency >= self.min_rows)
+        return TermBlock(counts[:, kept], [self.terms[position] for position in kept], self.min_rows)
+
 
 @dataclass(frozen=True, slots=True)
 class TermCounts:
@@ -69,6 +76,10 @@ class TermCounts:
         words, word_matrix = self.words.weighted(rows)
         characters, character_matrix = self.characters.weighted(rows)
         return Tfidf(words, characters), [word_matrix, character_matrix]
+
+    def part(self, rows: IntArray, learned: int) -> TermCounts:
+        """Return the counts of `rows`, of which the first `learned` are to be learned from: a smaller problem."""
+        return TermCounts(self.words.part(rows, learned), self.characters.part(rows, learned))
 
 
 def _block(counts: Sparse, names: NDArray[np.object_], *, min_rows: int, max_terms: int) -> TermBlock:

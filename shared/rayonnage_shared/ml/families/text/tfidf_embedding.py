@@ -50,8 +50,8 @@ class TfidfEmbedding(TextModel):
         numbers = {name: float(value) for name, value in cls.resolve(fitting.parameters).items()}
         settings = LinearSettings(dense_scale=numbers.pop("embedding_scale"), **numbers)
         embedding = encode_many([embedding_input(text) for text in texts], part(fitting.progress, 0, 0.5))
-        fitted, held_out = fit_linear_text(texts, embedding, labels, settings, part(fitting.progress, 0.5, 1))
-        return Fitted(cls(fitted), held_out, features=embedding)
+        fitted = fit_linear_text(texts, embedding, labels, settings, part(fitting.progress, 0.5, 1))
+        return Fitted(cls(fitted.model), fitted.held_out, fitted.curves, features=embedding)
 
     def opinion(self, texts: Sequence[ProductText]) -> Opinion:
         """Return calibrated probabilities (n, n_classes); the features are the embedding (n, 512)."""

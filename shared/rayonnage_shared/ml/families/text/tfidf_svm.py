@@ -47,8 +47,8 @@ class TfidfSvm(TextModel):
         from rayonnage_shared.ml.linear_text_training import LinearSettings, fit_linear_text
 
         numbers = {name: float(value) for name, value in cls.resolve(fitting.parameters).items()}
-        fitted, held_out = fit_linear_text(texts, None, labels, LinearSettings(**numbers), fitting.progress)
-        return Fitted(cls(fitted), held_out)
+        fitted = fit_linear_text(texts, None, labels, LinearSettings(**numbers), fitting.progress)
+        return Fitted(cls(fitted.model), fitted.held_out, fitted.curves)
 
     def opinion(self, texts: Sequence[ProductText]) -> Opinion:
         """Return calibrated probabilities (n, n_classes); a linear model of terms has no features."""
