@@ -39,6 +39,7 @@ PUBLIC_ROUTES: tuple[PublicRoute, ...] = (
     PublicRoute("GET", "/info", "predict", "user"),
     PublicRoute("GET", "/models", "predict", "user"),
     PublicRoute("GET", "/models/{version}", "predict", "user"),
+    PublicRoute("GET", "/models/{version}/figures/{name}.png", "predict", "user"),
     PublicRoute("POST", "/models/rollback", "train", "admin"),
     PublicRoute("POST", "/models/{version}/promote", "train", "admin"),
     PublicRoute("POST", "/token", "auth", "public"),

@@ -19,11 +19,16 @@ from rayonnage_shared.contracts.predictions import Prediction
 from rayonnage_shared.ml.bundle import list_versions, read_manifest
 from rayonnage_shared.ml.champion import read_champion
 from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.figure_files import FIGURE_NAME_PATTERN, figure_names, read_figure
+from rayonnage_shared.ml.report import read_report
 from rayonnage_shared.security.access import CurrentUser
 from rayonnage_shared.security.tokens import Principal
 from rayonnage_shared.web import problems, request_id_of
 
 router = APIRouter()
+
+Version = Annotated[str, PathParameter(max_length=64)]
+FigureName = Annotated[str, PathParameter(pattern=FIGURE_NAME_PATTERN)]
 
 PREDICT_ERRORS = problems(400, 401, 413, 415, 429, 503)
 
@@ -85,11 +90,28 @@ async def models(request: Request, _user: CurrentUser) -> ModelList:
 
 
 @router.get("/models/{version}", tags=["models"], response_model=ModelDetails, responses=problems(401, 404, 503))
-async def model(
-    request: Request, version: Annotated[str, PathParameter(max_length=64)], _user: CurrentUser
-) -> ModelDetails:
-    """Show one model version with its whole manifest."""
+async def model(request: Request, version: Version, _user: CurrentUser) -> ModelDetails:
+    """Show one model version: its manifest, how good it is, and where the pictures of that are."""
     return await anyio.to_thread.run_sync(_describe_model, request.app.state.settings.models_path, version)
+
+
+@router.get(
+    "/models/{version}/figures/{name}.png",
+    tags=["models"],
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}, "description": "A picture"},
+        304: {"description": "The picture is the one that `If-None-Match` names; it never changes"},
+        **problems(401, 404, 503),
+    },
+)
+async def figure(request: Request, version: Version, name: FigureName, _user: CurrentUser) -> Response:
+    """Show a figure of a model's evaluation: `confusion`, `calibration`, `classes`, `selective` or `learning_text`."""
+    found = await anyio.to_thread.run_sync(read_figure, request.app.state.settings.models_path, version, name)
+    headers = {"ETag": f'"{found.sha256}"', "Cache-Control": "private, max-age=31536000, immutable"}
+    if headers["ETag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(found.content, media_type="image/png", headers=headers)
 
 
 def _info(models_path: Path, data_path: Path) -> Info:
@@ -117,7 +139,9 @@ def _describe_model(models_path: Path, version: str) -> ModelDetails:
     champion = read_champion(models_path)
     manifest = read_manifest(models_path, version)
     summary = _summary(models_path, version, champion.version if champion else None)
-    return ModelDetails(**summary.model_dump(), manifest=manifest)
+    figures = {name: f"/models/{version}/figures/{name}.png" for name in figure_names(manifest)}
+    report = read_report(models_path / version)
+    return ModelDetails(**summary.model_dump(), manifest=manifest, evaluation=report, figures=figures)
 
 
 def _summary(models_path: Path, version: str, champion: str | None) -> ModelVersion:

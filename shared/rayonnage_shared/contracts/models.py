@@ -131,9 +131,8 @@ class ModelVersion(BaseModel):
 
 class ModelDetails(ModelVersion):
     manifest: dict[str, Any]
-    evaluation: EvaluationReport | None = Field(None, description="Null for a bundle from before there were reports.")
+    evaluation: EvaluationReport | None = Field(description="Null for a bundle from before there were reports.")
     figures: dict[str, str] = Field(
-        default_factory=dict,
         description="Addresses of PNG pictures by name.",
         examples=[{"confusion": "/models/20261121T073029Z-9244/figures/confusion.png"}],
     )

@@ -10,7 +10,8 @@ from rayonnage_shared.ml.bundle import MANIFEST_NAME, Bundle, load_folder
 from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.ml.decisions import Mode
 from rayonnage_shared.ml.families.base import FloatArray
-from rayonnage_shared.ml.figures import FIGURES_FOLDER, draw_figures
+from rayonnage_shared.ml.figure_files import FIGURES_FOLDER
+from rayonnage_shared.ml.figures import draw_figures
 from rayonnage_shared.ml.model_facts import ModelFacts
 from rayonnage_shared.ml.products import Products
 from rayonnage_shared.ml.progress import Progress, part

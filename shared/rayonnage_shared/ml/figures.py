@@ -14,8 +14,7 @@ import numpy as np
 from rayonnage_shared.contracts.models import BundleFigures, EvaluationReport, LearningCurve, SelectiveReport
 from rayonnage_shared.ml.decisions import Mode
 from rayonnage_shared.ml.families.base import FloatArray, IntArray
-
-FIGURES_FOLDER = "figures"
+from rayonnage_shared.ml.figure_files import FIGURES_FOLDER
 
 _DPI = 100
 _MODES: dict[Mode, tuple[str, str]] = {

@@ -22,7 +22,10 @@ PHOTO_BATCH = 16  # bounds memory; a CNN gains nothing from batches on a CPU
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Probabilities (n, n_classes); `text` and `image` rows are NaN where the product lacks the modality."""
+    """Probabilities (n, n_classes); `text` and `image` are what the bundle says of that modality alone.
+
+    Their rows are NaN where the product lacks the modality or the bundle a model for it.
+    """
 
     probabilities: FloatArray
     text: FloatArray
@@ -59,10 +62,10 @@ def _score_batch(
     text = image = None
     if mode != "image" and bundle.text_model is not None:
         text = text_opinions(bundle.text_model, products)
-        into.text[rows] = text.probabilities
+        into.text[rows] = bundle.combine(text, None)
     if mode != "text" and bundle.image_model is not None:
         image = photo_opinions(bundle.image_model, products, store)
-        into.image[rows] = image.probabilities
+        into.image[rows] = bundle.combine(None, image)
     whole = bundle.combine(text, image)
     into.probabilities[rows] = whole
     into.accepted[rows] = whole.max(axis=1) >= bundle.decisions.thresholds[mode][whole.argmax(axis=1)]
