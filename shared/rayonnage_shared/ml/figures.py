@@ -24,6 +24,8 @@ _MODES: dict[Mode, tuple[str, str]] = {
 }
 _MODALITIES = {"text": "texte", "image": "photo", "fusion": "fusion"}
 _CURVES = {"f1_weighted": "F1 pondéré", "f1_macro": "F1 macro", "accuracy": "exactitude", "loss": "perte"}
+_WRITTEN_FROM = 0.005
+"""Share of a category from which on its number stands in the matrix; in a large one the rest would hide these."""
 _SMOOTH_FROM = 10
 """Rows from which on a precision is drawn: those of the first few say nothing."""
 
@@ -57,7 +59,7 @@ def _confusion(test: BundleFigures, path: Path) -> None:
     axes.set_xticks(ticks, [str(test.codes[position]) for position in shown], rotation=90, fontsize=8)
     names = [f"{_short(labels[test.codes[position]])} · {test.codes[position]}" for position in shown]
     axes.set_yticks(ticks, names, fontsize=8)
-    for row, column in zip(*np.nonzero(counts), strict=True):
+    for row, column in zip(*np.nonzero(shares >= _WRITTEN_FROM), strict=True):
         colour = "white" if shares[row, column] > 0.5 else "#22313f"
         size = 6 if counts[row, column] < 1000 else 5
         axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", fontsize=size, color=colour)
@@ -203,8 +205,12 @@ def _figure(
 
 
 def _save(figure: Any, path: Path) -> None:
-    # Matplotlib's version in the file would be the only thing that changes between two runs.
-    figure.savefig(path, format="png", metadata={"Software": None})
+    from PIL import Image
+
+    figure.canvas.draw()
+    drawn = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    # A palette makes a third of it, and the file says nothing of when and by which version it was made.
+    drawn.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, "PNG")
 
 
 def _percent() -> Any:
