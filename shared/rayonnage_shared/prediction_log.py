@@ -138,7 +138,7 @@ class PredictionLog:
     def note(
         self, prediction: Prediction, product: ProductFields, photo: bytes | None, *, username: str, request_id: str
     ) -> None:
-        """Have an answer written soon. Takes 5 µs, and 30 more to hash a photo of 44 kB; never waits, never raises."""
+        """Have an answer written soon; never waits. Takes 3 µs, and with a photo of 44 kB 0.1 ms more for its sha256."""
         text, image = prediction.modalities.text, prediction.modalities.image
         row = LoggedPrediction(
             prediction.prediction_id,
