@@ -14,34 +14,56 @@ from rayonnage_shared.ml.log_linear_pool import BIAS_PENALTY
 
 _ITERATIONS = 40  # of L-BFGS for each penalty
 _MIN_DEVIATION = 1e-3
+MOST_AXES = 384
+"""Of 1,846 on real pairs (three seeds): cross-fitted log loss 0.253 with these, 0.252 with 768, 0.251 with all at six
+times the cost; 0.254 with 256 and 0.259 with 128. Weighted F1 is 0.923 with any of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standard:
-    """How columns were made comparable: `table` (n, width) is (raw - mean) * factor, float32."""
+    """How inputs were made comparable and few: `table` (n, axes) is (raw - mean) * factor @ axes, float32."""
 
     table: FloatArray
     mean: FloatArray
     factor: FloatArray
+    axes: FloatArray | None
+    """(width, axes), orthonormal; None where the inputs are as few as that already."""
 
     @classmethod
     def of(cls, blocks: Sequence[FloatArray], scales: Sequence[float]) -> Standard:
-        """Return the blocks (n, width) side by side; each column has mean 0 and its block's scale as deviation."""
+        """Return the blocks (n, width) side by side, each column centred and with its block's scale as deviation.
+
+        Many columns are turned to the axes along which they vary most. Rotation changes nothing for a head with an L2
+        penalty, and what varies little is what the penalty holds near 0.
+        """
         table = np.concatenate(blocks, axis=1, dtype=np.float32)
+        width = table.shape[1]
         if not len(table):
-            return cls(table, np.zeros(table.shape[1], dtype=np.float32), np.ones(table.shape[1], dtype=np.float32))
+            return cls(table, np.zeros(width, dtype=np.float32), np.ones(width, dtype=np.float32), None)
         mean = table.mean(axis=0, dtype=np.float64).astype(np.float32)
         table -= mean
         deviation = np.sqrt(np.einsum("ij,ij->j", table, table) / len(table))
         scale = np.repeat(np.asarray(scales, dtype=np.float32), [block.shape[1] for block in blocks])
         factor = scale / (deviation + np.float32(_MIN_DEVIATION))
         table *= factor
-        return cls(table, mean, factor)
+        if width <= MOST_AXES:
+            return cls(table, mean, factor, None)
+        axes = _principal_axes(table)
+        return cls(table @ axes, mean, factor, axes)
 
     def unfolded(self, head: LinearModel) -> LinearModel:
         """Return the head of `table` as one of the raw columns."""
-        weights = head.weights * self.factor[:, None]
-        return LinearModel(weights, head.intercept - self.mean @ weights)
+        turned = head.weights if self.axes is None else self.axes @ head.weights
+        weights = (turned * self.factor[:, None]).astype(np.float32)
+        return LinearModel(weights, np.asarray(head.intercept - self.mean @ weights, dtype=np.float32))
+
+
+def _principal_axes(table: FloatArray) -> FloatArray:
+    from scipy.linalg import eigh
+
+    width = table.shape[1]
+    _, axes = eigh(table.T @ table, overwrite_a=True, subset_by_index=[width - MOST_AXES, width - 1])
+    return np.asarray(axes, dtype=np.float32)
 
 
 def fit_path(

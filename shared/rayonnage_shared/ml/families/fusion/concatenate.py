@@ -30,7 +30,7 @@ from rayonnage_shared.ml.linear import LinearModel
 from rayonnage_shared.ml.log_linear_pool import Pool, fit_pool, log_probabilities, possible_shares
 from rayonnage_shared.ml.progress import Progress
 
-_PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01)
+_PENALTIES = (0.3, 0.1, 0.03, 0.01)
 _FILE = "head.npz"
 
 
@@ -197,7 +197,7 @@ class _Both:
         """Return the head of the last of `penalties`, fitted on all rows, for inputs that are not standardized."""
         everyone = np.ones(len(self.labels.classes), dtype=np.bool_)
         pool = self._pool(everyone)
-        width, n_classes = self.standard.table.shape[1], self.labels.n_classes
+        width, n_classes = len(self.standard.mean), self.labels.n_classes
         head = LinearModel(np.zeros((width, n_classes), dtype=np.float32), np.zeros(n_classes, dtype=np.float32))
         if penalties:
             offset = pool.scores(self.opinions).astype(np.float32)
