@@ -29,7 +29,7 @@ class TfidfEmbedding(TextModel):
     parameters: ClassVar[Mapping[str, float | int | str | bool]] = {
         "penalty": 0.5,
         "character_scale": 1.4,
-        "embedding_scale": 1.0,
+        "embedding_scale": 0.8,
         "balance": 0.5,
     }
     search_space: ClassVar[Mapping[str, Span | Choice]] = {
