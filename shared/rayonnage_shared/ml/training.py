@@ -273,7 +273,8 @@ class Training:
             tables = self._fuse(plan, train, text, image)
         for mode, table in tables.items():
             HeldOut(train.ids, table, plan.codes).save(self._judged(mode))
-        Decisions.fit(tables, train.classes(plan.codes), self.promised_precision).save(self.building / DECISIONS_NAME)
+        decisions = Decisions.fit(tables, train.classes(plan.codes), self.promised_precision, train.folds)
+        decisions.save(self.building / DECISIONS_NAME)
 
     def _fuse(self, plan: Plan, train: Products, text: FloatArray, image: FloatArray) -> dict[Mode, FloatArray]:
         """Fit and save the fusion; return held-out probabilities (len(train), n_classes) by mode, NaN without such."""
