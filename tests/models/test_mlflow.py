@@ -234,7 +234,6 @@ def test_a_run_tells_all_of_its_bundle(shop: Shop) -> None:
     version = shop.versions[0]
     folder = shop.models / version
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "figures").mkdir(exist_ok=True)
 
     assert shop.follow_in_child() == 0
 
@@ -253,6 +252,13 @@ def test_a_run_tells_all_of_its_bundle(shop: Shop) -> None:
     assert {"manifest.json", "evaluation.json"} <= artifacts
     figures = {path.name for path in (folder / "figures").iterdir()}
     assert {Path(one.path).name for one in client.list_artifacts(run.info.run_id, "figures")} == figures
+    assert "confusion.png" in figures
+    curves = json.loads((folder / "evaluation.json").read_text())["curves"]
+    assert curves
+    for curve in curves:
+        name = f"curve.{curve['modality']}.{curve['figure']}.held_out"
+        history = client.get_metric_history(run.info.run_id, name)
+        assert [point.step for point in sorted(history, key=lambda point: point.step)] == curve["x"]
     (model,) = (
         one for one in client.search_logged_models([run.info.experiment_id]) if one.source_run_id == run.info.run_id
     )
