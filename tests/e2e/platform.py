@@ -147,10 +147,11 @@ def running_platform(
 
 
 def write_settings(home: Path, settings: Mapping[str, str]) -> None:
-    """Write `home/.env`: free ports, a first admin, no rate limit, and over these `settings`."""
+    """Write `home/.env`: free ports, a first admin, no rate limit, nothing that follows, and over these `settings`."""
     ports = [port.setting for one in PROCESSES for port in one.ports()]
     chosen = dict(zip(ports, map(str, free_ports(len(ports))), strict=True))
-    chosen |= {"PREDICT_RATE_LIMIT": "off", "LOG_LEVEL": "info", **settings}
+    chosen |= {"PREDICT_RATE_LIMIT": "off", "LOG_LEVEL": "info", "MLFLOW_TRACKING_URI": "", "DVC_REMOTE_URL": ""}
+    chosen |= settings
     (home / ".env").write_text("".join(f"{name}={value}\n" for name, value in chosen.items()), encoding="utf-8")
     complete_env_file(home, {})
 
