@@ -4,11 +4,11 @@ PYTHON ?= python3
 BOOTSTRAP := $(PYTHON) deployments/local/bootstrap.py
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-SYSTEM_NOTE := Deselected tests need Debian packages (PostgreSQL, Prometheus, Chromium); \`make test-system\` runs them.
+SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometheus, Chromium) and \`make test-models\` (networks, S3, MLflow).
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop status logs ingest train evaluate predict push pull sample test test-system check lint format env-example \
-	mlflow real quality bench docs-picture clean install install-dev camembert-env
+.PHONY: help run stop status logs ingest train evaluate predict push pull sample test test-system test-models check lint format env-example \
+	mlflow real quality models bench docs-picture clean keras install install-dev install-models camembert-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ test: install-dev ## run unit, contract, model and end-to-end tests (ARGS="-k wo
 test-system: install-dev ## run the tests that need PostgreSQL, Prometheus and Chromium
 	@$(PYTEST) tests -m system $(ARGS)
 
+test-models: install-models camembert-env ## run the tests of the networks, of DVC on a real S3 server and of MLflow
+	@$(PYTEST) tests/models -m models $(ARGS)
+
 docs-picture: install-dev ## take the picture of the documentation page in docs/ anew (needs Chromium)
 	@DOCS_PICTURE=docs/swagger-predict.png $(PYTEST) tests/e2e/test_docs_page.py -m system -k newcomer
 
@@ -82,6 +85,9 @@ real: install-dev ## the whole path over HTTP on real products: make real DATA=f
 quality: install-dev ## model quality on real products: make quality DATA=folder
 	@$(BIN)/python -m tests.bench.quality $(DATA)
 
+models: install-models camembert-env ## every family and fusion on real products: make models DATA=folder
+	@$(BIN)/python -m tests.bench.families $(DATA)
+
 bench: install-dev ## speed of the platform on this machine
 	@$(BIN)/python -m tests.bench.http
 
@@ -101,3 +107,9 @@ install:
 
 install-dev:
 	@$(BOOTSTRAP) --dev
+
+install-models: install-dev
+	@$(BOOTSTRAP) --extra test-models
+
+keras: ## install TensorFlow, for the families lstm, vgg16 and resnet50
+	@$(BOOTSTRAP) --extra keras
