@@ -125,6 +125,18 @@ async def test_training_one_modality_is_queued_without_the_other(app: FastAPI, a
     assert (held.request["text"], held.request["image"]) == (None, "efficientnet-lite0")
 
 
+@pytest.mark.parametrize("path", ["/train", "/train/text", "/train/image"])
+async def test_every_training_may_name_its_fusion(app: FastAPI, admin: httpx2.AsyncClient, path: str) -> None:
+    asked = {"fusion": "concatenate", "parameters": {"fusion.penalty": 0.1}}
+
+    job = await submitted(admin, path, asked)
+
+    held = train_of(app).queue.claim(["train"], 60)
+    assert held is not None
+    assert held.job_id == job.job_id
+    assert held.request | asked == held.request
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
@@ -133,6 +145,10 @@ async def test_training_one_modality_is_queued_without_the_other(app: FastAPI, a
         ({"dataset_version": "\x00"}, 404, "dataset_not_found"),
         ({"parameters": {"text.colour": 1}}, 422, "unknown_parameter"),
         ({"text": "gpt"}, 422, "invalid_input"),
+        ({"fusion": "cold"}, 422, "invalid_input"),
+        ({"parameters": {"fusion.penalty": 1}}, 422, "unknown_parameter"),
+        ({"fusion": "concatenate", "parameters": {"fusion.dropout": "half"}}, 422, "wrong_parameter"),
+        ({"fusion": "concatenate", "parameters": {"fusion.dropout": 7}}, 422, "invalid_input"),
         ({"surprise": 1}, 422, "invalid_input"),
         ([], 422, "invalid_input"),
     ],

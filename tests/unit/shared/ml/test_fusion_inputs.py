@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rayonnage_shared.ml import fusion_inputs
-from rayonnage_shared.ml.families.base import FloatArray
-from rayonnage_shared.ml.fusion_inputs import WaitingFeatures, learning_rows
+from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.families.base import FloatArray, Opinion, ProductText
+from rayonnage_shared.ml.fusion_inputs import FusionInputs, WaitingFeatures, learning_rows
+from rayonnage_shared.ml.products import Products
+from rayonnage_shared.ml.progress import silent
 
 
 def told(rows: list[int], n: int) -> FloatArray:
@@ -36,6 +40,62 @@ def test_features_that_do_not_wait_for_every_product_are_not_found(tmp_path: Pat
 
     assert waiting.find("text", ["a", "b"]) is None
     assert waiting.find("image", ["a"]) is None
+
+
+class Said:
+    """Stands for a fitted text model: its features are how long title and description are."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Said:
+        assert folder.name == "text"
+        return cls()
+
+    def opinion(self, texts: Sequence[ProductText]) -> Opinion:
+        lengths = np.array([[len(one.title), len(one.description)] for one in texts], dtype=np.float32)
+        return Opinion(np.full((len(texts), 2), 0.5, dtype=np.float32), lengths)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FusionInputs:
+    monkeypatch.setattr(fusion_inputs, "text_family", lambda name: Said)
+    return FusionInputs(tmp_path, WaitingFeatures(tmp_path / "features"), DatasetStore(tmp_path), silent)
+
+
+def products(*titles: str) -> Products:
+    zeros = np.zeros(len(titles), dtype=np.int64)
+    return Products(
+        [f"p{i}" for i in range(len(titles))],
+        list(titles),
+        [""] * len(titles),
+        zeros,
+        [None] * len(titles),
+        np.array(["train"] * len(titles)),
+        zeros,
+        zeros,
+    )
+
+
+def test_features_that_do_not_wait_are_computed_by_the_model_and_only_where_wanted(inputs: FusionInputs) -> None:
+    wanted = np.array([False, True, True])
+
+    found = inputs.text("said", products("Lampe", "Console", "Lit"), told([1, 2], 3), wanted).features
+
+    np.testing.assert_array_equal(found, [[np.nan, np.nan], [7, 0], [3, 0]])
+
+
+def test_features_that_wait_are_not_computed_again(inputs: FusionInputs) -> None:
+    inputs.waiting.save("text", ["p0", "p1"], np.array([[8, 8], [9, 9]], dtype=np.float32))
+
+    found = inputs.text("said", products("Lampe", "Console"), told([1], 2), np.array([False, True])).features
+
+    np.testing.assert_array_equal(found, [[np.nan, np.nan], [9, 9]])
+
+
+def test_the_width_is_known_where_no_row_is_wanted(inputs: FusionInputs) -> None:
+    """The head must fit what serving will bring, whether or not a row had both modalities."""
+    found = inputs.text("said", products("Lampe"), told([], 1), np.array([False])).features
+
+    assert found.shape == (1, 2)
 
 
 def test_few_rows_are_all_learned_from() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayonnage_shared.errors import BadInput
+from rayonnage_shared.ml.evaluation import evaluate
 from rayonnage_shared.ml.families import family_names, fusion_family
 from rayonnage_shared.ml.families.base import FittedFusion, Fitting, FloatArray, Fusion, IntArray, Labels, Opinion
 from tests.unit.shared.ml.opinions import N_CLASSES, classes_of, log_loss, opinion, said
@@ -46,6 +47,10 @@ def widthless(name: str) -> Fusion:
     """Return a fusion of models that have no features."""
     classes = classes_of(80)
     return fitted(name, said(opinion(classes, 1.5, 1)), said(opinion(classes, 1.0, 2)), classes).model
+
+
+def calibration_error(probabilities: FloatArray, classes: IntArray) -> float:
+    return evaluate(probabilities, classes, tuple(range(N_CLASSES))).ece
 
 
 def rows_of(one: Opinion, rows: slice) -> Opinion:
@@ -131,6 +136,18 @@ def test_a_row_with_one_modality_is_held_out_for_that_one_alone(name: str) -> No
         assert np.flatnonzero(np.isnan(table).any(axis=1)).tolist() == list(missing)
 
 
+def test_models_that_hold_out_one_fold_are_enough(name: str) -> None:
+    classes, folds = classes_of(500), np.arange(500) % 5
+    text, image = pair(classes)
+    for one in (text, image):
+        one.probabilities[folds != 0] = np.nan
+
+    found = fusion_family(name).fit(text, image, Labels(classes, folds, N_CLASSES), Fitting(QUICK.get(name, {})))
+
+    for table in (found.held_out, found.text_alone, found.image_alone):
+        assert (np.isnan(table).any(axis=1) == (folds != 0)).all()
+
+
 def test_one_modality_alone_is_no_worse_for_the_fusion(name: str) -> None:
     classes = classes_of(1200)
     text, image = pair(classes)
@@ -143,7 +160,10 @@ def test_one_modality_alone_is_no_worse_for_the_fusion(name: str) -> None:
         (text, fusion.combine(rows_of(text, new), None)),
         (image, fusion.combine(None, rows_of(image, new))),
     ):
-        assert log_loss(combined, classes[new]) < log_loss(one.probabilities[new], classes[new]) + 0.01
+        before, truth = one.probabilities[new], classes[new]
+        assert log_loss(combined, truth) < log_loss(before, truth) + 0.01
+        assert (combined.argmax(axis=1) == truth).mean() >= (before.argmax(axis=1) == truth).mean() - 0.01
+        assert calibration_error(combined, truth) < calibration_error(before, truth) + 0.01
 
 
 def test_no_opinion_at_all_is_an_error_of_the_caller(name: str) -> None:
