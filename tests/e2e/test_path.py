@@ -174,6 +174,26 @@ def test_the_promoted_model_predicts_and_is_described(shop: Shop, sample: Path) 
     assert details["manifest"]["files"]
 
 
+def test_the_promoted_model_shows_how_good_it_is_in_numbers_and_pictures(shop: Shop) -> None:
+    details = shop.client.get(f"/models/{shop.first}").json()
+    report = details["evaluation"]
+    assert report["test"]["f1_weighted"] == details["metrics"]["f1_weighted"]
+    assert {one["mode"] for one in report["timing"]} == {"text", "image", "both"}
+    assert {one["mode"] for one in report["selective"]["held_out"]} == {"text", "image", "both"}
+    assert report["disagreement"]["rows"] > 0
+    assert details["manifest"]["models"]["text"]["family"] == "tfidf-svm"
+
+    assert {"calibration", "classes", "confusion", "learning_text", "selective"} <= details["figures"].keys()
+    for address in details["figures"].values():
+        picture = shop.client.get(address)
+        assert (picture.status_code, picture.headers["content-type"]) == (200, "image/png")
+        assert picture.content.startswith(b"\x89PNG\r\n\x1a\n")
+    known = shop.client.get(address, headers={"If-None-Match": picture.headers["etag"]})
+    assert (known.status_code, known.content) == (304, b"")
+    problem(shop.client.get(f"/models/{shop.first}/figures/nothing.png"), 404, "figure_not_found")
+    problem(shop.client.get(address, headers={"Authorization": ""}), 401)
+
+
 def test_the_gate_judges_the_next_model_and_moves_are_written_down(shop: Shop) -> None:
     before = promotions(shop.platform)
     champion = shop.client.get("/models").json()["champion"]

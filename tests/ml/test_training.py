@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -21,15 +22,18 @@ from rayonnage_shared.contracts.jobs import SearchRequest, TrainRequest
 from rayonnage_shared.database.engine import migrate, open_database, reading
 from rayonnage_shared.database.tables import PromotionRow
 from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.bundle import BundleBroken, list_versions, load_bundle, read_manifest
+from rayonnage_shared.ml.bundle import BundleBroken, hash_files, list_versions, load_bundle, read_manifest
 from rayonnage_shared.ml.categories import load_categories
 from rayonnage_shared.ml.champion import Champion, read_champion, write_champion
 from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.ml.families.base import ProductText
+from rayonnage_shared.ml.figure_files import figure_names
 from rayonnage_shared.ml.ingestion import ingest
+from rayonnage_shared.ml.report import flat_metrics, read_report
+from rayonnage_shared.ml.saved_predictions import predictions_path
 from rayonnage_shared.ml.training import DatasetTooSmall
 from rayonnage_shared.parameter_search import search_and_train
-from rayonnage_shared.pipeline import evaluate_version, prune_bundles, train
+from rayonnage_shared.pipeline import evaluate_version, prune, prune_bundles, train
 from rayonnage_shared.prediction import predict_catalogue
 from rayonnage_shared.promotion import NothingToRollBackTo, promote, record_champion, rollback
 from rayonnage_shared.settings import PipelineSettings
@@ -200,6 +204,13 @@ def test_training_one_modality_keeps_the_other(shop: Shop, trained: Trained) -> 
     for name, digest in kept["files"].items():
         if name.startswith("text/"):
             assert made["files"][name] == digest
+    assert made["models"]["text"] == kept["models"]["text"], "how the model came about comes along"
+    assert made["models"].keys() == {"text", "image", "fusion"}
+    report = read_report(shop.settings.models_path / both["version"])
+    assert report is not None and report.disagreement is not None
+    assert report.disagreement.differing.rows + report.disagreement.agreeing.rows == report.disagreement.rows
+    assert [one.mode for one in report.timing] == ["text", "image", "both"]
+    assert {curve.modality for curve in report.curves} >= {"text"}
     bundle = load_bundle(shop.settings.models_path, both["version"])
     grey = np.full((224, 224, 3), 128, dtype=np.uint8)
     for product in ((ProductText("Console", ""), grey), (ProductText("Console", ""), None), (None, grey)):
@@ -288,6 +299,52 @@ def test_old_bundles_go_but_never_the_champion(shop: Shop, trained: Trained) -> 
     assert list_versions(models) == [candidate]
 
 
+def test_predictions_go_with_their_bundle(shop: Shop, trained: Trained, tmp_path: Path) -> None:
+    old, new = trained.first["version"], trained.second["version"]
+    store = DatasetStore(tmp_path / "data-of-its-own")
+    paths = {version: predictions_path(store.data_path, version) for version in (old, new)}
+    for path in paths.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    write_champion(shop.settings.models_path, Champion(new, "jane", "nothing to roll back to"))
+
+    prune(shop.settings.models_path, store, bundles_kept=1, datasets_kept=1)
+
+    assert {version: path.exists() for version, path in paths.items()} == {old: False, new: True}
+
+
+def test_a_bundle_brings_its_report_pictures_and_predictions(shop: Shop, trained: Trained) -> None:
+    version = trained.first["version"]
+    folder = shop.settings.models_path / version
+
+    report = read_report(folder)
+    manifest = read_manifest(shop.settings.models_path, version)
+
+    assert report is not None
+    metrics = manifest["metrics"]
+    assert metrics == flat_metrics(report)
+    assert figure_names(manifest) == ["calibration", "classes", "confusion", "learning_text", "selective"]
+    (curve,) = report.curves
+    assert (curve.modality, curve.figure, curve.axis, len(curve.x)) == ("text", "f1_weighted", "rows", 3)
+    assert curve.x == sorted(curve.x)
+    (timing,) = report.timing
+    assert timing.mode == "text"
+    assert 0 < timing.median_ms <= timing.p95_ms
+    assert [one.promised for one in report.selective.test] == [0.9, 0.95, 0.99]
+    assert {one.mode for one in report.selective.test} == {"text"}
+    assert len(report.selective.held_out) == 3
+    model = manifest["models"]["text"]
+    assert (model["family"], model["parameters"]["penalty"]) == ("tfidf-svm", 0.5)
+    assert model["seconds"] > 0
+    assert report.train_seconds == {"text": model["seconds"]}
+    with predictions_path(shop.settings.data_path, version).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == report.test.rows
+    right = sum(row["truth"] == row["predicted"] for row in rows)
+    assert right / len(rows) == pytest.approx(report.test.accuracy)
+    assert sum(row["decision"] == "accept" for row in rows) / len(rows) == pytest.approx(report.test.accepted)
+
+
 def test_evaluation_leaves_out_what_was_trained_on(shop: Shop, trained: Trained) -> None:
     result = trained.first
     store = DatasetStore(shop.settings.data_path)
@@ -297,7 +354,32 @@ def test_evaluation_leaves_out_what_was_trained_on(shop: Shop, trained: Trained)
     )
 
     assert found.test.rows == int((store.load(found.dataset_version).splits == "test").sum())
-    assert found.test.f1_weighted == pytest.approx(result["metrics"]["f1_weighted"], abs=1e-6)
+    assert found == read_report(shop.settings.models_path / result["version"]), "the same rows give the same report"
+
+
+def test_a_bundle_from_before_there_were_reports_serves_and_is_evaluated(shop: Shop, trained: Trained) -> None:
+    version, models = trained.first["version"], shop.settings.models_path
+    make_old(models / version)
+
+    bundle = load_bundle(models, version)
+    found = evaluate_version(
+        version, models_path=models, store=DatasetStore(shop.settings.data_path), dataset_version=None
+    )
+
+    assert bundle.predict(ProductText("Piscine gonflable ronde", ""), None).probabilities.sum() == pytest.approx(1)
+    assert found.test.f1_weighted == pytest.approx(trained.first["metrics"]["f1_weighted"], abs=1e-6)
+    assert (found.curves, found.timing, found.selective.held_out, found.selective.test) == ([], [], [], [])
+
+
+def make_old(folder: Path) -> None:
+    """Take from a bundle what bundles did not have once."""
+    for part in ("figures", "promises"):
+        shutil.rmtree(folder / part)
+    (folder / "text.facts.json").unlink()
+    (folder / "evaluation.json").write_text(json.dumps({"rows": 3, "accuracy": 1.0, "confusion": []}))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["models"]
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "files": hash_files(folder)}))
 
 
 def test_a_whole_catalogue_is_predicted_row_by_row(shop: Shop, trained: Trained, tmp_path: Path) -> None:

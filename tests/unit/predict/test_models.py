@@ -1,0 +1,123 @@
+"""What predict tells of model versions, from bundles of today and of before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from prometheus_client import REGISTRY
+
+from rayonnage_predict.app import create_app
+from rayonnage_predict.settings import PredictSettings
+from rayonnage_shared.ml.bundle import FORMAT
+from rayonnage_shared.ml.report import write_report
+from rayonnage_shared.security.access import current_user
+from rayonnage_shared.security.tokens import Principal
+from tests.unit.shared.ml.reports import some_report
+
+TODAY, BEFORE = "20260202T000000Z-abcd", "20260101T000000Z-abcd"
+PICTURE = b"\x89PNG\r\n\x1a\n and so on"
+
+
+@pytest.fixture(autouse=True)
+def _own_metrics() -> Iterator[None]:
+    """Take away the metrics that a test's application brought, and leave everybody else's."""
+    before = set(REGISTRY._collector_to_names)
+    yield
+    for collector in set(REGISTRY._collector_to_names) - before:
+        REGISTRY.unregister(collector)
+
+
+def write_manifest(folder: Path, files: dict[str, str]) -> None:
+    manifest = {
+        "format": FORMAT,
+        "version": folder.name,
+        "created_at": "2026-02-02T00:00:00+00:00",
+        "families": {"text": "tfidf-svm", "image": None, "fusion": None},
+        "dataset": {"version": "20260101T000000Z-0000"},
+        "metrics": {"accuracy": 0.8},
+        "files": files,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A volume with a bundle that has a report and a picture, and one from before there were any."""
+    today, before = tmp_path / TODAY, tmp_path / BEFORE
+    (today / "figures").mkdir(parents=True)
+    (today / "figures" / "confusion.png").write_bytes(PICTURE)
+    write_report(today, some_report()[0])
+    write_manifest(today, {"figures/confusion.png": hashlib.sha256(PICTURE).hexdigest(), "text/linear.npz": "0"})
+    before.mkdir()
+    (before / "evaluation.json").write_text(json.dumps({"rows": 5, "accuracy": 0.8, "confusion": []}))
+    write_manifest(before, {"evaluation.json": "0"})
+    return tmp_path
+
+
+@pytest.fixture
+async def client(models: Path) -> AsyncIterator[httpx2.AsyncClient]:
+    app = create_app(PredictSettings(_env_file=None, models_path=models))
+    app.dependency_overrides[current_user] = lambda: Principal("claire", "user", "t1", 0.0, 0.0)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://predict") as opened:
+        yield opened
+
+
+async def test_a_model_comes_with_its_report_and_where_its_pictures_are(client: httpx2.AsyncClient) -> None:
+    answer = await client.get(f"/models/{TODAY}")
+
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    assert found["evaluation"] == some_report()[0].model_dump(mode="json")
+    assert found["figures"] == {"confusion": f"/models/{TODAY}/figures/confusion.png"}
+    assert found["manifest"]["version"] == TODAY
+
+
+async def test_a_model_from_before_is_described_without_them(client: httpx2.AsyncClient) -> None:
+    found = (await client.get(f"/models/{BEFORE}")).json()
+
+    assert (found["version"], found["evaluation"], found["figures"]) == (BEFORE, None, {})
+
+
+async def test_the_list_of_models_stays_light(client: httpx2.AsyncClient) -> None:
+    listed = (await client.get("/models")).json()["models"]
+
+    assert [one["version"] for one in listed] == [TODAY, BEFORE]
+    assert not {"evaluation", "manifest", "figures"} & set(listed[0])
+
+
+async def test_a_picture_is_fetched_once_and_then_known(client: httpx2.AsyncClient) -> None:
+    address = f"/models/{TODAY}/figures/confusion.png"
+
+    first = await client.get(address)
+    again = await client.get(address, headers={"If-None-Match": first.headers["etag"]})
+    other = await client.get(address, headers={"If-None-Match": '"another"'})
+
+    assert (first.status_code, first.content, first.headers["content-type"]) == (200, PICTURE, "image/png")
+    assert first.headers["cache-control"] == "private, max-age=31536000, immutable"
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    assert (other.status_code, other.content) == (200, PICTURE)
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "code"),
+    [
+        (f"/models/{TODAY}/figures/selective.png", 404, "figure_not_found"),
+        (f"/models/{BEFORE}/figures/confusion.png", 404, "figure_not_found"),
+        ("/models/20260303T000000Z-abcd/figures/confusion.png", 404, "model_not_found"),
+        ("/models/latest/figures/confusion.png", 404, "model_not_found"),
+        (f"/models/{TODAY}/figures/..%5Cmanifest.png", 422, "invalid_input"),
+        (f"/models/{TODAY}/figures/Confusion.png", 422, "invalid_input"),
+    ],
+)
+async def test_what_is_no_picture_is_a_problem(
+    client: httpx2.AsyncClient, address: str, status: int, code: str
+) -> None:
+    answer = await client.get(address)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
