@@ -20,7 +20,8 @@ def print_report(console: Console, report: EvaluationReport, *, classes: bool) -
     if report.disagreement is not None:
         _print_disagreement(console, report)
     if report.timing:
-        table = Table("input", "products", "median ms", "p95 ms", title="One product at a time", title_justify="left")
+        console.print("\nOne product at a time")
+        table = Table("input", "products", "median ms", "p95 ms")
         for one in report.timing:
             table.add_row(_MODES[one.mode], str(one.products), f"{one.median_ms:.1f}", f"{one.p95_ms:.1f}")
         console.print(table)
@@ -32,21 +33,20 @@ def print_report(console: Console, report: EvaluationReport, *, classes: bool) -
 
 
 def _print_headline(console: Console, report: EvaluationReport) -> None:
-    title = f"Test split of {report.dataset_version}"
-    table = Table("", "rows", "accuracy", "F1 macro", "F1 weighted", "ECE", title=title, title_justify="left")
+    console.print(f"Test split of {report.dataset_version}")
+    table = Table("", "rows", "accuracy", "F1 macro", "F1 weighted", "ECE")
     parts: dict[str, Headline | None] = {"bundle": report.test, "text alone": report.text, "photo alone": report.image}
     for name, one in parts.items():
         if one is not None:
             table.add_row(name, str(one.rows), *map(_share, (one.accuracy, one.f1_macro, one.f1_weighted, one.ece)))
     console.print(table)
     accepted, precision = _share(report.test.accepted), _share(report.test.accepted_precision)
-    console.print(f"accepted as it serves: {accepted} of the rows, {precision} of them right\n")
+    console.print(f"accepted as it serves: {accepted} of the rows, {precision} of them right")
 
 
 def _print_selective(console: Console, report: EvaluationReport) -> None:
-    columns = ("input", "promised", "rows", "accepted", "right", "test rows", "accepted", "right")
-    title = "Selective prediction: training rows out of fold, then the test split"
-    table = Table(*columns, title=title, title_justify="left")
+    console.print("\nSelective prediction: training rows out of fold, then the test split")
+    table = Table("input", "promised", "rows", "accepted", "right", "test rows", "accepted", "right")
     held_out, test = _by_promise(report.selective.held_out), _by_promise(report.selective.test)
     for key in dict.fromkeys((*held_out, *test)):
         mode, promised = key
@@ -66,8 +66,8 @@ def _selective_cells(figures: dict[tuple[str, float], SelectiveReport], key: tup
 def _print_disagreement(console: Console, report: EvaluationReport) -> None:
     found = report.disagreement
     assert found is not None
-    title = f"Text and photo differ on {_share(found.share)} of {found.rows} rows that have both"
-    table = Table("accuracy where they", "rows", "text", "photo", "both", title=title, title_justify="left")
+    console.print(f"\nText and photo differ on {_share(found.share)} of {found.rows} rows that have both")
+    table = Table("accuracy where they", "rows", "text", "photo", "both")
     for name, one in (("differ", found.differing), ("agree", found.agreeing)):
         table.add_row(name, str(one.rows), *map(_share, (one.text, one.image, one.both)))
     console.print(table)
