@@ -3,7 +3,18 @@ from __future__ import annotations
 import subprocess
 import sys
 
-TRAINING_LIBRARIES = ("tensorflow", "torch", "sklearn", "pandas", "pyarrow", "pandera", "onnx", "scipy", "sqlalchemy")
+TRAINING_LIBRARIES = [
+    "tensorflow",
+    "torch",
+    "sklearn",
+    "pandas",
+    "pyarrow",
+    "pandera",
+    "onnx",
+    "scipy",
+    "matplotlib",
+    "sqlalchemy",
+]
 PROGRAM = """
 import sys
 import rayonnage_predict.app
