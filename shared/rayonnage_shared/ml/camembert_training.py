@@ -21,7 +21,7 @@ import numpy as np
 
 from rayonnage_shared.ml.camembert_export import export
 from rayonnage_shared.ml.camembert_learning import Examples, Learner, Recipe, write_atomically
-from rayonnage_shared.ml.camembert_weights import Beginning, Small, begin
+from rayonnage_shared.ml.camembert_weights import Beginning, Small, begin, found
 from rayonnage_shared.ml.families.base import IntArray, ProductText
 from rayonnage_shared.ml.progress import Progress, part
 from rayonnage_shared.ml.torch_process import serve_parent
@@ -36,7 +36,11 @@ T = TypeVar("T")
 
 def work(folder: Path, progress: Progress) -> None:
     """Do what `inputs.json` asks for. Raises BadInput, WeightsUnavailable."""
-    progress(0.0, "loading torch")
+    inputs = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
+    parameters = inputs["parameters"]
+    progress(0.0, "looking for weights")
+    beginning = found(_beginning(inputs["weights"]), parameters["max_tokens"])  # before torch, which takes 6 s to load
+
     import torch
     import transformers
 
@@ -45,15 +49,13 @@ def work(folder: Path, progress: Progress) -> None:
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
-    inputs = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
-    parameters = inputs["parameters"]
     texts = [ProductText(*pair) for pair in inputs["texts"]]
     train, held_out = (np.array(inputs[name], dtype=np.int64) for name in ("train", "held_out"))
 
     torch.manual_seed(inputs["seed"])
     progress(0.0, "reading weights")
     start = begin(
-        _beginning(inputs["weights"]),
+        beginning,
         _known(Small, parameters),
         [texts[row] for row in train],
         n_classes=inputs["n_classes"],
@@ -100,7 +102,7 @@ def _chosen(ids: Sequence[Sequence[int]], rows: IntArray) -> list[Sequence[int]]
 
 def _beginning(document: Mapping[str, Any]) -> Beginning:
     paths = {name: Path(document[name]) if document[name] else None for name in ("folder", "hub_cache")}
-    return _known(Beginning, {**document, **paths})
+    return Beginning(**{**document, **paths})
 
 
 def _known(cls: type[T], values: Mapping[str, Any]) -> T:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,12 +31,18 @@ _HEAD_WIDTH = 32
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """Which weights: `name` on the hub, or the `folder` that has them."""
+    """Which weights: `name` on the hub, or in the `folder` that has them; `revision` is the hub's."""
 
     source: Source
     name: str
     folder: Path | None
     hub_cache: Path | None
+    revision: str | None = None
+
+    def facts(self) -> dict[str, str]:
+        """Return what the manifest says of it."""
+        known = {"source": self.source, "name": self.name, "revision": self.revision}
+        return {name: value for name, value in known.items() if value}
 
 
 @dataclass(frozen=True)
@@ -60,39 +66,23 @@ class Small:
 def begin(
     beginning: Beginning, small: Small, texts: Sequence[ProductText], *, n_classes: int, max_tokens: int, work: Path
 ) -> Start:
-    """Return what training starts from; `texts`, the training rows, give a network without weights its word pieces.
+    """Return what training starts from, what `found` returned being given.
 
-    Those stay in `work`, so that a resumed training has the same. The caller seeds torch, since the head is drawn
-    here. Raises BadInput, WeightsUnavailable.
+    `texts`, the training rows, give a network without weights its word pieces. Those stay in `work`, so that a resumed
+    training has the same. The caller seeds torch, since the head is drawn here. Raises BadInput.
     """
     if beginning.source == "none":
         return _from_scratch(small, texts, n_classes=n_classes, max_tokens=max_tokens, kept=work / "tokenizer.json")
-    if beginning.source == "hub":
-        folder, revision = _fetched(beginning.name, beginning.hub_cache)
-        return _pretrained(
-            folder, {"source": "hub", "name": beginning.name, "revision": revision}, n_classes, max_tokens
-        )
     assert beginning.folder is not None
-    return _pretrained(beginning.folder, {"source": "folder", "name": beginning.name}, n_classes, max_tokens)
+    return _pretrained(beginning.folder, beginning.facts(), n_classes, max_tokens)
 
 
 def _pretrained(folder: Path, facts: dict[str, Any], n_classes: int, max_tokens: int) -> Start:
     import torch
     from transformers import CamembertForSequenceClassification, CamembertTokenizer
 
-    name = facts["name"]
     weights = _first_of(folder, _WEIGHT_FILES)
-    if weights is None or not _is_whole(folder):
-        raise BadInput(
-            f"Weights {name!r} are not whole: config.json, one of {' and '.join(_WEIGHT_FILES)}, and one of "
-            f"{' and '.join(_TOKENIZER_FILES)} are needed."
-        )
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config.get("model_type") != _MODEL_TYPE:
-        raise BadInput(f"Weights {name!r} are of a {config.get('model_type')!r} network; this family takes camembert.")
-    longest = int(config["max_position_embeddings"]) - _POSITIONS_KEPT
-    if max_tokens > longest:
-        raise BadInput(f"Parameter 'max_tokens' may be at most {longest} with weights {name!r}, not {max_tokens}.")
+    assert weights is not None
     # transformers' own conversion, also where there is only SentencePiece's file.
     tokenizer = CamembertTokenizer.from_pretrained(str(folder), local_files_only=True)
     model = CamembertForSequenceClassification.from_pretrained(
@@ -155,15 +145,43 @@ def learn_word_pieces(texts: Sequence[ProductText], size: int) -> str:
     return document
 
 
-def _fetched(name: str, cache: Path | None) -> tuple[Path, str]:
-    """Return the folder of a hub's files and their revision; what was fetched once is not asked for again."""
+def found(beginning: Beginning, max_tokens: int) -> Beginning:
+    """Return the same with its files in a folder, and known to be fit for texts of `max_tokens`, but not read yet.
+
+    What was fetched from a hub once is not asked for again. Raises BadInput, WeightsUnavailable.
+    """
+    if beginning.source == "none":
+        return beginning
+    if beginning.source == "hub":
+        folder = _snapshot(beginning.name, beginning.hub_cache)
+        beginning = replace(beginning, folder=folder, revision=folder.name)
+    assert beginning.folder is not None
+    _check(beginning.folder, beginning.name, max_tokens)
+    return beginning
+
+
+def _check(folder: Path, name: str, max_tokens: int) -> None:
+    if not _is_whole(folder):
+        raise BadInput(
+            f"Weights {name!r} are not whole: config.json, one of {' and '.join(_WEIGHT_FILES)}, and one of "
+            f"{' and '.join(_TOKENIZER_FILES)} are needed."
+        )
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config.get("model_type") != _MODEL_TYPE:
+        raise BadInput(f"Weights {name!r} are of a {config.get('model_type')!r} network; this family takes camembert.")
+    longest = int(config["max_position_embeddings"]) - _POSITIONS_KEPT
+    if max_tokens > longest:
+        raise BadInput(f"Parameter 'max_tokens' may be at most {longest} with weights {name!r}, not {max_tokens}.")
+
+
+def _snapshot(name: str, cache: Path | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
         folder = Path(snapshot_download(name, cache_dir=cache, local_files_only=True))
         if _is_whole(folder):
-            return folder, folder.name
+            return folder
     except LocalEntryNotFoundError:
         pass
     try:
@@ -180,7 +198,7 @@ def _fetched(name: str, cache: Path | None) -> tuple[Path, str]:
             f"Weights {name!r} could not be fetched from the hub ({err}). Put their files into a folder of that name "
             "below MODELS_PATH/.pretrained, or train with weights 'none'."
         ) from err
-    return folder, folder.name
+    return folder
 
 
 def _is_whole(folder: Path) -> bool:
