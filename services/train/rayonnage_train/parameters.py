@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TypeVar
 
 from rayonnage_shared.contracts.jobs import ImageTrainRequest, SearchRequest, TextTrainRequest, TrainRequest
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.datasets import DatasetNotFound, DatasetStore
 from rayonnage_shared.ml.families import fusion_family, image_family, text_family
+from rayonnage_shared.ml.families.base import Family
 from rayonnage_shared.ml.search import NothingToSearch
 
 Parameter = float | int | str | bool
@@ -59,13 +59,28 @@ def check_parameters(request: TrainRequest) -> None:
         if not fits(value, known[name]):
             kind = type(known[name]).__name__
             raise WrongParameter(f"`{name}` takes a value of type {kind}, such as its default {known[name]!r}.")
-    if request.fusion is not None:  # which is fitted last, when a bad value has already cost the rest of the training
-        fusion_family(request.fusion).resolve(_own(request, "fusion"))
+    for modality, family in _families(request).items():  # each knows what its values may be
+        family.resolve(_own(request, modality))
+
+
+def _families(request: TrainRequest) -> dict[str, type[Family]]:
+    """Return the families that the request names, by modality or "fusion"."""
+    found: dict[str, type[Family]] = {}
+    if request.text is not None:
+        found["text"] = text_family(request.text)
+    if request.image is not None:
+        found["image"] = image_family(request.image)
+    if request.fusion is not None:
+        found["fusion"] = fusion_family(request.fusion)
+    return found
 
 
 def _own(request: TrainRequest, modality: str) -> dict[str, Parameter]:
     prefix = f"{modality}."
-    return {name.removeprefix(prefix): one for name, one in request.parameters.items() if name.startswith(prefix)}
+    own = {name.removeprefix(prefix): one for name, one in request.parameters.items() if name.startswith(prefix)}
+    if modality != "fusion" and (request.text is None or request.image is None):
+        own |= {name: one for name, one in request.parameters.items() if "." not in name}
+    return own
 
 
 def check_search(request: SearchRequest) -> None:
@@ -82,16 +97,10 @@ def known_parameters(request: TrainRequest) -> dict[str, Parameter]:
     Names are dotted, such as `text.penalty`; where only one modality is trained its bare names work too. Those of the
     fusion are always dotted, and known where the request names its family.
     """
-    chosen: dict[str, Mapping[str, Parameter]] = {}
-    if request.text is not None:
-        chosen["text"] = text_family(request.text).parameters
-    if request.image is not None:
-        chosen["image"] = image_family(request.image).parameters
-    known = {f"{modality}.{name}": default for modality, own in chosen.items() for name, default in own.items()}
-    if len(chosen) == 1:
-        known |= next(iter(chosen.values()))
-    if request.fusion is not None:
-        known |= {f"fusion.{name}": default for name, default in fusion_family(request.fusion).parameters.items()}
+    families = _families(request)
+    known = {f"{modality}.{name}": one for modality, own in families.items() for name, one in own.parameters.items()}
+    if (request.text is None) != (request.image is None):
+        known |= families["text" if request.text else "image"].parameters
     return known
 
 

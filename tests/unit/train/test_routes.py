@@ -149,6 +149,8 @@ async def test_every_training_may_name_its_fusion(app: FastAPI, admin: httpx2.As
         ({"parameters": {"fusion.penalty": 1}}, 422, "unknown_parameter"),
         ({"fusion": "concatenate", "parameters": {"fusion.dropout": "half"}}, 422, "wrong_parameter"),
         ({"fusion": "concatenate", "parameters": {"fusion.dropout": 7}}, 422, "invalid_input"),
+        ({"text": "camembert", "parameters": {"text.weights": "../../etc"}}, 422, "invalid_input"),
+        ({"text": "camembert", "image": None, "parameters": {"epochs": 1000}}, 422, "invalid_input"),
         ({"surprise": 1}, 422, "invalid_input"),
         ([], 422, "invalid_input"),
     ],
