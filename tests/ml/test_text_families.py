@@ -10,7 +10,7 @@ import pytest
 
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.families import text_family
-from rayonnage_shared.ml.families.base import Fitting, FloatArray, IntArray, Labels, ProductText, TextModel
+from rayonnage_shared.ml.families.base import DEFAULTS, Fitting, FloatArray, IntArray, Labels, ProductText, TextModel
 from rayonnage_shared.ml.families.text.tfidf_svm import TfidfSvm
 from rayonnage_shared.ml.text import product_text
 
@@ -113,22 +113,28 @@ def test_fitting_twice_gives_the_same_model(family: type[TextModel]) -> None:
     np.testing.assert_array_equal(fits[0].model.predict_proba(texts), fits[1].model.predict_proba(texts))
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-@pytest.mark.parametrize(
-    ("classes", "folds"),
-    [
-        ([0, 0, 0, 1, 1, 2, 3, 3], [0, 1, 2, 0, 1, 2, 3, 3]),  # classes of one row, classes in one fold only
-        ([0, 1, 2, 3, 0, 1, 2, 3], [4] * 8),  # one fold: nothing to hold out
-        ([2] * 8, [0, 1] * 4),  # one class
-    ],
-)
-def test_thin_data_can_be_fitted(family: type[TextModel], classes: list[int], folds: list[int]) -> None:
+THIN = [
+    ([0, 0, 0, 1, 1, 2, 3, 3], [0, 1, 2, 0, 1, 2, 3, 3]),  # classes of one row, classes in one fold only
+    ([0, 1, 2, 3, 0, 1, 2, 3], [4] * 8),  # one fold: nothing to hold out
+    ([2] * 8, [0, 1] * 4),  # one class
+]
+
+
+def check_thin_data(
+    family: type[TextModel], classes: list[int], folds: list[int], fitting: Fitting = DEFAULTS
+) -> None:
     texts, _ = catalogue(8)
     texts[0] = texts[3] = ProductText("", "")
     labels = Labels(np.array(classes), np.array(folds), 4)
-    fitted = family.fit(texts, labels)
+    fitted = family.fit(texts, labels, fitting)
     assert np.isnan(fitted.held_out).all() == (len(set(folds)) == 1)
     np.testing.assert_allclose(fitted.model.predict_proba(texts).sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize(("classes", "folds"), THIN)
+def test_thin_data_can_be_fitted(family: type[TextModel], classes: list[int], folds: list[int]) -> None:
+    check_thin_data(family, classes, folds)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

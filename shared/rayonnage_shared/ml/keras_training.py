@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayonnage_shared.errors import RayonnageError
-from rayonnage_shared.ml.epochs import EpochFigures, best_epoch
+from rayonnage_shared.ml.epochs import EpochFigures, best_epoch, tempered_loss
 from rayonnage_shared.ml.evaluation import confusion_matrix, macro_f1
 from rayonnage_shared.ml.families.base import FloatArray, IntArray
 from rayonnage_shared.ml.held_out_split import Split
 from rayonnage_shared.ml.progress import Progress
+from rayonnage_shared.ml.scoring_network import Scored
 from rayonnage_shared.ml.tensorflow_runtime import Runtime
 from rayonnage_shared.ml.training_checkpoints import Arrays, Best, Checkpoints, Last
 
@@ -119,21 +120,33 @@ class Learner:
         _assign(self.network.variables, best.variables)
         return Learned(history, best_epoch(history, start_loss), best.held_out_scores, resumed_after)
 
+    def says(self, inputs: Inputs) -> Scored:
+        """Return log-probabilities and features for `inputs` by the network as it is."""
+        scores, features = self._forward(inputs)
+        return Scored(scores.numpy(), features.numpy())
+
     def scores(self, rows: IntArray) -> FloatArray:
         """Return log-probabilities (len(rows), n_classes) by the network as it is."""
         parts = [rows[start : start + _SCORE_BATCH] for start in range(0, len(rows), _SCORE_BATCH)]
-        found = [self._forward(inputs).numpy() for inputs in self._read_ahead(parts, None)]
+        found = [self.says(inputs).scores for inputs in self._read_ahead(parts, None)]
         return np.concatenate([self._no_scores(), *found])
 
     @cached_property
     def _forward(self) -> Any:
         tensorflow = self.runtime.tensorflow
 
-        @tensorflow.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+        @tensorflow.function(input_signature=[self._input])  # type: ignore[untyped-decorator]
         def forward(inputs: Any) -> Any:
-            return tensorflow.nn.log_softmax(self.network(inputs, training=False)[0])
+            scores, features = self.network(inputs, training=False)
+            return tensorflow.nn.log_softmax(scores), features
 
         return forward
+
+    @property
+    def _input(self) -> Any:
+        """What the network takes, with any number of rows, so that a function is traced once."""
+        taken = self.network.inputs[0]
+        return self.runtime.tensorflow.TensorSpec(taken.shape, taken.dtype)
 
     def _epoch(self, step: Any, phase: Phase, epoch: int, progress: Progress) -> tuple[float, IntArray, IntArray]:
         """Return the mean log loss, and the true and the predicted classes in the order in which they came."""
@@ -154,8 +167,9 @@ class Learner:
 
     def _step(self, optimizer: Any) -> Any:
         tensorflow, keras = self.runtime.tensorflow, self.runtime.keras
+        rows = [tensorflow.TensorSpec((None,), kind) for kind in ("int64", "float32")]
 
-        @tensorflow.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+        @tensorflow.function(input_signature=[self._input, *rows])  # type: ignore[untyped-decorator]
         def step(inputs: Any, classes: Any, weights: Any) -> tuple[Any, Any]:
             with tensorflow.GradientTape() as tape:
                 scores, _ = self.network(inputs, training=True)
@@ -180,23 +194,25 @@ class Learner:
                 yield inputs
 
     def _figures(self, loss: float, truth: IntArray, predicted: IntArray, scores: FloatArray) -> EpochFigures:
-        accuracy, f1_macro = self._rates(truth, predicted)
+        rates = self._rates(truth, predicted)
         if not len(scores):
-            return EpochFigures(loss, accuracy, f1_macro, None, None, None)
-        truth = self.split.labels.classes[self.split.held_out]
-        return EpochFigures(loss, accuracy, f1_macro, self._loss(scores), *self._rates(truth, scores.argmax(axis=1)))
+            return EpochFigures(loss, *rates, None, None, None)
+        expected = self.split.labels.classes[self.split.held_out]
+        known = np.isin(expected, self.split.present)
+        plain = float(-scores[known, expected[known]].mean()) if known.any() else 0.0
+        return EpochFigures(loss, *rates, plain, *self._rates(expected, scores.argmax(axis=1)), self._loss(scores))
 
     def _rates(self, truth: IntArray, predicted: IntArray) -> tuple[float, float]:
         confusion = confusion_matrix(truth, predicted, self.split.labels.n_classes)
         return float(np.mean(truth == predicted)), macro_f1(confusion)
 
     def _loss(self, scores: FloatArray | None) -> float | None:
-        """Return the mean log loss of held-out scores over rows of classes that the network can know."""
+        """Return by what epochs are compared, over the held-out rows of classes that the network can know."""
         if scores is None or not len(scores):
             return None
         truth = self.split.labels.classes[self.split.held_out]
         known = np.isin(truth, self.split.present)
-        return float(-scores[known, truth[known]].mean()) if known.any() else 0.0
+        return tempered_loss(scores[known], truth[known]) if known.any() else 0.0
 
     def _no_scores(self) -> FloatArray:
         return np.empty((0, self.split.labels.n_classes), dtype=np.float32)

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.epochs import learning_curves
 from rayonnage_shared.ml.families.base import Curve, Fitting, FloatArray, IntArray, Labels, ProductText
 from rayonnage_shared.ml.held_out_split import Split
@@ -16,18 +17,31 @@ from rayonnage_shared.ml.keras_training import Learner, Phase
 from rayonnage_shared.ml.lstm_graph import LOW, Dense, Direction, LstmWeights, build_lstm
 from rayonnage_shared.ml.onnx_export import check_export
 from rayonnage_shared.ml.parameter_bounds import number, whole_number
-from rayonnage_shared.ml.progress import part
-from rayonnage_shared.ml.quantization import Chosen, asked_precision, choose_network, quantize_recurrences, spread
-from rayonnage_shared.ml.scoring_network import Scored, ScoringNetwork
+from rayonnage_shared.ml.progress import Progress, part
+from rayonnage_shared.ml.quantization import (
+    Chosen,
+    Variant,
+    asked_precision,
+    choose_network,
+    quantize_recurrences,
+    spread,
+)
+from rayonnage_shared.ml.scoring_network import ScoringNetwork
+from rayonnage_shared.ml.sentence_embedding import encode_many
 from rayonnage_shared.ml.tensorflow_runtime import Runtime, start_tensorflow
 from rayonnage_shared.ml.training_checkpoints import Checkpoints, fingerprint
 from rayonnage_shared.ml.word_tokens import Tokens, WordTokens, padded
 
+WORD_VECTORS = ("sentence", "random")
+"""What a word's vector is before training: from the sentence embedding of the word alone, or random numbers."""
+
 _FEATURES = 128
+# Standard deviation of the vectors made from sentence embeddings.
+_VECTOR_SCALE = 0.5
 # A word that stands in one product of many says nothing that another product could need.
 _MIN_ROWS_TO_DROP_SINGLES = 1000
 _CHECKED_ROWS = 64
-_LEARNING = 0.95  # share of the time that the epochs take
+_VECTORS, _LEARNING = 0.1, 0.95  # shares of the time after which the word vectors and the epochs are done
 # Batches whose rows are about as long waste no time on padding; sorting within so many batches keeps the order random.
 _BATCHES_SORTED_TOGETHER = 12
 
@@ -39,6 +53,7 @@ class LstmSettings:
     phase: Phase
     vocabulary: int
     length: int
+    word_vectors: str
     embedding_width: int
     units: int
     dropout: float
@@ -48,6 +63,9 @@ class LstmSettings:
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Self:
         """Return them from the resolved parameters; raises BadInput for a value with which nothing can be trained."""
+        word_vectors = str(parameters["word_vectors"])
+        if word_vectors not in WORD_VECTORS:
+            raise BadInput(f"Parameter 'word_vectors' must be one of {', '.join(WORD_VECTORS)}, not {word_vectors!r}.")
         return cls(
             Phase(
                 "lstm",
@@ -58,6 +76,7 @@ class LstmSettings:
             ),
             whole_number(parameters, "vocabulary", 1, 1_000_000),
             whole_number(parameters, "length", 4, 2000),
+            word_vectors,
             whole_number(parameters, "embedding_width", 1, 1024),
             whole_number(parameters, "units", 1, 1024),
             number(parameters, "dropout", 0, 0.9),
@@ -71,7 +90,7 @@ class TrainedLstm:
     """The vocabulary, the network in the precision that is used, and what the manifest and the curves show."""
 
     tokens: WordTokens
-    chosen: Chosen
+    chosen: Chosen[Variant]
     curves: tuple[Curve, ...]
     facts: Mapping[str, Any]
 
@@ -119,14 +138,16 @@ def fit_lstm(
     fitting.progress(0.0, "lstm: starting TensorFlow")
     runtime = start_tensorflow(fitting.seed)
     network = _network(runtime, tokens.size, labels.n_classes, settings)
+    if settings.word_vectors == "sentence":
+        _set_word_vectors(network, tokens, part(fitting.progress, 0, _VECTORS))
     learner = Learner(runtime, network, TokenExamples(rows), split, fitting.seed)
     mark = fingerprint({"seed": fitting.seed, **parameters}, padded(rows), labels.classes, labels.folds)
     checkpoints = Checkpoints(fitting.checkpoints, "lstm", mark)
-    learned = learner.learn(settings.phase, checkpoints, part(fitting.progress, 0, _LEARNING))
+    learned = learner.learn(settings.phase, checkpoints, part(fitting.progress, _VECTORS, _LEARNING))
     fitting.progress(_LEARNING, "lstm: exporting")
     exported = build_lstm(_weights(network))
     checked = padded([rows[row] for row in spread(np.arange(len(rows)), _CHECKED_ROWS)])
-    export = check_export(exported, checked, _answers(runtime, network, checked))
+    export = check_export(exported, checked, learner.says(checked))
 
     def score(made: bytes) -> FloatArray:
         return ScoringNetwork(made).run_padded([rows[row] for row in split.held_out]).scores
@@ -160,6 +181,24 @@ def _network(runtime: Runtime, size: int, n_classes: int, settings: LstmSettings
     return runtime.keras.Model(tokens, [scores, features])
 
 
+def _set_word_vectors(network: Any, tokens: WordTokens, progress: Progress) -> None:
+    """Let the network begin with the main directions of the words' sentence embeddings.
+
+    Words that mean the same are near each other before the first epoch, which few products could not teach.
+    """
+    if not tokens.words:
+        return
+    encoded = encode_many(tokens.words, progress)
+    encoded -= encoded.mean(axis=0)
+    directions = np.linalg.eigh(encoded.T @ encoded)[1][:, ::-1]
+    layer = network.get_layer("words")
+    (vectors,) = layer.get_weights()
+    known = encoded @ directions[:, : vectors.shape[1]]
+    words = slice(len(vectors) - len(known), None)
+    vectors[words, : known.shape[1]] = known * (_VECTOR_SCALE / max(float(known.std()), 1e-6))
+    layer.set_weights([vectors])
+
+
 def _weights(network: Any) -> LstmWeights:
     states = network.get_layer("states")
     return LstmWeights(
@@ -169,8 +208,3 @@ def _weights(network: Any) -> LstmWeights:
         features=Dense(*network.get_layer("features").get_weights()),
         scores=Dense(*network.get_layer("scores").get_weights()),
     )
-
-
-def _answers(runtime: Runtime, network: Any, tokens: Tokens) -> Scored:
-    scores, features = network.predict_on_batch(tokens)
-    return Scored(runtime.tensorflow.nn.log_softmax(scores).numpy(), features)

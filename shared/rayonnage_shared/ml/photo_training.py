@@ -24,8 +24,15 @@ from rayonnage_shared.ml.photo_features import read_photo_file
 from rayonnage_shared.ml.photo_networks import Backbone
 from rayonnage_shared.ml.pretrained_weights import PretrainedWeights, check_weights, find_weights
 from rayonnage_shared.ml.progress import Progress, part
-from rayonnage_shared.ml.quantization import Chosen, asked_precision, choose_network, quantize_convolutions, spread
-from rayonnage_shared.ml.scoring_network import Scored, ScoringNetwork
+from rayonnage_shared.ml.quantization import (
+    Chosen,
+    Variant,
+    asked_precision,
+    choose_network,
+    quantize_convolutions,
+    spread,
+)
+from rayonnage_shared.ml.scoring_network import ScoringNetwork
 from rayonnage_shared.ml.tensorflow_runtime import Runtime, start_tensorflow
 from rayonnage_shared.ml.training_checkpoints import Checkpoints, fingerprint
 
@@ -78,7 +85,7 @@ class PhotoSettings:
 class TrainedPhotos:
     """The network in the precision that is used, and what the manifest and the curves show."""
 
-    chosen: Chosen
+    chosen: Chosen[Variant]
     curves: tuple[Curve, ...]
     facts: Mapping[str, Any]
 
@@ -216,10 +223,9 @@ class _PhotoTraining:
         exported = export_network(self.runtime, self.network, "pixels", (size, size, 3))
         rows = spread(np.arange(len(self.photos)), _CHECKED_ROWS)
         pixels = self.examples.inputs(rows, None)
-        scores, features = self.network.predict_on_batch(pixels)
-        return exported, check_export(exported, pixels, Scored(scores, features))
+        return exported, check_export(exported, pixels, self._learner(self.network, self.examples).says(pixels))
 
-    def choose(self, exported: bytes, scores: FloatArray) -> Chosen:
+    def choose(self, exported: bytes, scores: FloatArray) -> Chosen[Variant]:
         """Return the network in the precision that is asked for, if it is good enough."""
 
         def quantize(network: bytes) -> bytes:
@@ -245,9 +251,12 @@ class _PhotoTraining:
         share: tuple[float, float],
         start: FloatArray | None = None,
     ) -> Learned:
-        learner = Learner(self.runtime, network, examples, self.split, self.fitting.seed)
         checkpoints = Checkpoints(self.fitting.checkpoints, phase.name.replace(" ", "-"), self.mark)
+        learner = self._learner(network, examples)
         return learner.learn(phase, checkpoints, part(self.fitting.progress, *share), start)
+
+    def _learner(self, network: Any, examples: Examples) -> Learner:
+        return Learner(self.runtime, network, examples, self.split, self.fitting.seed)
 
     def _pooled_features(self, progress: Progress) -> FloatArray:
         """Return the frozen network's features of all photos (n, width), in pieces that outlive a killed run."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ class PrecisionFigures:
     megabytes: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Variant:
     """A network in one precision, its calibration, and held-out probabilities (n, n_classes), NaN without."""
 
@@ -58,11 +58,14 @@ class Variant:
     held_out: FloatArray
 
 
+V = TypeVar("V", bound=Variant)
+
+
 @dataclass(frozen=True)
-class Chosen:
+class Chosen(Generic[V]):
     """The variant that is used, and what the manifest says of the choice."""
 
-    variant: Variant
+    variant: V
     facts: Mapping[str, Any]
 
 
@@ -74,7 +77,7 @@ def asked_precision(parameters: Mapping[str, Any]) -> str:
     return asked
 
 
-def choose(asked: str, fp32: Variant, classes: IntArray, make_int8: Callable[[], Variant]) -> Chosen:
+def choose(asked: str, fp32: V, classes: IntArray, make_int8: Callable[[], V]) -> Chosen[V]:
     """Return the int8 variant where it is asked for and loses no more than is allowed, else the fp32 one."""
     known = np.isfinite(fp32.held_out).all(axis=1)
     if asked == "fp32":
@@ -104,7 +107,7 @@ def choose_network(
     *,
     quantize: Callable[[bytes], bytes],
     score: Callable[[bytes], FloatArray],
-) -> Chosen:
+) -> Chosen[Variant]:
     """Return the choice for a network with one held-out fold, whose fp32 `scores` are at hand.
 
     `score` returns a network's log-probabilities for the held-out rows; int8 has its own calibration curve.

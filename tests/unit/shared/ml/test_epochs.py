@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from rayonnage_shared.ml.epochs import EpochFigures, best_epoch, learning_curves
+from rayonnage_shared.ml.epochs import EpochFigures, best_epoch, learning_curves, tempered_loss
 
 
 def history(*losses: float | None) -> list[EpochFigures]:
@@ -28,6 +30,26 @@ def test_the_best_epoch_has_the_least_held_out_loss(
     losses: tuple[float | None, ...], start: float | None, best: int
 ) -> None:
     assert best_epoch(history(*losses), start) == best
+
+
+def test_the_tempered_loss_decides_where_it_is_known() -> None:
+    figures = [
+        replace(one, held_out_tempered_loss=loss) for one, loss in zip(history(1.0, 2.0), (0.9, 0.8), strict=True)
+    ]
+
+    assert best_epoch(figures, None) == 2
+
+
+def test_a_network_that_is_only_too_sure_of_itself_has_the_same_tempered_loss() -> None:
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 3, 500)
+    scores = np.log(random.dirichlet((1, 1, 1), 500)).astype(np.float32)
+    scores[np.arange(500), truth] += 1.5
+
+    plain, too_sure = tempered_loss(scores, truth), tempered_loss(scores * 2.5, truth)
+
+    assert too_sure == pytest.approx(plain, rel=0.01)
+    assert plain < np.log(3)
 
 
 def test_curves_show_loss_accuracy_and_f1_of_each_epoch() -> None:

@@ -1,4 +1,4 @@
-"""`lstm`: words in their order, read both ways by a recurrent network that is trained from nothing."""
+"""`lstm`: words in their order, read both ways by a recurrent network."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ class Lstm(TextModel):
 
     name = "lstm"
     parameters: ClassVar[Mapping[str, float | int | str | bool]] = {
-        "epochs": 12,
-        "patience": 2,
+        "epochs": 16,
+        "patience": 3,
         "batch_size": 64,
         "learning_rate": 0.002,
         "vocabulary": 20_000,
         "length": 120,
+        "word_vectors": "sentence",
         "embedding_width": 96,
         "units": 64,
         "dropout": 0.4,
