@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 from rayonnage_shared.ml.calibration import Calibration
 from rayonnage_shared.ml.families.base import (
     DEFAULTS,
+    Choice,
     Fitted,
     Fitting,
     ImageModel,
@@ -17,6 +18,7 @@ from rayonnage_shared.ml.families.base import (
     Opinion,
     Parameters,
     Pixels,
+    Span,
 )
 from rayonnage_shared.ml.pretrained_weights import HubFile
 from rayonnage_shared.ml.scoring_network import ScoringNetwork
@@ -51,6 +53,12 @@ class PhotoNetwork(ImageModel):
         "dropout": 0.4,
         "balance": 0.5,
         "precision": "fp32",
+    }
+    search_space: ClassVar[Mapping[str, Span | Choice]] = {
+        "learning_rate": Span(0.0002, 0.005, logarithmic=True),
+        "fine_tune_epochs": Span(0, 8, whole=True),
+        "dropout": Span(0.1, 0.6),
+        "balance": Span(0.0, 1.0),
     }
 
     def __init__(self, network: ScoringNetwork, calibration: Calibration) -> None:

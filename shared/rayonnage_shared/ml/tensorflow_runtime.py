@@ -47,7 +47,7 @@ def start_tensorflow(seed: int) -> Runtime:
         import tensorflow
     except ModuleNotFoundError as err:
         raise TrainingLibraryMissing(
-            "TensorFlow is not installed here; `uv sync --extra keras` adds it, or choose another family."
+            "TensorFlow is not installed here; `make keras` adds it, or choose another family."
         ) from err
     import keras
 

@@ -9,12 +9,14 @@ from typing import ClassVar, Self
 from rayonnage_shared.ml.calibration import Calibration
 from rayonnage_shared.ml.families.base import (
     DEFAULTS,
+    Choice,
     Fitted,
     Fitting,
     Labels,
     Opinion,
     Parameters,
     ProductText,
+    Span,
     TextModel,
 )
 from rayonnage_shared.ml.scoring_network import ScoringNetwork
@@ -38,6 +40,12 @@ class Lstm(TextModel):
         "dropout": 0.4,
         "balance": 0.5,
         "precision": "fp32",
+    }
+    search_space: ClassVar[Mapping[str, Span | Choice]] = {
+        "learning_rate": Span(0.0005, 0.01, logarithmic=True),
+        "units": Span(32, 128, whole=True),
+        "dropout": Span(0.1, 0.6),
+        "balance": Span(0.0, 1.0),
     }
 
     def __init__(self, tokens: WordTokens, network: ScoringNetwork, calibration: Calibration) -> None:

@@ -1,0 +1,124 @@
+"""Every family as an admin gets it: trained by POST /train in a worker, served without training libraries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.e2e.api import catalogue, finished_job, ingest, job_events, start_training
+from tests.e2e.platform import Platform, eventually, running_platform
+
+pytestmark = [pytest.mark.models, pytest.mark.timeout(900)]
+
+PROJECT = Path(__file__).parents[2]
+SAMPLE = PROJECT / "data" / "sample"
+ROWS = 500
+WITHIN_S = 600
+TRAINING_LIBRARIES = ("tensorflow", "torch", "sklearn")
+SMALL_PHOTO_NETWORK = {"weights": "none", "input_size": 32, "epochs": 1, "fine_tune_epochs": 1}
+SMALL_TRANSFORMER = {"weights": "none", "layers": 1, "width": 32, "vocabulary": 500, "max_tokens": 32, "epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform with products and a champion of the two cheapest families."""
+    settings = {"CAMEMBERT_PYTHON": str(PROJECT / ".venv-camembert" / "bin" / "python")}
+    with running_platform(tmp_path_factory.mktemp("platform"), settings) as running:
+        with running.client(running.admin_token()) as client:
+            some = catalogue(SAMPLE, 0, ROWS)
+            assert ingest(client, some.features, some.target, some.images).status_code == 201
+            wanted = {"text": "tfidf-svm", "image": "efficientnet-lite0"}
+            finished_job(client, start_training(client, **wanted), WITHIN_S)
+        yield running
+
+
+@pytest.fixture
+def admin(platform: Platform) -> Iterator[httpx2.Client]:
+    with platform.client(platform.admin_token()) as client:
+        yield client
+
+
+def predicted(client: httpx2.Client) -> dict[str, Any]:
+    """Return the answer for a product with a title and a photo."""
+    photo = (SAMPLE / "exemple.jpg").read_bytes()
+    answer = client.post("/predict", data={"designation": "Piscine gonflable"}, files={"image": ("p.jpg", photo)})
+    assert answer.status_code == 200, answer.text
+    document: dict[str, Any] = answer.json()
+    return document
+
+
+def loaded_libraries(platform: Platform) -> set[str]:
+    """Return which training libraries predict's process has mapped."""
+    maps = Path(f"/proc/{platform.pid('predict')}/maps").read_text()
+    return {name for name in TRAINING_LIBRARIES if f"/{name}/" in maps}
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("/train/text", {"text": "lstm", "parameters": {"epochs": 2}}),
+        ("/train/text", {"text": "camembert", "parameters": SMALL_TRANSFORMER}),
+        ("/train/image", {"image": "vgg16", "parameters": SMALL_PHOTO_NETWORK}),
+        ("/train/image", {"image": "resnet50", "parameters": {**SMALL_PHOTO_NETWORK, "precision": "int8"}}),
+        ("/train", {"text": "tfidf-embedding", "image": "efficientnet-lite0", "fusion": "concatenate"}),
+    ],
+    ids=["lstm", "camembert", "vgg16", "resnet50-int8", "concatenate"],
+)
+def test_a_family_is_trained_by_a_worker_and_served_without_its_library(
+    platform: Platform, admin: httpx2.Client, path: str, wanted: dict[str, Any]
+) -> None:
+    job = finished_job(admin, start_training(admin, path, **wanted, promote="always"), WITHIN_S)
+
+    version = job["result"]["version"]
+    assert eventually(lambda: predicted(admin)["model"]["version"] == version)
+    answer = predicted(admin)
+    assert answer["modalities"]["text"]["used"]
+    assert answer["modalities"]["image"]["used"]
+    shown = admin.get(f"/models/{version}").json()
+    for modality in {"text", "image", "fusion"} & wanted.keys():
+        assert shown["families"][modality] == wanted[modality]
+    assert shown["evaluation"] is not None
+    assert loaded_libraries(platform) == set()
+
+
+def test_a_network_whose_worker_was_killed_goes_on_at_its_last_epoch(platform: Platform, admin: httpx2.Client) -> None:
+    parameters = {"epochs": 12, "patience": 12}
+    job_id = start_training(admin, "/train/text", text="lstm", parameters=parameters, promote="never")
+    epochs: dict[int, set[int]] = {1: set(), 2: set()}
+    killed = False
+
+    for job in job_events(admin, job_id, WITHIN_S):
+        found = re.search(r"epoch (\d+) of at most 12 done", job["message"] or "")
+        if found:
+            epochs[job["attempts"]].add(int(found[1]))
+        if not killed and max(epochs[1], default=0) >= 2:
+            platform.kill("train-worker")
+            killed = True
+
+    assert finished_job(admin, job_id, WITHIN_S)["attempts"] == 2
+    assert min(epochs[2]) > 1
+
+
+def test_a_search_trains_with_what_it_found(admin: httpx2.Client) -> None:
+    job_id = start_training(admin, "/train/search", text="tfidf-svm", trials=2, promote="never")
+
+    result = finished_job(admin, job_id, WITHIN_S)["result"]
+
+    assert len(result["search"]["trials"]) == 2
+    assert result["search"]["value"] >= result["search"]["value_of_defaults"]
+    assert admin.get(f"/models/{result['version']}").json()["manifest"]["parameters"] == result["search"]["parameters"]
+
+
+def test_weights_that_are_not_there_are_said_to_be_missing_at_once(admin: httpx2.Client) -> None:
+    wanted = {"text": "camembert", "parameters": {"weights": "nobody-has-these"}}
+    job_id = start_training(admin, "/train/text", **wanted, promote="never")
+
+    job = list(job_events(admin, job_id, WITHIN_S))[-1]
+
+    assert job["status"] == "failed"
+    assert "nobody-has-these" in job["error"]
