@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rayonnage_shared.ml.camembert_export import scores_and_features
-from rayonnage_shared.ml.epochs import EpochFigures, best_epoch
+from rayonnage_shared.ml.epochs import EpochFigures, best_epoch, tempered_loss
 from rayonnage_shared.ml.evaluation import confusion_matrix, macro_f1
 from rayonnage_shared.ml.families.base import FloatArray, IntArray
 from rayonnage_shared.ml.progress import Progress
@@ -149,15 +149,21 @@ class Learner:
         self._optimizer.zero_grad()
         return float(losses.detach().sum()), logits.argmax(dim=1).cpu().numpy()
 
-    def _judge(self) -> tuple[float | None, float | None, float | None]:
-        """Return log loss over classes that training rows have, accuracy and macro F1 of the held-out rows."""
+    def _judge(self) -> tuple[float | None, float | None, float | None, float | None]:
+        """Return log loss, accuracy, macro F1 and tempered log loss of the held-out rows.
+
+        Losses are over rows of classes that training rows have.
+        """
         classes = self._held_out.classes
         if not len(classes):
-            return None, None, None
+            return None, None, None, None
         scores, _ = self.scores(self._held_out.ids)
         known = np.isin(classes, self._train.classes)
-        loss = float(-scores[known, classes[known]].mean()) if known.any() else 0.0
-        return loss, *self._rates(classes, scores.argmax(axis=1))
+        plain = tempered = 0.0
+        if known.any():
+            plain = float(-scores[known, classes[known]].mean())
+            tempered = tempered_loss(scores[known], classes[known])
+        return plain, *self._rates(classes, scores.argmax(axis=1)), tempered
 
     def _rates(self, truth: IntArray, predicted: IntArray) -> tuple[float, float]:
         confusion = confusion_matrix(truth, predicted, self.model.config.num_labels)
