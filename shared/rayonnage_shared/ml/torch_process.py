@@ -46,6 +46,9 @@ class TorchTrainingFailed(RayonnageError):
     code, title = "torch_training_failed", "The training in torch's environment failed"
 
 
+Lines = queue.SimpleQueue[str | None]
+"""What a child has written, line by line, and None at its end."""
+
 _FAILURES: Mapping[str, type[RayonnageError]] = {
     one.code: one for one in (BadInput, TorchEnvironmentMissing, WeightsUnavailable)
 }
@@ -63,19 +66,19 @@ def run_in_torch(python: Path, module: str, folder: Path, progress: Progress) ->
             f"This family is trained in an environment of its own, and there is no interpreter at {python}. "
             "Run `make camembert-env`, or name one that has deployments/camembert/requirements.txt in CAMEMBERT_PYTHON."
         )
-    with _started(python, module, folder) as process:
-        failure = _follow(process, progress)
+    with _started(python, module, folder) as (process, lines):
+        failure = _follow(lines, progress)
         status = process.wait()
     if failure is not None:
         raise _FAILURES[failure["code"]](failure["detail"])
     if status != 0:
-        lines = (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise TorchTrainingFailed(f"{module} ended with status {status}: " + "\n".join(lines[-_LAST_LINES:]))
+        errors = (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise TorchTrainingFailed(f"{module} ended with status {status}: " + "\n".join(errors[-_LAST_LINES:]))
 
 
 @contextmanager
-def _started(python: Path, module: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start the child; whatever happens meanwhile, it and its children are gone afterwards."""
+def _started(python: Path, module: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], Lines]]:
+    """Start the child and give it with the lines that it writes; it and its children are gone afterwards."""
     environment = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_PYTHON}
     environment |= {"PYTHONPATH": str(_code(folder)), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
     # Threads that wait without sleeping take the cores from predict: a training of 200 texts beside other work took
@@ -91,12 +94,16 @@ def _started(python: Path, module: str, folder: Path) -> Iterator[subprocess.Pop
             encoding="utf-8",
             start_new_session=True,
         )
+    lines: Lines = queue.SimpleQueue()
     with process:
+        reader = threading.Thread(target=_read, args=(process, lines), name="torch-lines", daemon=True)
+        reader.start()
         try:
-            yield process
+            yield process, lines
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+            reader.join()
 
 
 def _code(folder: Path) -> Path:
@@ -109,11 +116,8 @@ def _code(folder: Path) -> Path:
     return code
 
 
-def _follow(process: subprocess.Popen[str], progress: Progress) -> dict[str, str] | None:
+def _follow(lines: Lines, progress: Progress) -> dict[str, str] | None:
     """Pass on what the child says until it closes its output; return the failure that it told of."""
-    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    reader = threading.Thread(target=_read, args=(process, lines), name="torch-lines", daemon=True)
-    reader.start()
     said, heard_at, failure = (0.0, "starting torch"), time.monotonic(), None
     while True:
         progress(*said)
@@ -135,7 +139,7 @@ def _follow(process: subprocess.Popen[str], progress: Progress) -> dict[str, str
             said = (float(document["fraction"]), str(document["message"]))
 
 
-def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:
+def _read(process: subprocess.Popen[str], lines: Lines) -> None:
     assert process.stdout is not None
     try:
         for line in process.stdout:

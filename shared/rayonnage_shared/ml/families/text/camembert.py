@@ -43,6 +43,7 @@ from rayonnage_shared.ml.torch_process import run_in_torch
 
 _TRAINING = "rayonnage_shared.ml.camembert_training"
 _FORMAT = 1
+"""Counts up when the training changes, so that a job does not go on with what older code left."""
 _FROM_SCRATCH = "none"
 # A hub's names: an owner may stand before. Also the folders that an operator may make; no way leads out of those.
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -68,7 +69,11 @@ _NUMBERS: Mapping[str, tuple[float, float]] = {
 
 
 class Camembert(TextModel):
-    """A network that reads word pieces; `docs` of its parameters stand in deployments/camembert/README.md."""
+    """A network that reads word pieces; deployments/camembert/README.md says what its parameters mean.
+
+    With the size of camembert-base one product takes 130 ms in fp32 and 70 ms in int8 at 64 word pieces, 250 and 130 at
+    128, on one busy core; its files are 442 and 111 MB.
+    """
 
     name = "camembert"
     parameters: ClassVar[Mapping[str, float | int | str | bool]] = {
