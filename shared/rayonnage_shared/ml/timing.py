@@ -15,7 +15,7 @@ from rayonnage_shared.ml.photos import PhotoLimits, read_photo
 from rayonnage_shared.ml.products import Products
 
 MAX_PRODUCTS = 100
-ENOUGH_S = 0.8
+ENOUGH_S = 0.5
 """Time after which a mode is asked no more, once it was asked a few times: a large network takes long for 100."""
 MIN_PRODUCTS = 10
 
