@@ -111,7 +111,7 @@ def test_progress_is_told_and_may_stop_the_work(photos: list[Path], labels: Labe
 
     def progress(fraction: float, message: str) -> None:
         told.append(fraction)
-        if message.startswith("fold"):
+        if message.startswith("head"):
             raise Stopped
 
     with pytest.raises(Stopped):
