@@ -18,7 +18,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.svm import LinearSVC
 
-from rayonnage_shared.ml.decisions import Decisions
+from rayonnage_shared.ml.decisions import Decisions, Mode
 from rayonnage_shared.ml.evaluation import evaluate
 from rayonnage_shared.ml.families import image_family, text_family
 from rayonnage_shared.ml.families.base import (
@@ -33,10 +33,12 @@ from rayonnage_shared.ml.families.base import (
 from rayonnage_shared.ml.families.fusion.weighted import WeightedFusion
 from rayonnage_shared.ml.near_duplicates import connected, find_links, text_keys
 from rayonnage_shared.ml.photos import PhotoLimits, perceptual_hash, read_photo
+from rayonnage_shared.ml.selective import PROMISES, accepted_out_of_fold
 from rayonnage_shared.ml.text import product_text
 
 SEEDS = (0, 1, 2)
 PROMISE = 0.95
+Accepted = dict[float, tuple[float, float]]  # coverage and precision reached, by the precision promised
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,15 @@ class Figures:
     f1_weighted: float
     f1_macro: float
     ece: float
-    coverage: float
-    precision: float
+    accepted: Accepted
+
+    @property
+    def coverage(self) -> float:
+        return self.accepted[PROMISE][0]
+
+    @property
+    def precision(self) -> float:
+        return self.accepted[PROMISE][1]
 
 
 def main() -> None:
@@ -82,6 +91,7 @@ def _text_table(rows: Rows, codes: tuple[int, ...], families: Sequence[str]) -> 
     print("| model | weighted F1 | gain | macro F1 | ECE | coverage at 95 % | precision there | fit and predict, s |")
     print("|---|---|---|---|---|---|---|---|")
     reference = None
+    judged: dict[str, list[Figures]] = {}
     for name, words in (("words 1 + LinearSVC", (1, 1)), ("words 1–2 + LinearSVC", (1, 2))):
         started = time.perf_counter()
         scores = [_baseline(rows, codes, seed, words) for seed in SEEDS]
@@ -98,7 +108,9 @@ def _text_table(rows: Rows, codes: tuple[int, ...], families: Sequence[str]) -> 
         cells = " | ".join(f"{value:.4f}" for value in rest)
         seconds = time.perf_counter() - started
         print(f"| {name} | {weighted:.4f} | {gain:+.2f} points | {cells} | {seconds:.0f} |", flush=True)
+        judged[name] = found
     print("\nThe gain is over the better of the two baselines.\n")
+    _selective_table(judged)
 
 
 def _fusion_table(text_rows: Rows, pairs: Rows, codes: tuple[int, ...]) -> None:
@@ -115,24 +127,42 @@ def _fusion_table(text_rows: Rows, pairs: Rows, codes: tuple[int, ...]) -> None:
         learn = pairs.take(train)
         labels = Labels(learn.classes, _folds(learn, 5, seed), len(codes))
         photo = image_family("efficientnet-lite0").fit(learn.photos, labels, Fitting(seed=seed))
-        fusion = WeightedFusion.fit(_opinion(by_text[train]), _opinion(photo.held_out), labels).model
+        fitted = WeightedFusion.fit(_opinion(by_text[train]), _opinion(photo.held_out), labels)
+        fusion = fitted.model
         by_photo = _predict_photos(photo.model, [pairs.photos[i] for i in test])
         # The fusion also learns how the categories' rates differ; without a photo that alone is worth this much.
         nothing = np.full_like(by_text, 1 / len(codes))
         rates = WeightedFusion.fit(_opinion(by_text[train]), _opinion(nothing[train]), labels).model
         truth = pairs.classes[test]
+        fused = fusion.combine(_opinion(by_text[test]), _opinion(by_photo))
+        accepted = {
+            "photo": _accepted("image", photo.held_out, labels, by_photo, truth),
+            "fusion": _accepted("both", fitted.held_out, labels, fused, truth),
+        }
         for name, table in (
             ("text", by_text[test]),
             ("text, class rates corrected", rates.combine(_opinion(by_text[test]), _opinion(nothing[test]))),
             ("photo", by_photo),
-            ("fusion", fusion.combine(_opinion(by_text[test]), _opinion(by_photo))),
+            ("fusion", fused),
         ):
-            found[name].append(_figures(table, truth, codes, np.zeros(len(truth), dtype=bool)))
+            found[name].append(_figures(table, truth, codes, accepted.get(name, {})))
     text_f1 = _mean([one.f1_weighted for one in found["text"]])
     for name, figures in found.items():
         weighted, macro, ece = (_mean([getattr(one, f) for one in figures]) for f in ("f1_weighted", "f1_macro", "ece"))
         gain = f"{100 * (weighted - text_f1):+.2f} points"
         print(f"| {name} | {weighted:.4f} | {gain} | {macro:.4f} | {ece:.4f} |", flush=True)
+    print()
+    _selective_table({name: found[name] for name in ("photo", "fusion")})
+
+
+def _selective_table(judged: dict[str, list[Figures]]) -> None:
+    print("| model | promised precision | coverage | precision reached |")
+    print("|---|---|---|---|")
+    for name, figures in judged.items():
+        for promised in PROMISES:
+            coverage, precision = np.nanmean([one.accepted[promised] for one in figures], axis=0)
+            print(f"| {name} | {promised:.2f} | {coverage:.3f} | {precision:.3f} |", flush=True)
+    print()
 
 
 def _opinion(probabilities: FloatArray) -> Opinion:
@@ -151,7 +181,7 @@ def _baseline(rows: Rows, codes: tuple[int, ...], seed: int, words: tuple[int, i
         return table
 
     table = _pooled(rows, seed, len(codes), fit_predict)
-    return _figures(table, rows.classes, codes, np.zeros(len(rows.texts), dtype=bool))
+    return _figures(table, rows.classes, codes, {})
 
 
 def _cross_validate(rows: Rows, codes: tuple[int, ...], seed: int, name: str) -> Figures:
@@ -159,12 +189,26 @@ def _cross_validate(rows: Rows, codes: tuple[int, ...], seed: int, name: str) ->
     its fold, and the threshold that accepts it is found on the other folds."""
     folds = _folds(rows, 5, seed)
     table = text_family(name).fit(rows.texts, Labels(rows.classes, folds, len(codes)), Fitting(seed=seed)).held_out
-    accepted = np.zeros(len(rows.texts), dtype=bool)
-    for fold in range(5):
-        test, others = folds == fold, folds != fold
-        thresholds = Decisions.fit({"text": table[others]}, rows.classes[others], PROMISE).thresholds["text"]
-        accepted[test] = table[test].max(axis=1) >= thresholds[table[test].argmax(axis=1)]
+    correct = table.argmax(axis=1) == rows.classes
+    accepted = {
+        promised: _rates(accepted_out_of_fold("text", table, rows.classes, folds, promised), correct)
+        for promised in PROMISES
+    }
     return _figures(table, rows.classes, codes, accepted)
+
+
+def _accepted(mode: Mode, held_out: FloatArray, labels: Labels, table: FloatArray, truth: IntArray) -> Accepted:
+    """Return what thresholds found on held-out training rows do on the products kept out."""
+    correct = table.argmax(axis=1) == truth
+    found = {}
+    for promised in PROMISES:
+        decisions = Decisions.fit({mode: held_out}, labels.classes, promised, labels.folds)
+        found[promised] = _rates(decisions.accepted(mode, table), correct)
+    return found
+
+
+def _rates(accepted: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
+    return float(accepted.mean()), float(correct[accepted].mean()) if accepted.any() else float("nan")
 
 
 def _pooled(
@@ -178,11 +222,9 @@ def _pooled(
     return table
 
 
-def _figures(table: FloatArray, truth: IntArray, codes: tuple[int, ...], accepted: np.ndarray) -> Figures:
+def _figures(table: FloatArray, truth: IntArray, codes: tuple[int, ...], accepted: Accepted) -> Figures:
     found = evaluate(table, truth, codes)
-    correct = table.argmax(axis=1) == truth
-    precision = float(correct[accepted].mean()) if accepted.any() else float("nan")
-    return Figures(found.f1_weighted, found.f1_macro, found.ece, float(accepted.mean()), precision)
+    return Figures(found.f1_weighted, found.f1_macro, found.ece, accepted)
 
 
 def _folds(rows: Rows, n: int, seed: int) -> IntArray:
