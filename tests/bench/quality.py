@@ -7,7 +7,6 @@ near-duplicates together. Calibration, fusion and thresholds are never fitted on
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.svm import LinearSVC
 
 from rayonnage_shared.ml.decisions import Decisions, Mode
 from rayonnage_shared.ml.evaluation import evaluate
-from rayonnage_shared.ml.families import image_family, text_family
+from rayonnage_shared.ml.families import fusion_family, image_family, text_family
 from rayonnage_shared.ml.families.base import (
     Fitting,
     FloatArray,
@@ -28,31 +26,15 @@ from rayonnage_shared.ml.families.base import (
     IntArray,
     Labels,
     Opinion,
-    ProductText,
 )
 from rayonnage_shared.ml.families.fusion.weighted import WeightedFusion
-from rayonnage_shared.ml.near_duplicates import connected, find_links, text_keys
-from rayonnage_shared.ml.photos import PhotoLimits, perceptual_hash, read_photo
+from rayonnage_shared.ml.photos import PhotoLimits, read_photo
 from rayonnage_shared.ml.selective import PROMISES, accepted_out_of_fold
-from rayonnage_shared.ml.text import product_text
+from tests.bench.real_products import Rows, folds, read_products
 
 SEEDS = (0, 1, 2)
 PROMISE = 0.95
 Accepted = dict[float, tuple[float, float]]  # coverage and precision reached, by the precision promised
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Products to measure on: cleaned texts, class positions, near-duplicate groups, photos where there are any."""
-
-    texts: list[ProductText]
-    classes: IntArray
-    groups: IntArray
-    photos: list[Path]
-
-    def take(self, rows: np.ndarray) -> Rows:
-        photos = [self.photos[i] for i in rows] if self.photos else []
-        return Rows([self.texts[i] for i in rows], self.classes[rows], self.groups[rows], photos)
 
 
 @dataclass(frozen=True)
@@ -79,7 +61,7 @@ def main() -> None:
     parser.add_argument("--family", action="append", help="text family; default: all")
     parser.add_argument("--skip-fusion", action="store_true")
     arguments = parser.parse_args()
-    text_rows, pair_rows, codes = _read(arguments.data)
+    text_rows, pair_rows, codes = read_products(arguments.data)
     print(f"{len(text_rows.texts)} products with text, {len(pair_rows.texts)} pairs, {len(codes)} categories\n")
     _text_table(text_rows, codes, arguments.family or ["tfidf-embedding", "tfidf-svm"])
     if not arguments.skip_fusion:
@@ -117,42 +99,39 @@ def _fusion_table(text_rows: Rows, pairs: Rows, codes: tuple[int, ...]) -> None:
     print("## Fusion: a quarter of pairs.csv kept out; text trained on text.csv alone, photos on the other pairs\n")
     print("| model | weighted F1 | gain over text | macro F1 | ECE |")
     print("|---|---|---|---|---|")
-    found: dict[str, list[Figures]] = {"text": [], "text, class rates corrected": [], "photo": [], "fusion": []}
-    labels = Labels(text_rows.classes, _folds(text_rows, 5, 0), len(codes))
-    text_model = text_family("tfidf-embedding").fit(text_rows.texts, labels).model
-    by_text = text_model.predict_proba(pairs.texts)
+    found: dict[str, list[Figures]] = {}
+    labels = Labels(text_rows.classes, folds(text_rows, 5, 0), len(codes))
+    by_text = text_family("tfidf-embedding").fit(text_rows.texts, labels).model.opinion(pairs.texts)
     for seed in SEEDS:
-        kept_out = _folds(pairs, 4, seed) == 0
+        kept_out = folds(pairs, 4, seed) == 0
         train, test = np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
-        learn = pairs.take(train)
-        labels = Labels(learn.classes, _folds(learn, 5, seed), len(codes))
+        learn, truth = pairs.take(train), pairs.classes[test]
+        labels = Labels(learn.classes, folds(learn, 5, seed), len(codes), learn.groups)
         photo = image_family("efficientnet-lite0").fit(learn.photos, labels, Fitting(seed=seed))
-        fitted = WeightedFusion.fit(_opinion(by_text[train]), _opinion(photo.held_out), labels)
-        fusion = fitted.model
-        by_photo = _predict_photos(photo.model, [pairs.photos[i] for i in test])
-        # The fusion also learns how the categories' rates differ; without a photo that alone is worth this much.
-        nothing = np.full_like(by_text, 1 / len(codes))
-        rates = WeightedFusion.fit(_opinion(by_text[train]), _opinion(nothing[train]), labels).model
-        truth = pairs.classes[test]
-        fused = fusion.combine(_opinion(by_text[test]), _opinion(by_photo))
-        accepted = {
-            "photo": _accepted("image", photo.held_out, labels, by_photo, truth),
-            "fusion": _accepted("both", fitted.held_out, labels, fused, truth),
-        }
-        for name, table in (
-            ("text", by_text[test]),
-            ("text, class rates corrected", rates.combine(_opinion(by_text[test]), _opinion(nothing[test]))),
-            ("photo", by_photo),
-            ("fusion", fused),
-        ):
-            found[name].append(_figures(table, truth, codes, accepted.get(name, {})))
+        assert photo.features is not None
+        held_out = Opinion(photo.held_out, photo.features)
+        by_photo = _photo_opinion(photo.model, [pairs.photos[i] for i in test])
+        text, photo_text = _taken(by_text, test), _taken(by_text, train)
+        found.setdefault("text", []).append(_figures(text.probabilities, truth, codes, {}))
+        # A fusion also learns how the categories' rates differ; without a photo that alone is worth this much.
+        nothing = _plain(np.full_like(by_text.probabilities, 1 / len(codes)))
+        rates = WeightedFusion.fit(_plain(photo_text.probabilities), _taken(nothing, train), labels).model
+        table = rates.combine(_plain(text.probabilities), _taken(nothing, test))
+        found.setdefault("text, class rates corrected", []).append(_figures(table, truth, codes, {}))
+        accepted = _accepted("image", photo.held_out, labels, by_photo.probabilities, truth)
+        found.setdefault("photo", []).append(_figures(by_photo.probabilities, truth, codes, accepted))
+        for name in ("weighted", "concatenate"):
+            fitted = fusion_family(name).fit(photo_text, held_out, labels)
+            table = fitted.model.combine(text, by_photo)
+            accepted = _accepted("both", fitted.held_out, labels, table, truth)
+            found.setdefault(f"fusion, {name}", []).append(_figures(table, truth, codes, accepted))
     text_f1 = _mean([one.f1_weighted for one in found["text"]])
     for name, figures in found.items():
         weighted, macro, ece = (_mean([getattr(one, f) for one in figures]) for f in ("f1_weighted", "f1_macro", "ece"))
         gain = f"{100 * (weighted - text_f1):+.2f} points"
         print(f"| {name} | {weighted:.4f} | {gain} | {macro:.4f} | {ece:.4f} |", flush=True)
     print()
-    _selective_table({name: found[name] for name in ("photo", "fusion")})
+    _selective_table({name: figures for name, figures in found.items() if figures[0].accepted})
 
 
 def _selective_table(judged: dict[str, list[Figures]]) -> None:
@@ -165,8 +144,12 @@ def _selective_table(judged: dict[str, list[Figures]]) -> None:
     print()
 
 
-def _opinion(probabilities: FloatArray) -> Opinion:
+def _plain(probabilities: FloatArray) -> Opinion:
     return Opinion(probabilities, np.empty((len(probabilities), 0), dtype=np.float32))
+
+
+def _taken(opinion: Opinion, rows: np.ndarray) -> Opinion:
+    return Opinion(opinion.probabilities[rows], opinion.features[rows])
 
 
 def _baseline(rows: Rows, codes: tuple[int, ...], seed: int, words: tuple[int, int]) -> Figures:
@@ -187,11 +170,11 @@ def _baseline(rows: Rows, codes: tuple[int, ...], seed: int, words: tuple[int, i
 def _cross_validate(rows: Rows, codes: tuple[int, ...], seed: int, name: str) -> Figures:
     """Score a family's own held-out predictions: a row's come from a model and a calibration that saw neither it nor
     its fold, and the threshold that accepts it is found on the other folds."""
-    folds = _folds(rows, 5, seed)
-    table = text_family(name).fit(rows.texts, Labels(rows.classes, folds, len(codes)), Fitting(seed=seed)).held_out
+    numbers = folds(rows, 5, seed)
+    table = text_family(name).fit(rows.texts, Labels(rows.classes, numbers, len(codes)), Fitting(seed=seed)).held_out
     correct = table.argmax(axis=1) == rows.classes
     accepted = {
-        promised: _rates(accepted_out_of_fold("text", table, rows.classes, folds, promised), correct)
+        promised: _rates(accepted_out_of_fold("text", table, rows.classes, numbers, promised), correct)
         for promised in PROMISES
     }
     return _figures(table, rows.classes, codes, accepted)
@@ -214,11 +197,11 @@ def _rates(accepted: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
 def _pooled(
     rows: Rows, seed: int, n_classes: int, fit_predict: Callable[[np.ndarray, np.ndarray], FloatArray]
 ) -> FloatArray:
-    folds = _folds(rows, 5, seed)
+    numbers = folds(rows, 5, seed)
     table = np.zeros((len(rows.texts), n_classes), dtype=np.float32)
     for fold in range(5):
-        test = np.flatnonzero(folds == fold)
-        table[test] = fit_predict(np.flatnonzero(folds != fold), test)
+        test = np.flatnonzero(numbers == fold)
+        table[test] = fit_predict(np.flatnonzero(numbers != fold), test)
     return table
 
 
@@ -227,39 +210,10 @@ def _figures(table: FloatArray, truth: IntArray, codes: tuple[int, ...], accepte
     return Figures(found.f1_weighted, found.f1_macro, found.ece, accepted)
 
 
-def _folds(rows: Rows, n: int, seed: int) -> IntArray:
-    """Return fold numbers (n_rows,), stratified by class, near-duplicates together."""
-    splitter = StratifiedGroupKFold(n, shuffle=True, random_state=seed)
-    folds = np.zeros(len(rows.texts), dtype=np.int64)
-    for number, (_, test) in enumerate(splitter.split(rows.texts, rows.classes, rows.groups)):
-        folds[test] = number
-    return folds
-
-
-def _predict_photos(model: ImageModel, photos: Sequence[Path]) -> FloatArray:
+def _photo_opinion(model: ImageModel, photos: Sequence[Path]) -> Opinion:
     limits = PhotoLimits()
-    found = [model.predict_proba(read_photo(photo.read_bytes(), model.input_size, limits)[None]) for photo in photos]
-    return np.concatenate(found)
-
-
-def _read(folder: Path) -> tuple[Rows, Rows, tuple[int, ...]]:
-    texts, pairs = (list(csv.DictReader((folder / name).open(encoding="utf-8"))) for name in ("text.csv", "pairs.csv"))
-    codes = tuple(sorted({int(row["prdtypecode"]) for row in (*texts, *pairs)}))
-    return _rows(texts, codes, None), _rows(pairs, codes, folder / "images"), codes
-
-
-def _rows(table: list[dict[str, str]], codes: tuple[int, ...], images: Path | None) -> Rows:
-    texts = [product_text(row["designation"], row.get("description")) for row in table]
-    classes = np.array([codes.index(int(row["prdtypecode"])) for row in table], dtype=np.int64)
-    photos = [images / row["image"] for row in table] if images else []
-    return Rows(texts, classes, _groups(texts, photos), photos)
-
-
-def _groups(texts: list[ProductText], photos: list[Path]) -> IntArray:
-    """Return a number for each product that its near-duplicates by text and photo share."""
-    hashes = [perceptual_hash(photo.read_bytes()) or 0 for photo in photos] or [0] * len(texts)
-    links = find_links(text_keys(texts), np.array(hashes, dtype=np.uint64), np.ones(len(texts), dtype=bool))
-    return connected(len(texts), links.left, links.right)
+    found = [model.opinion(read_photo(photo.read_bytes(), model.input_size, limits)[None]) for photo in photos]
+    return Opinion(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,0 +1,218 @@
+"""Every family and fusion on the same real products: `python -m tests.bench.families DATA`, one table.
+
+Text families learn from four fifths of text.csv and are judged on the rest; photo families and fusions learn from three
+quarters of pairs.csv (the fusions' text model from text.csv alone) and are judged on the rest. One seed: the figures
+that count are those of `tests.bench.quality`, with three. Networks without pretrained weights say so in their name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tests.bench.real_products import Rows, folds, read_products
+
+from rayonnage_shared.ml.evaluation import evaluate
+from rayonnage_shared.ml.families import fusion_family, image_family, text_family
+from rayonnage_shared.ml.families.base import (
+    Family,
+    Fitted,
+    Fitting,
+    FloatArray,
+    Fusion,
+    ImageModel,
+    IntArray,
+    Labels,
+    Opinion,
+    Pixels,
+    TextModel,
+)
+from rayonnage_shared.ml.photos import PhotoLimits, read_photo
+
+SEED = 0
+TIMED = 100
+Parameters = Mapping[str, float | int | str | bool]
+FROM_NOTHING: Parameters = {"weights": "none", "epochs": 12, "learning_rate": 1e-3}
+TEXT: tuple[tuple[str, str, Parameters], ...] = (
+    ("`tfidf-svm`", "tfidf-svm", {}),
+    ("`tfidf-embedding` (default)", "tfidf-embedding", {}),
+    ("`lstm`", "lstm", {}),
+    ("`lstm`, int8", "lstm", {"precision": "int8"}),
+    (
+        "`camembert`, small, without pretrained weights",
+        "camembert",
+        {"weights": "none", "epochs": 12, "learning_rate": 1e-3},
+    ),
+)
+WITHOUT_WEIGHTS: Parameters = {"weights": "none", "input_size": 64, "epochs": 6, "fine_tune_epochs": 4}
+IMAGE: tuple[tuple[str, str, Parameters], ...] = (
+    ("`efficientnet-lite0` (default)", "efficientnet-lite0", {}),
+    ("`efficientnet-lite0`, int8", "efficientnet-lite0", {"precision": "int8"}),
+    ("`vgg16`, 64 px, without ImageNet weights", "vgg16", WITHOUT_WEIGHTS),
+    ("`resnet50`, 64 px, without ImageNet weights", "resnet50", WITHOUT_WEIGHTS),
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the table says of one model."""
+
+    name: str
+    rows: int
+    train_s: float
+    probabilities: FloatArray
+    truth: IntArray
+    ms: float
+    size: int
+    note: str = ""
+
+    def line(self, codes: tuple[int, ...]) -> str:
+        """Return the table's row."""
+        found = evaluate(self.probabilities, self.truth, codes)
+        figures = f"{found.f1_weighted:.3f} | {found.f1_macro:.3f} | {found.ece:.3f}"
+        return f"| {self.name} | {self.train_s:.0f} | {figures} | {self.ms:.2f} | {self.size / 1e6:.1f} | {self.note} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="folder with text.csv, pairs.csv and images/")
+    parser.add_argument("--only", action="append", help="family or fusion; default: all")
+    arguments = parser.parse_args()
+    texts, pairs, codes = read_products(arguments.data)
+    wanted = set(arguments.only or ())
+    print("| model | training, s | weighted F1 | macro F1 | calibration error | ms a product | MB | |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    for name, family, parameters in TEXT:
+        if not wanted or family in wanted:
+            print(_text(name, family, parameters, texts, codes).line(codes), flush=True)
+    for name, family, parameters in IMAGE:
+        if not wanted or family in wanted:
+            print(_photo(name, family, parameters, pairs, codes)[0].line(codes), flush=True)
+    if not wanted or "fusion" in wanted:
+        for judged in _fusions(texts, pairs, codes):
+            print(judged.line(codes), flush=True)
+
+
+def _text(name: str, family: str, parameters: Parameters, rows: Rows, codes: tuple[int, ...]) -> Judged:
+    test = folds(rows, 5, SEED) == 0
+    learn, judge = rows.take(np.flatnonzero(~test)), rows.take(np.flatnonzero(test))
+    fitted, seconds = _fit_text(family, parameters, learn, codes)
+    model = fitted.model
+    table = np.concatenate([model.predict_proba([text]) for text in judge.texts])
+    ms = _median_ms([lambda text=text: model.opinion([text]) for text in judge.texts[:TIMED]])
+    return Judged(name, len(judge.texts), seconds, table, judge.classes, ms, _size(model), _note(fitted.facts))
+
+
+def _photo(
+    name: str, family: str, parameters: Parameters, rows: Rows, codes: tuple[int, ...]
+) -> tuple[Judged, Fitted[ImageModel], Opinion]:
+    test = folds(rows, 4, SEED) == 0
+    learn, judge = rows.take(np.flatnonzero(~test)), rows.take(np.flatnonzero(test))
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        fitted = image_family(family).fit(
+            learn.photos, _labels(learn, codes), Fitting(dict(parameters), SEED, checkpoints=Path(folder))
+        )
+        seconds = time.perf_counter() - started
+    model = fitted.model
+    opinion = _photo_opinion(model, judge.photos)
+    pixels = [_pixels(model, photo) for photo in judge.photos[:TIMED]]
+    ms = _median_ms([lambda one=one: model.opinion(one) for one in pixels])
+    judged = Judged(
+        name, len(judge.photos), seconds, opinion.probabilities, judge.classes, ms, _size(model), _note(fitted.facts)
+    )
+    return judged, fitted, opinion
+
+
+def _fusions(texts: Rows, pairs: Rows, codes: tuple[int, ...]) -> list[Judged]:
+    test = folds(pairs, 4, SEED) == 0
+    learn, judge = pairs.take(np.flatnonzero(~test)), pairs.take(np.flatnonzero(test))
+    by_text, text_s = _fit_text("tfidf-embedding", {}, texts, codes)
+    photo, by_photo, photo_said = _photo("`efficientnet-lite0`", "efficientnet-lite0", {}, pairs, codes)
+    text_learn, text_said = by_text.model.opinion(learn.texts), by_text.model.opinion(judge.texts)
+    photo_learn = Opinion(by_photo.held_out, _features(by_photo, learn.photos))
+    rows, truth = len(judge.texts), judge.classes
+    alone_ms = _median_ms([lambda one=one: by_text.model.opinion([one]) for one in judge.texts[:TIMED]])
+    alone = _size(by_text.model)
+    judged = [Judged("`tfidf-embedding` on those pairs", rows, text_s, text_said.probabilities, truth, alone_ms, alone)]
+    for name in ("weighted", "concatenate"):
+        started = time.perf_counter()
+        fusion = fusion_family(name).fit(text_learn, photo_learn, _labels(learn, codes)).model
+        seconds = time.perf_counter() - started
+        ms = alone_ms + photo.ms + _median_ms(_combinations(fusion, text_said, photo_said))
+        size = alone + photo.size + _size(fusion)
+        table = fusion.combine(text_said, photo_said)
+        title = f"`{name}`" + (" (default)" if name == "weighted" else "")
+        judged.append(Judged(title, rows, text_s + photo.train_s + seconds, table, truth, ms, size))
+    return judged
+
+
+def _combinations(fusion: Fusion, text: Opinion, image: Opinion) -> list[Any]:
+    def one(row: int) -> Any:
+        said = [Opinion(whole.probabilities[row : row + 1], whole.features[row : row + 1]) for whole in (text, image)]
+        return lambda: fusion.combine(*said)
+
+    return [one(row) for row in range(TIMED)]
+
+
+def _fit_text(
+    family: str, parameters: Parameters, rows: Rows, codes: tuple[int, ...]
+) -> tuple[Fitted[TextModel], float]:
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        fitting = Fitting(dict(parameters), SEED, checkpoints=Path(folder))
+        fitted = text_family(family).fit(rows.texts, _labels(rows, codes), fitting)
+        return fitted, time.perf_counter() - started
+
+
+def _labels(rows: Rows, codes: tuple[int, ...]) -> Labels:
+    return Labels(rows.classes, folds(rows, 5, SEED + 1), len(codes), rows.groups)
+
+
+def _photo_opinion(model: ImageModel, photos: Sequence[Path]) -> Opinion:
+    found = [model.opinion(_pixels(model, photo)) for photo in photos]
+    return Opinion(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def _features(fitted: Fitted[ImageModel], photos: Sequence[Path]) -> FloatArray:
+    return fitted.features if fitted.features is not None else _photo_opinion(fitted.model, photos).features
+
+
+def _pixels(model: ImageModel, photo: Path) -> Pixels:
+    return read_photo(photo.read_bytes(), model.input_size, PhotoLimits())[None]
+
+
+def _median_ms(calls: Sequence[Any]) -> float:
+    """Return the median milliseconds of single calls, one thread, after one that is not counted."""
+    calls[0]()
+    taken = []
+    for call in calls:
+        started = time.perf_counter()
+        call()
+        taken.append(1000 * (time.perf_counter() - started))
+    return float(np.median(taken))
+
+
+def _size(family: Family) -> int:
+    """Return the bytes that the model takes in a bundle."""
+    with tempfile.TemporaryDirectory() as folder:
+        family.save(Path(folder))
+        return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+
+def _note(facts: Mapping[str, Any]) -> str:
+    """Return what became of an int8 variant."""
+    precision = facts.get("precision")
+    if not isinstance(precision, Mapping) or precision.get("asked") != "int8":
+        return ""
+    return "int8 used" if precision.get("used") == "int8" else f"int8 refused: {precision.get('reason')}"
+
+
+if __name__ == "__main__":
+    main()
