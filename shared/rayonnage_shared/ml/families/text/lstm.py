@@ -28,8 +28,8 @@ class Lstm(TextModel):
 
     name = "lstm"
     parameters: ClassVar[Mapping[str, float | int | str | bool]] = {
-        "epochs": 16,
-        "patience": 3,
+        "epochs": 24,
+        "patience": 4,
         "batch_size": 64,
         "learning_rate": 0.002,
         "vocabulary": 20_000,
