@@ -120,9 +120,7 @@ THIN = [
 ]
 
 
-def check_thin_data(
-    family: type[TextModel], classes: list[int], folds: list[int], fitting: Fitting = DEFAULTS
-) -> None:
+def check_thin_data(family: type[TextModel], classes: list[int], folds: list[int], fitting: Fitting = DEFAULTS) -> None:
     texts, _ = catalogue(8)
     texts[0] = texts[3] = ProductText("", "")
     labels = Labels(np.array(classes), np.array(folds), 4)
