@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import signal
 import subprocess
 import sys
@@ -13,7 +15,6 @@ import numpy as np
 import pytest
 
 from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.families import image_family
 from rayonnage_shared.ml.families.base import (
     Fitted,
     Fitting,
@@ -312,14 +313,11 @@ def test_without_the_hub_imagenet_weights_are_refused_at_once(
         Vgg16.fit(photos, labels, Fitting(pretrained=tmp_path))
 
 
-@pytest.mark.parametrize("name", ["vgg16", "resnet50"])
-def test_keras_still_names_the_same_files_on_its_hub(name: str) -> None:
-    import importlib
-    import inspect
+def test_keras_still_names_the_same_files_on_its_hub() -> None:
+    vgg16, resnet = (importlib.import_module(f"keras.src.applications.{name}") for name in ("vgg16", "resnet"))
 
-    module = importlib.import_module(f"keras.src.applications.{'resnet' if name == 'resnet50' else name}")
-    backbone = image_family(name).backbone  # type: ignore[attr-defined]
-
-    source = inspect.getsource(module)
-    assert backbone.hub.md5 in source
-    assert backbone.hub.address.rpartition("/")[0] in source
+    assert Vgg16.backbone.hub.address == vgg16.WEIGHTS_PATH_NO_TOP
+    assert Vgg16.backbone.hub.md5 in inspect.getsource(vgg16)
+    file = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    assert ResNet50.backbone.hub.address == resnet.BASE_WEIGHTS_PATH + file
+    assert ResNet50.backbone.hub.md5 == resnet.WEIGHTS_HASHES["resnet50"][1]
