@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rayonnage_shared.ml.families.base import Family, Labels
 from rayonnage_shared.ml.products import Products
 from rayonnage_shared.ml.progress import Progress
 from rayonnage_shared.ml.search import Budget, FitOnce, Found, search
-from rayonnage_shared.ml.training import MIN_TRAIN_ROWS, DatasetTooSmall
+from rayonnage_shared.ml.training import MIN_TRAIN_ROWS, PRETRAINED_FOLDER, DatasetTooSmall
 from rayonnage_shared.pipeline import train
 from rayonnage_shared.settings import PipelineSettings
 
@@ -39,7 +40,7 @@ def search_and_train(
     work.mkdir(parents=True, exist_ok=True)
     stage("search")
     progress(0.0, "reading the dataset")
-    found = _search(request, DatasetStore(settings.data_path), work, progress)
+    found = _search(request, settings, work, progress)
     result: dict[str, Any] = {"search": _summary(request, found)}
     if not request.train:
         return result
@@ -62,7 +63,8 @@ def search_and_train(
     )
 
 
-def _search(request: SearchRequest, store: DatasetStore, work: Path, progress: Progress) -> Found:
+def _search(request: SearchRequest, settings: PipelineSettings, work: Path, progress: Progress) -> Found:
+    store = DatasetStore(settings.data_path)
     version = request.dataset_version or store.current()
     if version is None:
         raise DatasetTooSmall("There is no dataset yet; ingest labelled products first.")
@@ -75,9 +77,10 @@ def _search(request: SearchRequest, store: DatasetStore, work: Path, progress: P
     codes = tuple(sorted({int(code) for code in rows.codes}))
     labels = Labels(rows.classes(codes), rows.folds, len(codes), rows.groups)
     family, fit = _family_and_fit(request, rows, store, labels)
+    pretrained = settings.models_path / PRETRAINED_FOLDER
     return search(
         family,
-        fit,
+        lambda fitting: fit(replace(fitting, pretrained=pretrained)),
         labels,
         goal=request.goal,
         budget=Budget(request.trials, request.budget_s),

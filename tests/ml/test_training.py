@@ -26,7 +26,8 @@ from rayonnage_shared.ml.bundle import BundleBroken, hash_files, list_versions, 
 from rayonnage_shared.ml.categories import load_categories
 from rayonnage_shared.ml.champion import Champion, read_champion, write_champion
 from rayonnage_shared.ml.datasets import DatasetStore
-from rayonnage_shared.ml.families.base import ProductText
+from rayonnage_shared.ml.families.base import Fitting, ProductText
+from rayonnage_shared.ml.families.text.tfidf_svm import TfidfSvm
 from rayonnage_shared.ml.figure_files import figure_names
 from rayonnage_shared.ml.ingestion import ingest
 from rayonnage_shared.ml.report import flat_metrics, read_report
@@ -408,6 +409,21 @@ def test_a_search_trains_with_what_it_found(shop: Shop, trained: Trained) -> Non
     manifest = read_manifest(shop.settings.models_path, result["version"])
     assert manifest["parameters"] == found["parameters"]
     assert shop.stages[0] == "search"
+
+
+def test_a_search_finds_pretrained_weights_where_a_training_does(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path | None] = []
+    fit = TfidfSvm.fit.__func__  # type: ignore[attr-defined]
+
+    def noting(cls: type[TfidfSvm], texts: Any, labels: Any, fitting: Fitting) -> Any:
+        asked.append(fitting.pretrained)
+        return fit(cls, texts, labels, fitting)
+
+    monkeypatch.setattr(TfidfSvm, "fit", classmethod(noting))
+    request = SearchRequest(text="tfidf-svm", trials=1, train=False)
+    shop.run("job-7", partial(search_and_train, request))
+
+    assert asked == [shop.settings.models_path / ".pretrained"]
 
 
 def test_an_empty_platform_says_what_is_missing(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ from rayonnage_shared.ml.scoring import photo_opinions, text_opinions
 
 MIN_TRAIN_ROWS = 20
 MIN_PHOTOS = 20
+PRETRAINED_FOLDER = ".pretrained"
 DEFAULT_FUSION = "weighted"
 
 
@@ -210,7 +211,7 @@ class Training:
         """Return how to fit a modality; its checkpoints outlive this process, and go with the job's work folder."""
         checkpoints = self.work / "checkpoints" / modality
         checkpoints.mkdir(parents=True, exist_ok=True)
-        pretrained = self.models_path / ".pretrained"
+        pretrained = self.models_path / PRETRAINED_FOLDER
         return Fitting(self._parameters(modality), self.seed, self.progress, checkpoints, pretrained)
 
     def _fit(
