@@ -66,7 +66,7 @@ def run(home: Path, say: Say = print) -> None:
 
 def _run(home: Path, say: Say) -> None:
     earlier = Supervisor(home, effective(home))
-    if earlier.pid() is not None and not earlier.wait_until_ready(_LEFT_ALONE_S, _probe_for(home)):
+    if earlier.pid() is not None and not earlier.wait_until_ready(_LEFT_ALONE_S, _need_only_live(home)):
         say("Rayonnage already runs from this folder, left by an earlier start; `make stop` ends it.")
         say(addresses(effective(home)))
         return
@@ -81,7 +81,7 @@ def _run(home: Path, say: Say) -> None:
     try:
         _prepare(home, supervisor)
         daemon = supervisor.start()
-        _wait(supervisor, daemon, _probe_for(home))
+        _wait(supervisor, daemon, _need_only_live(home))
         say(_welcome(home, values, added))
         status = daemon.wait()
     except StopAsked:
@@ -160,16 +160,20 @@ def _prepare(home: Path, supervisor: Supervisor) -> None:
         raise CannotRun("The preparation failed, as said above; nothing was started.")
 
 
-def _probe_for(home: Path) -> str:
-    """Return which probe tells that a start has worked: without a model predict lives, but is not ready."""
-    return "ready" if (home / LocalSettings().models_path / "champion.json").is_file() else "live"
+def _has_champion(home: Path) -> bool:
+    return (home / LocalSettings().models_path / "champion.json").is_file()
 
 
-def _wait(supervisor: Supervisor, daemon: subprocess.Popen[bytes], probe: str) -> None:
+def _need_only_live(home: Path) -> frozenset[str]:
+    """Return which processes need not be ready for a start to have worked: without a model predict only lives."""
+    return frozenset() if _has_champion(home) else frozenset({"predict"})
+
+
+def _wait(supervisor: Supervisor, daemon: subprocess.Popen[bytes], need_only_live: frozenset[str]) -> None:
     started = time.monotonic()
     falling = _Falling(supervisor)
     missing = supervisor.wait_until_ready(
-        READY_WITHIN_S, probe, hopeless=lambda: daemon.poll() is not None or bool(falling.names())
+        READY_WITHIN_S, need_only_live, hopeless=lambda: daemon.poll() is not None or bool(falling.names())
     )
     if not missing:
         return
@@ -234,10 +238,10 @@ def _welcome(home: Path, values: EnvironmentValues, added: dict[str, str]) -> st
     parts = ["", "Rayonnage is ready.", addresses(values), ""]
     if ADMIN_PASSWORD in added:
         parts += _unless_login_works(values)
-    if _probe_for(home) == "live":
-        parts += ["There is no model yet: POST /ingest and POST /train, or `make ingest` and `make train`.", ""]
-    else:
+    if _has_champion(home):
         parts += ["A prediction, from this folder in another terminal:", "", example_call(_gateway(values)), ""]
+    else:
+        parts += ["There is no model yet: POST /ingest and POST /train, or `make ingest` and `make train`.", ""]
     return "\n".join([*parts, "Ctrl-C stops everything; `make status`, `make logs`, `make stop` work from elsewhere."])
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import xmlrpc.client
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,24 +170,26 @@ class Supervisor:
         """Stop one process, which then stays stopped, and wait until it is."""
         self._call("stopProcess", f"rayonnage:{name}")
 
-    def unready(self, probe: str = "ready") -> dict[str, str]:
-        """Return what keeps each process from being ready, by name; nothing when all are."""
+    def unready(self, need_only_live: Collection[str] = ()) -> dict[str, str]:
+        """Return what keeps each process from being ready, or those named from being live; nothing when all is well."""
         states = self.states()
         found = {}
         for process in self.processes:
             state = states.get(process.name)
             if state is None or not state.pid:
                 found[process.name] = f"not running ({state.state if state else 'no supervisor'})"
-            elif (url := process.probe_url(self.values, probe)) and (trouble := probe_health(url)) is not None:
+                continue
+            url = process.probe_url(self.values, "live" if process.name in need_only_live else "ready")
+            if url and (trouble := probe_health(url)) is not None:
                 found[process.name] = trouble
         return found
 
     def wait_until_ready(
-        self, within_s: float, probe: str = "ready", *, hopeless: Callable[[], bool] = lambda: False
+        self, within_s: float, need_only_live: Collection[str] = (), *, hopeless: Callable[[], bool] = lambda: False
     ) -> dict[str, str]:
-        """Return what is still not ready when the time is over or it is `hopeless`; nothing when all is well."""
+        """Return what `unready` still names when the time is over or it is `hopeless`; nothing when all is well."""
         deadline = time.monotonic() + within_s
-        while (missing := self.unready(probe)) and time.monotonic() < deadline and not hopeless():
+        while (missing := self.unready(need_only_live)) and time.monotonic() < deadline and not hopeless():
             time.sleep(0.1)
         return missing
 

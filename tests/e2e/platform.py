@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,9 +105,9 @@ class Platform:
         """Start a process that was stopped."""
         self.supervisor.start_process(name)
 
-    def wait_until_ready(self, within_s: float = READY_WITHIN_S, probe: str = "ready") -> None:
-        """Return when every process is ready; else fail with the reasons and the ends of their logs."""
-        missing = self.supervisor.wait_until_ready(within_s, probe)
+    def wait_until_ready(self, within_s: float = READY_WITHIN_S, need_only_live: Collection[str] = ()) -> None:
+        """Return when every process is ready, or live; else fail with the reasons and the ends of their logs."""
+        missing = self.supervisor.wait_until_ready(within_s, need_only_live)
         assert not missing, "\n".join(f"{name}: {reason}\n{self.log_tail(name)}" for name, reason in missing.items())
 
     def log_tail(self, name: str, lines: int = 20) -> str:
@@ -126,7 +126,7 @@ def running_platform(
     """Start the platform in the empty folder `home` and end it, whatever happens.
 
     `settings` go into its `.env`; `volume` holds `data` and `models` to begin with, or there is nothing yet and the
-    platform counts as started when it lives. Settings of the surrounding environment do not reach it.
+    platform counts as started when all but predict is ready. Settings of the surrounding environment do not reach it.
     """
     home.mkdir(parents=True, exist_ok=True)
     write_settings(home, settings or {})
@@ -137,7 +137,7 @@ def running_platform(
         launcher=[sys.executable, "-c", DIES_WITH_ITS_PARENT], inherited=environment_without_settings()
     )
     try:
-        platform.wait_until_ready(probe="ready" if volume is not None else "live")
+        platform.wait_until_ready(need_only_live={"predict"} if volume is None else set())
         yield platform
     finally:
         platform.supervisor.stop()

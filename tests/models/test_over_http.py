@@ -31,7 +31,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with running_platform(tmp_path_factory.mktemp("platform"), settings) as running:
         with running.client(running.admin_token()) as client:
             some = catalogue(SAMPLE, 0, ROWS)
-            assert ingest(client, some.features, some.target, some.images).status_code == 201
+            answer = ingest(client, some.features, some.target, some.images)
+            assert answer.status_code == 201, answer.text
             wanted = {"text": "tfidf-svm", "image": "efficientnet-lite0"}
             finished_job(client, start_training(client, **wanted), WITHIN_S)
         yield running
