@@ -66,8 +66,8 @@ check: lint ## lint, types, import rules and unit tests
 	@echo "$(SYSTEM_NOTE)"
 
 lint: install-dev ## check style and formatting
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check --no-cache . # a cache made under other settings has hidden a fault
+	@$(BIN)/ruff format --no-cache --check .
 
 format: install-dev ## format the code and mend what can be mended
 	@$(BIN)/ruff check --fix .

@@ -10,8 +10,8 @@ from sqlalchemy import Engine
 
 from rayonnage_shared.database.engine import migrate, open_database
 from rayonnage_shared.local import LocalSettings
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.champion import read_champion
-from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.ml.progress import Progress
 
 JOB_ID = "demo"  # always the same, so that a first training that was interrupted goes on where it was
@@ -66,9 +66,9 @@ def _pull(settings: LocalSettings, stage: Callable[[str], None], progress: Progr
 
 
 def _ingest_sample(settings: LocalSettings, sample: Path, stage: Callable[[str], None], progress: Progress) -> None:
+    from rayonnage_shared.ml.catalogue.ingestion import ingest
+    from rayonnage_shared.ml.catalogue.sample import generate_sample
     from rayonnage_shared.ml.categories import load_categories
-    from rayonnage_shared.ml.ingestion import ingest
-    from rayonnage_shared.ml.sample import generate_sample
 
     if not (sample / "features.csv").is_file():
         stage("sample")

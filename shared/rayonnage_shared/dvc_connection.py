@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rayonnage_shared.atomic_files import write_atomically
 from rayonnage_shared.follow_up import FollowerAway
-from rayonnage_shared.ml.champion import write_atomically
 from rayonnage_shared.settings import VersioningSettings
 
 REMOTE_NAME = "rayonnage"

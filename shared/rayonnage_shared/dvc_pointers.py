@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rayonnage_shared.atomic_files import write_atomically
 from rayonnage_shared.errors import RayonnageError
-from rayonnage_shared.ml.champion import write_atomically
 
 
 class PointerBroken(RayonnageError):

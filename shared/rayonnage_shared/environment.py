@@ -17,6 +17,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from rayonnage_shared.atomic_files import write_atomically
 from rayonnage_shared.processes import PROCESSES
 from rayonnage_shared.settings import MlflowServerSettings, Settings
 
@@ -58,7 +59,8 @@ def complete_env_file(home: Path, environment: Mapping[str, str] | None = None) 
         return {}
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else ["# Written by `make run`; keep it."]
     kept = [line for line in lines if line.partition("=")[0].strip() not in added]
-    _write_privately(path, "\n".join([*kept, *(f"{name}={_quoted(value)}" for name, value in added.items())]) + "\n")
+    content = "\n".join([*kept, *(f"{name}={_quoted(value)}" for name, value in added.items())]) + "\n"
+    write_atomically(path, content.encode(), mode=0o600)
     return added
 
 
@@ -67,13 +69,6 @@ def _quoted(value: str) -> str:
         return value
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
-
-
-def _write_privately(path: Path, content: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(content)
-    temporary.replace(path)
 
 
 @dataclass(frozen=True, slots=True)

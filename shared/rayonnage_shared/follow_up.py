@@ -18,8 +18,8 @@ from typing import Any, Literal, Protocol
 
 import structlog
 
+from rayonnage_shared.atomic_files import write_atomically
 from rayonnage_shared.errors import DependencyDown
-from rayonnage_shared.ml.champion import write_atomically
 from rayonnage_shared.settings import FollowSettings
 
 log = structlog.get_logger()

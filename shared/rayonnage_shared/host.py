@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import signal
 import socket
+import sys
+import threading
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 _PROC = Path("/proc")
 _LISTENING = "0A"
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_WATCH_EVERY_S = 1.0
 
 
 def pids() -> Iterator[int]:
@@ -122,3 +127,18 @@ def _listening_inodes(port: int) -> set[str]:
                 if columns[3] == _LISTENING and int(columns[1].rpartition(":")[2], 16) == port:
                     found.add(f"socket:[{columns[9]}]")
     return found
+
+
+def die_with(parent: int) -> None:
+    """Make sure that this process ends when `parent` does, be it by `kill -9`."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_EVERY_S)
+        os._exit(os.EX_TEMPFAIL)
+
+    if os.getppid() != parent:  # it died before we could ask
+        os._exit(os.EX_TEMPFAIL)
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -32,8 +32,8 @@ from rayonnage_shared.ml.bundle import (
     list_versions,
     read_manifest,
 )
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.champion import read_champion
-from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.prediction_rows import find_prediction
 
 HEADLINE = ("rows", "accuracy", "f1_weighted", "f1_macro", "ece")

@@ -11,13 +11,14 @@ import numpy as np
 from sqlalchemy import Engine
 
 from rayonnage_shared.contracts.jobs import SearchRequest, TrainRequest
-from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.families import image_family, text_family
 from rayonnage_shared.ml.families.base import Family, Labels
-from rayonnage_shared.ml.products import Products
 from rayonnage_shared.ml.progress import Progress
 from rayonnage_shared.ml.search import Budget, FitOnce, Found, search
-from rayonnage_shared.ml.training import MIN_TRAIN_ROWS, PRETRAINED_FOLDER, DatasetTooSmall
+from rayonnage_shared.ml.training import PRETRAINED_FOLDER
+from rayonnage_shared.ml.training_plan import MIN_TRAIN_ROWS, DatasetTooSmall
 from rayonnage_shared.pipeline import train
 from rayonnage_shared.settings import PipelineSettings
 

@@ -15,18 +15,19 @@ from sqlalchemy import Engine
 from rayonnage_shared.contracts.jobs import PromotePolicy, TrainRequest
 from rayonnage_shared.contracts.models import EvaluationReport
 from rayonnage_shared.ml.bundle import Bundle, list_versions, load_bundle, read_manifest
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.products import Products, class_positions
 from rayonnage_shared.ml.categories import load_categories
 from rayonnage_shared.ml.champion import read_champion
-from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.evaluation.report import evaluation_report, load_promises, read_report, with_costs_of
+from rayonnage_shared.ml.evaluation.saved_predictions import predictions_path
 from rayonnage_shared.ml.families.base import IntArray
 from rayonnage_shared.ml.gate import Verdict, compare
 from rayonnage_shared.ml.held_out import HeldOut
-from rayonnage_shared.ml.products import Products, class_positions
 from rayonnage_shared.ml.progress import Progress, silent
-from rayonnage_shared.ml.report import evaluation_report, load_promises, read_report, with_costs_of
-from rayonnage_shared.ml.saved_predictions import predictions_path
 from rayonnage_shared.ml.scoring import score_products
-from rayonnage_shared.ml.training import DatasetTooSmall, Training
+from rayonnage_shared.ml.training import Training
+from rayonnage_shared.ml.training_plan import DatasetTooSmall
 from rayonnage_shared.promotion import promote
 from rayonnage_shared.settings import PipelineSettings
 

@@ -12,15 +12,16 @@ from typing import Any
 
 import structlog
 
+from rayonnage_shared.atomic_files import write_atomically
 from rayonnage_shared.dvc_connection import remote_address
 from rayonnage_shared.dvc_pointers import Pointer, pointer_path, read_pointer
 from rayonnage_shared.dvc_remote import DvcRemote, NotOnRemote, open_remote
 from rayonnage_shared.errors import BadInput, NotFound, RayonnageError
 from rayonnage_shared.follow_up import Markers, Say
 from rayonnage_shared.ml.bundle import VERSION_PATTERN, BundleBroken, check_files
-from rayonnage_shared.ml.champion import POINTER_NAME, read_champion, write_atomically
-from rayonnage_shared.ml.datasets import DatasetStore
-from rayonnage_shared.ml.photo_shards import SHARDS_FOLDER, photos_of, read_index, unpack
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.photo_shards import SHARDS_FOLDER, photos_of, read_index, unpack
+from rayonnage_shared.ml.champion import POINTER_NAME, read_champion
 from rayonnage_shared.settings import VersioningSettings
 from rayonnage_shared.versioning import NAME
 

@@ -21,9 +21,8 @@ from rayonnage_shared.dvc_pointers import pointer_path
 from rayonnage_shared.dvc_remote import DvcRemote, open_remote
 from rayonnage_shared.follow_up import Markers, Say
 from rayonnage_shared.ml.bundle import list_versions
-from rayonnage_shared.ml.champion import read_champion
-from rayonnage_shared.ml.datasets import DatasetStore
-from rayonnage_shared.ml.photo_shards import (
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.photo_shards import (
     MAX_SHARD_BYTES,
     SHARDS_FOLDER,
     ShardIndex,
@@ -33,6 +32,7 @@ from rayonnage_shared.ml.photo_shards import (
     read_index,
     write_index,
 )
+from rayonnage_shared.ml.champion import read_champion
 from rayonnage_shared.settings import VersioningSettings
 
 log = structlog.get_logger()

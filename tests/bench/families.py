@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.bench.real_products import Rows, folds, read_products
 
-from rayonnage_shared.ml.evaluation import evaluate
+from rayonnage_shared.ml.evaluation.metrics import evaluate
 from rayonnage_shared.ml.families import fusion_family, image_family, text_family
 from rayonnage_shared.ml.families.base import (
     Family,
@@ -34,6 +33,7 @@ from rayonnage_shared.ml.families.base import (
     TextModel,
 )
 from rayonnage_shared.ml.photos import PhotoLimits, read_photo
+from tests.bench.real_products import Rows, folds, read_products
 
 SEED = 0
 TIMED = 100

@@ -17,7 +17,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
 from rayonnage_shared.ml.decisions import Decisions, Mode
-from rayonnage_shared.ml.evaluation import evaluate
+from rayonnage_shared.ml.evaluation.metrics import evaluate
+from rayonnage_shared.ml.evaluation.selective import PROMISES, accepted_out_of_fold
 from rayonnage_shared.ml.families import fusion_family, image_family, text_family
 from rayonnage_shared.ml.families.base import (
     Fitting,
@@ -29,7 +30,6 @@ from rayonnage_shared.ml.families.base import (
 )
 from rayonnage_shared.ml.families.fusion.weighted import WeightedFusion
 from rayonnage_shared.ml.photos import PhotoLimits, read_photo
-from rayonnage_shared.ml.selective import PROMISES, accepted_out_of_fold
 from tests.bench.real_products import Rows, folds, read_products
 
 SEEDS = (0, 1, 2)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
+from rayonnage_shared.ml.catalogue.near_duplicates import connected, find_links, text_keys
 from rayonnage_shared.ml.families.base import IntArray, ProductText
-from rayonnage_shared.ml.near_duplicates import connected, find_links, text_keys
 from rayonnage_shared.ml.photos import perceptual_hash
 from rayonnage_shared.ml.text import product_text
 

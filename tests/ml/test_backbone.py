@@ -7,8 +7,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from rayonnage_shared.ml import backbone
-from rayonnage_shared.ml.backbone import BackboneNotTrusted, build_backbone
+from rayonnage_shared.ml.networks import backbone
+from rayonnage_shared.ml.networks.backbone import BackboneNotTrusted, build_backbone
 from rayonnage_shared.ml.photo_features import PhotoFeatures
 
 
@@ -18,7 +18,7 @@ def network() -> bytes:
 
 
 def test_the_network_answers_as_the_original_does(network: bytes) -> None:
-    file = resources.files("rayonnage_shared.ml").joinpath("efficientnet_lite0_reference.npz")
+    file = resources.files("rayonnage_shared.ml.networks").joinpath("efficientnet_lite0_reference.npz")
     with file.open("rb") as content:
         reference = np.load(content, allow_pickle=False)
         pixels = reference["small"].repeat(32, axis=1).repeat(32, axis=2)

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 import rayonnage_shared.ml.families.text
 from rayonnage_shared.contracts.jobs import TrainRequest
 from rayonnage_shared.ml.bundle import load_folder
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.ingestion import ingest
 from rayonnage_shared.ml.categories import load_categories
-from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.ml.families.base import ProductText
-from rayonnage_shared.ml.ingestion import ingest
 from rayonnage_shared.ml.progress import silent
 from rayonnage_shared.ml.training import Training
 

@@ -23,16 +23,16 @@ from rayonnage_shared.database.engine import migrate, open_database, reading
 from rayonnage_shared.database.tables import PromotionRow
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.bundle import BundleBroken, hash_files, list_versions, load_bundle, read_manifest
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.ingestion import ingest
 from rayonnage_shared.ml.categories import load_categories
 from rayonnage_shared.ml.champion import Champion, read_champion, write_champion
-from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.evaluation.figure_files import figure_names
+from rayonnage_shared.ml.evaluation.report import flat_metrics, read_report
+from rayonnage_shared.ml.evaluation.saved_predictions import predictions_path
 from rayonnage_shared.ml.families.base import Fitting, ProductText
 from rayonnage_shared.ml.families.text.tfidf_svm import TfidfSvm
-from rayonnage_shared.ml.figure_files import figure_names
-from rayonnage_shared.ml.ingestion import ingest
-from rayonnage_shared.ml.report import flat_metrics, read_report
-from rayonnage_shared.ml.saved_predictions import predictions_path
-from rayonnage_shared.ml.training import DatasetTooSmall
+from rayonnage_shared.ml.training_plan import DatasetTooSmall
 from rayonnage_shared.parameter_search import search_and_train
 from rayonnage_shared.pipeline import evaluate_version, prune, prune_bundles, train
 from rayonnage_shared.prediction import predict_catalogue

@@ -22,11 +22,11 @@ import pytest
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.families.base import Fitted, Fitting, Labels, ProductText
 from rayonnage_shared.ml.families.text.camembert import Camembert
+from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
+from rayonnage_shared.ml.networks.subwords import Subwords
+from rayonnage_shared.ml.networks.torch_process import WeightsUnavailable
 from rayonnage_shared.ml.progress import silent
-from rayonnage_shared.ml.scoring_network import ScoringNetwork
-from rayonnage_shared.ml.subwords import Subwords
 from rayonnage_shared.ml.text import product_text
-from rayonnage_shared.ml.torch_process import WeightsUnavailable
 from tests.models.hub import REVISION, hub
 from tests.models.tiny_camembert import MAX_TOKENS
 

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from rayonnage_shared.ml.bundle import Bundle, list_versions, load_bundle
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.champion import read_champion
-from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.ml.families.base import Pixels, ProductText
 from rayonnage_shared.ml.photos import PhotoLimits, read_photo
 from tests.models.authenticated_store import PASSWORD, USER, http_store

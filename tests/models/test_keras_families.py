@@ -28,10 +28,10 @@ from rayonnage_shared.ml.families.base import (
 from rayonnage_shared.ml.families.image.resnet50 import ResNet50
 from rayonnage_shared.ml.families.image.vgg16 import Vgg16
 from rayonnage_shared.ml.families.text.lstm import Lstm
+from rayonnage_shared.ml.networks.pretrained_weights import HubFile, HubUnreachable
+from rayonnage_shared.ml.networks.tensorflow_runtime import start_tensorflow
 from rayonnage_shared.ml.photo_features import read_photo_file
-from rayonnage_shared.ml.pretrained_weights import HubFile, HubUnreachable
 from rayonnage_shared.ml.progress import Progress
-from rayonnage_shared.ml.tensorflow_runtime import start_tensorflow
 from tests.ml import test_text_families as text_behaviour
 
 # What every text family must do, here with the small LSTM's `fitted` below.

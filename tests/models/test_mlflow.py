@@ -28,10 +28,10 @@ from rayonnage_shared.database.engine import migrate, open_database, writing
 from rayonnage_shared.database.tables import PredictionRow
 from rayonnage_shared.follow_up import Follower, FollowerAway, Result, follow
 from rayonnage_shared.ml.bundle import list_versions, load_bundle
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.ingestion import ingest
 from rayonnage_shared.ml.categories import load_categories
 from rayonnage_shared.ml.champion import read_champion
-from rayonnage_shared.ml.datasets import DatasetStore
-from rayonnage_shared.ml.ingestion import ingest
 from rayonnage_shared.ml.progress import silent
 from rayonnage_shared.pipeline import train
 from rayonnage_shared.prediction import predict_product

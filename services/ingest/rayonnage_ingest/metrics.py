@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Gauge
 
-from rayonnage_shared.ml.datasets import DatasetNotFound, DatasetStore
+from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
 
 ROWS = Gauge("rayonnage_dataset_rows", "Products in the current dataset version.")
 ROWS_WITH_IMAGE = Gauge("rayonnage_dataset_rows_with_image", "Products with a photo in the current dataset version.")

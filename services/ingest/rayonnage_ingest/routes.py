@@ -14,8 +14,8 @@ from rayonnage_ingest.settings import IngestSettings
 from rayonnage_ingest.uploads import FLAG, receive_upload
 from rayonnage_shared.contracts.datasets import Dataset, DatasetList, IngestReport
 from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.datasets import VERSION_PATTERN, DatasetStore
-from rayonnage_shared.ml.ingest_reports import INGEST_ID_PATTERN, IngestReports
+from rayonnage_shared.ml.catalogue.datasets import VERSION_PATTERN, DatasetStore
+from rayonnage_shared.ml.catalogue.ingest_reports import INGEST_ID_PATTERN, IngestReports
 from rayonnage_shared.security.access import current_admin
 from rayonnage_shared.web import problems
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rayonnage_shared.errors import RayonnageError
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.ingestion import IngestLimits, ingest
 from rayonnage_shared.ml.categories import load_categories
-from rayonnage_shared.ml.datasets import DatasetStore
-from rayonnage_shared.ml.ingestion import IngestLimits, ingest
 from rayonnage_shared.ml.photos import PhotoLimits
 
 

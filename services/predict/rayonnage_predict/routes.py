@@ -17,10 +17,10 @@ from rayonnage_predict.request_body import request_body
 from rayonnage_shared.contracts.models import Info, ModelDetails, ModelList, ModelVersion
 from rayonnage_shared.contracts.predictions import Prediction
 from rayonnage_shared.ml.bundle import list_versions, read_manifest
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.champion import read_champion
-from rayonnage_shared.ml.datasets import DatasetStore
-from rayonnage_shared.ml.figure_files import FIGURE_NAME_PATTERN, figure_names, read_figure
-from rayonnage_shared.ml.report import read_report
+from rayonnage_shared.ml.evaluation.figure_files import FIGURE_NAME_PATTERN, figure_names, read_figure
+from rayonnage_shared.ml.evaluation.report import read_report
 from rayonnage_shared.security.access import CurrentUser
 from rayonnage_shared.security.tokens import Principal
 from rayonnage_shared.web import problems, request_id_of

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from rayonnage_shared.database.engine import migrate, open_database
 from rayonnage_shared.database.outage import answer_outages
 from rayonnage_shared.jobs import DATABASE_AWAY, JobQueue
-from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.promotion import record_champion
 from rayonnage_shared.security.access import following_auth
 from rayonnage_shared.security.tokens import TokenVerifier

@@ -1,33 +1,12 @@
-"""Child processes: how the worker ends them, and how they end when the worker does."""
+"""Child processes: how the worker ends them, and what their ends say."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
-import threading
-import time
 
 GRACE_S = 5.0  # between SIGTERM and SIGKILL; a worker has to be gone within ten seconds
-WATCH_EVERY_S = 1.0
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-def die_with(parent: int) -> None:
-    """Make sure that this process ends when `parent` does, be it by `kill -9`."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH_EVERY_S)
-        os._exit(os.EX_TEMPFAIL)
-
-    if os.getppid() != parent:  # it died before we could ask
-        os._exit(os.EX_TEMPFAIL)
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 def stop_group(child: subprocess.Popen[bytes]) -> None:

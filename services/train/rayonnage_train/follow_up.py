@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from rayonnage_shared.follow_up import Follower, follow, followers, last_success
+from rayonnage_shared.host import die_with
 from rayonnage_shared.telemetry import set_up_logging
-from rayonnage_train.children import describe_exit, die_with, exited_within, signal_group
+from rayonnage_train.children import describe_exit, exited_within, signal_group
 from rayonnage_train.metrics import WorkerMetrics
 from rayonnage_train.settings import TrainSettings
 

@@ -94,34 +94,29 @@ JobFunction = Callable[[JobContext], dict[str, Any]]
 
 def train(context: JobContext) -> dict[str, Any]:
     """Train a bundle, judge it, perhaps promote it."""
-    from rayonnage_shared import pipeline
+    from rayonnage_shared.pipeline import train as train_bundle
 
-    return pipeline.train(
-        TrainRequest.model_validate(context.request),
-        settings=context.settings,
-        engine=context.engine,
-        work=context.work,
-        job_id=context.job_id,
-        submitted_by=context.submitted_by,
-        stage=context.stage,
-        progress=context.progress,
-    )
+    return train_bundle(TrainRequest.model_validate(context.request), **_circumstances(context))
 
 
 def search(context: JobContext) -> dict[str, Any]:
     """Search a family's parameters, then train with the best."""
     from rayonnage_shared.parameter_search import search_and_train
 
-    return search_and_train(
-        SearchRequest.model_validate(context.request),
-        settings=context.settings,
-        engine=context.engine,
-        work=context.work,
-        job_id=context.job_id,
-        submitted_by=context.submitted_by,
-        stage=context.stage,
-        progress=context.progress,
-    )
+    return search_and_train(SearchRequest.model_validate(context.request), **_circumstances(context))
+
+
+def _circumstances(context: JobContext) -> dict[str, Any]:
+    """Return what a training is told beside the request: where it works, for whom, and whom it tells."""
+    return {
+        "settings": context.settings,
+        "engine": context.engine,
+        "work": context.work,
+        "job_id": context.job_id,
+        "submitted_by": context.submitted_by,
+        "stage": context.stage,
+        "progress": context.progress,
+    }
 
 
 JOB_KINDS: Mapping[str, JobFunction] = {TRAIN_KIND: train, SEARCH_KIND: search}

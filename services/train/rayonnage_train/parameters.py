@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from rayonnage_shared.contracts.jobs import ImageTrainRequest, SearchRequest, TextTrainRequest, TrainRequest
 from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.datasets import DatasetNotFound, DatasetStore
+from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
 from rayonnage_shared.ml.families import fusion_family, image_family, text_family
 from rayonnage_shared.ml.families.base import Family
 from rayonnage_shared.ml.search import NothingToSearch

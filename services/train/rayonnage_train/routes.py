@@ -25,7 +25,7 @@ from rayonnage_shared.contracts.jobs import (
 from rayonnage_shared.contracts.models import PromoteRequest, Promotion
 from rayonnage_shared.errors import NotAuthenticated
 from rayonnage_shared.jobs import JobNotFound, JobQueue
-from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.security.access import CurrentAdmin, bearer
 from rayonnage_shared.security.tokens import TokenVerifier
 from rayonnage_shared.web import problems

@@ -18,9 +18,9 @@ import structlog
 
 from rayonnage_shared.database.engine import open_database
 from rayonnage_shared.errors import RayonnageError
+from rayonnage_shared.host import die_with
 from rayonnage_shared.jobs import DATABASE_AWAY, JobQueue, LeaseLost
 from rayonnage_shared.telemetry import set_up_logging
-from rayonnage_train.children import die_with
 from rayonnage_train.kinds import DEFAULT_KINDS, JobContext, JobFunction, load_kinds
 from rayonnage_train.settings import TrainSettings
 

@@ -40,9 +40,9 @@ def ingest(
     demo: Annotated[bool, typer.Option(help="Into the demo data, which real data is never merged with.")] = False,
 ) -> None:
     """Merge labelled products into the next dataset version."""
+    from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+    from rayonnage_shared.ml.catalogue.ingestion import ingest as run
     from rayonnage_shared.ml.categories import load_categories
-    from rayonnage_shared.ml.datasets import DatasetStore
-    from rayonnage_shared.ml.ingestion import ingest as run
 
     settings = StorageSettings()
     with _bar("ingest") as progress:
@@ -67,7 +67,7 @@ def sample(
     seed: Annotated[int, typer.Option(help="The same seed gives the same catalogue.")] = 20,
 ) -> None:
     """Generate a catalogue of invented products with drawn photos."""
-    from rayonnage_shared.ml.sample import generate_sample
+    from rayonnage_shared.ml.catalogue.sample import generate_sample
 
     with _bar("sample") as progress:
         generate_sample(folder, seed, progress)
@@ -76,7 +76,7 @@ def sample(
 
 def datasets() -> None:
     """List the dataset versions, newest first."""
-    from rayonnage_shared.ml.datasets import DatasetStore
+    from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 
     store = DatasetStore(StorageSettings().data_path)
     current = store.current()

@@ -123,7 +123,7 @@ def evaluate(
 ) -> None:
     """Judge a model on the test split, without the rows it was trained on, and print its report."""
     from rayonnage_shared.cli.report_tables import print_report
-    from rayonnage_shared.ml.datasets import DatasetStore
+    from rayonnage_shared.ml.catalogue.datasets import DatasetStore
     from rayonnage_shared.pipeline import evaluate_version
 
     settings = ModelSettings()

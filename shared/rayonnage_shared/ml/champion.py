@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ulid import ULID
+
+from rayonnage_shared.atomic_files import write_atomically
 
 POINTER_NAME = "champion.json"
 MAX_HISTORY = 20
@@ -42,21 +43,6 @@ def read_champion(models_path: Path) -> Champion | None:
 def write_champion(models_path: Path, champion: Champion) -> None:
     """Move the pointer; a reader sees the old content or the new, never a mixture, also after a power cut."""
     write_atomically(models_path / POINTER_NAME, json.dumps(asdict(champion), indent=1).encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` in one step that survives a crash."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @contextlib.contextmanager

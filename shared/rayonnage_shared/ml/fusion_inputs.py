@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.families import image_family, text_family
 from rayonnage_shared.ml.families.base import FloatArray, IntArray, Opinion, ProductText
-from rayonnage_shared.ml.products import Products
 from rayonnage_shared.ml.progress import Progress
 from rayonnage_shared.ml.scoring import photo_opinions, text_opinions
 

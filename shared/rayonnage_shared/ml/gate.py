@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rayonnage_shared.ml.evaluation import class_f1, confusion_matrix, macro_f1
+from rayonnage_shared.ml.evaluation.metrics import class_f1, confusion_matrix, macro_f1
 from rayonnage_shared.ml.families.base import IntArray
 
 RESAMPLES = 1000

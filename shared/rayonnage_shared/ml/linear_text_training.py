@@ -18,8 +18,8 @@ import numpy as np
 
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.calibration import Calibration, cross_calibrated
+from rayonnage_shared.ml.evaluation.learning_curves import Point, curve_of_rows, row_subsets, some_rows
 from rayonnage_shared.ml.families.base import Curve, FloatArray, IntArray, Labels, ProductText
-from rayonnage_shared.ml.learning_curves import Point, curve_of_rows, row_subsets, some_rows
 from rayonnage_shared.ml.linear import Block, LinearModel, fit_svm
 from rayonnage_shared.ml.linear_text import LinearText, tfidf_input
 from rayonnage_shared.ml.progress import Progress, silent

@@ -14,9 +14,16 @@ from rayonnage_shared.ml.calibration import Calibration, cross_calibrated
 from rayonnage_shared.ml.discriminant import fit_discriminant
 from rayonnage_shared.ml.families.base import FloatArray, IntArray, Labels
 from rayonnage_shared.ml.linear import LinearModel
+from rayonnage_shared.ml.networks.quantization import (
+    Chosen,
+    Variant,
+    asked_precision,
+    choose,
+    quantize_convolutions,
+    spread,
+)
 from rayonnage_shared.ml.photo_features import PhotoFeatures, head_inputs, read_photo_file, usable_cores
 from rayonnage_shared.ml.progress import Progress, part
-from rayonnage_shared.ml.quantization import Chosen, Variant, asked_precision, choose, quantize_convolutions, spread
 
 _READING = 0.8  # share of the time that reading photos takes
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayonnage_shared.ml.bundle import Bundle
-from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.decisions import MODES, Mode
 from rayonnage_shared.ml.families.base import FloatArray, ImageModel, Opinion, TextModel
 from rayonnage_shared.ml.photos import PhotoLimits, read_photo
-from rayonnage_shared.ml.products import Products
 from rayonnage_shared.ml.progress import Progress, silent
 
 BATCH = 128

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.evaluation import evaluate
+from rayonnage_shared.ml.evaluation.metrics import evaluate
 from rayonnage_shared.ml.families.base import Choice, Family, Fitted, Fitting, FloatArray, Labels, Parameters, Span
 from rayonnage_shared.ml.progress import Progress
 

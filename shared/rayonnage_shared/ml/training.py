@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
+from rayonnage_shared.atomic_files import write_atomically
 from rayonnage_shared.contracts.jobs import TrainRequest
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.bundle import (
@@ -23,13 +23,15 @@ from rayonnage_shared.ml.bundle import (
     hash_files,
     library_versions,
     load_bundle,
-    read_manifest,
 )
-from rayonnage_shared.ml.bundle_evaluation import evaluate_bundle
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.categories import Categories
-from rayonnage_shared.ml.champion import read_champion, write_atomically
-from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.ml.decisions import MODES, Decisions, Mode
+from rayonnage_shared.ml.evaluation.bundle_evaluation import evaluate_bundle
+from rayonnage_shared.ml.evaluation.model_facts import ModelFacts, facts_path
+from rayonnage_shared.ml.evaluation.report import flat_metrics, read_report
+from rayonnage_shared.ml.evaluation.saved_predictions import predictions_path
 from rayonnage_shared.ml.families import fusion_family, image_family, text_family
 from rayonnage_shared.ml.families.base import (
     Family,
@@ -42,35 +44,11 @@ from rayonnage_shared.ml.families.base import (
 )
 from rayonnage_shared.ml.fusion_inputs import FusionInputs, WaitingFeatures, known, learning_rows, without_features
 from rayonnage_shared.ml.held_out import HeldOut
-from rayonnage_shared.ml.model_facts import ModelFacts, facts_path
-from rayonnage_shared.ml.products import Products
 from rayonnage_shared.ml.progress import Progress
-from rayonnage_shared.ml.report import flat_metrics, read_report
-from rayonnage_shared.ml.saved_predictions import predictions_path
 from rayonnage_shared.ml.scoring import photo_opinions, text_opinions
+from rayonnage_shared.ml.training_plan import MIN_TRAIN_ROWS, DatasetTooSmall, Plan, make_plan, parameters_of
 
-MIN_TRAIN_ROWS = 20
-MIN_PHOTOS = 20
 PRETRAINED_FOLDER = ".pretrained"
-DEFAULT_FUSION = "weighted"
-
-
-class DatasetTooSmall(BadInput):
-    code, title = "dataset_too_small", "There is too little to learn from"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What this run makes; written first, so that a resumed run makes the same."""
-
-    version: str
-    dataset_version: str
-    base_version: str | None
-    text: str | None
-    image: str | None
-    kept: tuple[str, ...]
-    codes: tuple[int, ...]
-    fusion: str = DEFAULT_FUSION
 
 
 @dataclass(frozen=True)
@@ -131,6 +109,14 @@ class Training:
         self._publish(plan)
         return plan.version
 
+    def _plan(self) -> Plan:
+        path = self.work / "plan.json"
+        if not path.exists():
+            self.stage("plan")
+            plan = make_plan(self.request, self.store, self.models_path, self.categories)
+            write_atomically(path, plan.to_json())
+        return Plan.from_json(path.read_bytes())
+
     def _once(self, name: str, work: Callable[[], None]) -> None:
         """Run a stage unless an earlier attempt finished it."""
         marker = self.work / f"{name}.done"
@@ -140,52 +126,6 @@ class Training:
         self.progress(0.0, f"{name}: started")
         work()
         marker.touch()
-
-    def _plan(self) -> Plan:
-        path = self.work / "plan.json"
-        if path.exists():
-            document = json.loads(path.read_text(encoding="utf-8"))
-            return Plan(**{**document, "codes": tuple(document["codes"]), "kept": tuple(document["kept"])})
-        self.stage("plan")
-        dataset = self.request.dataset_version or self.store.current()
-        if dataset is None:
-            raise DatasetTooSmall("There is no dataset yet; ingest labelled products first.")
-        products = self.store.load(dataset)
-        photos = sum(photo is not None for photo in products.take(products.splits == "train").photos)
-        asked = {"text": self.request.text, "image": self.request.image if photos >= MIN_PHOTOS else None}
-        champion = read_champion(self.models_path)
-        base = read_manifest(self.models_path, champion.version)["families"] if champion else {}
-        kept = tuple(modality for modality in asked if asked[modality] is None and base.get(modality))
-        families = {modality: asked[modality] or base.get(modality) for modality in asked}
-        if not any(families.values()):
-            raise BadInput("Name a text family, or an image family and enough photos; no champion has one to keep.")
-        plan = Plan(
-            version=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
-            dataset_version=dataset,
-            base_version=champion.version if champion and kept else None,
-            text=families["text"],
-            image=families["image"],
-            kept=kept,
-            codes=tuple(sorted({*self.categories.codes, *(int(code) for code in products.codes)})),
-            fusion=self.request.fusion or base.get("fusion") or DEFAULT_FUSION,
-        )
-        fusion_family(plan.fusion).resolve(self._parameters("fusion"))  # fitted last: better refused before the rest
-        write_atomically(path, json.dumps(asdict(plan)).encode())
-        return plan
-
-    def _parameters(self, modality: str) -> dict[str, float | int | str | bool]:
-        """Return the request's parameters for a modality or the fusion: `text.x` as `x`.
-
-        A bare name goes to the only modality that is trained.
-        """
-        found = {}
-        for name, value in self.request.parameters.items():
-            prefix, _, rest = name.partition(".")
-            if rest and prefix == modality:
-                found[rest] = value
-            elif not rest and modality != "fusion" and (self.request.text is None or self.request.image is None):
-                found[name] = value
-        return found
 
     def _fit_text(self, plan: Plan, train: Products) -> None:
         if plan.text is None:
@@ -212,7 +152,7 @@ class Training:
         checkpoints = self.work / "checkpoints" / modality
         checkpoints.mkdir(parents=True, exist_ok=True)
         pretrained = self.models_path / PRETRAINED_FOLDER
-        return Fitting(self._parameters(modality), self.seed, self.progress, checkpoints, pretrained)
+        return Fitting(parameters_of(self.request, modality), self.seed, self.progress, checkpoints, pretrained)
 
     def _fit(
         self,
@@ -340,17 +280,13 @@ class Training:
         self._write_manifest(plan, flat_metrics(report))
         self.building.rename(self.models_path / plan.version)
 
-    def _families(self, plan: Plan) -> dict[str, str | None]:
-        both = plan.text and plan.image
-        return {"text": plan.text, "image": plan.image, "fusion": plan.fusion if both else None}
-
     def _write_manifest(self, plan: Plan, metrics: dict[str, float]) -> None:
         dataset = self.store.describe(plan.dataset_version)
         manifest = {
             "format": FORMAT,
             "version": plan.version,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "families": self._families(plan),
+            "families": plan.families(),
             "categories": {
                 "codes": list(plan.codes),
                 "labels": {str(code): self.categories.labels.get(code, str(code)) for code in plan.codes},
@@ -366,7 +302,7 @@ class Training:
             "libraries": library_versions(),
             "models": {
                 model: ModelFacts.load(self.building, model, family).described()
-                for model, family in self._families(plan).items()
+                for model, family in plan.families().items()
                 if family
             },
             "files": hash_files(self.building),

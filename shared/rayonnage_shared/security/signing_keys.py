@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jose import jwk
 from jose.backends.base import Key
 
+from rayonnage_shared.atomic_files import write_atomically
 from rayonnage_shared.contracts.accounts import JsonWebKey
 from rayonnage_shared.errors import RayonnageError
 
@@ -106,12 +106,7 @@ class KeyFolder:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        unfinished = self._path / f"{kid}.unfinished"
-        with os.fdopen(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(self._path / f"{kid}.pem")
+        write_atomically(self._path / f"{kid}.pem", pem, mode=0o600)
         return kid
 
 

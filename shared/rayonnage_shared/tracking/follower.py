@@ -9,8 +9,8 @@ import structlog
 
 from rayonnage_shared.follow_up import FollowerAway, Markers, Say
 from rayonnage_shared.ml.bundle import list_versions
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.champion import Champion, read_champion
-from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.settings import FollowSettings
 from rayonnage_shared.tracking.address import redacted, sqlite_path
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rayonnage_shared.ml.bundle import MANIFEST_NAME
-from rayonnage_shared.ml.datasets import DatasetNotFound, DatasetStore
+from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
 
 VERSION_TAG = "rayonnage.version"
 ARTIFACTS = (MANIFEST_NAME, "evaluation.json", "figures")

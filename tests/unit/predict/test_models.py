@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 from rayonnage_predict.app import create_app
 from rayonnage_predict.settings import PredictSettings
 from rayonnage_shared.ml.bundle import FORMAT
-from rayonnage_shared.ml.report import write_report
+from rayonnage_shared.ml.evaluation.report import write_report
 from rayonnage_shared.security.access import current_user
 from rayonnage_shared.security.tokens import Principal
 from tests.unit.shared.ml.reports import some_report

@@ -15,8 +15,8 @@ from rayonnage_shared.errors import BadInput
 from rayonnage_shared.follow_up import FollowerAway
 from rayonnage_shared.local import LocalSettings
 from rayonnage_shared.ml.bundle import BundleBroken, list_versions
+from rayonnage_shared.ml.catalogue.photo_shards import ShardBroken, photos_of
 from rayonnage_shared.ml.champion import read_champion
-from rayonnage_shared.ml.photo_shards import ShardBroken, photos_of
 from rayonnage_shared.ml.progress import silent
 from rayonnage_shared.restoring import DatasetBroken, NothingToPull, pull
 from rayonnage_shared.versioning import DvcFollower

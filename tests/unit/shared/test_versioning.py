@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rayonnage_shared.dvc_connection import CONFIG, IGNORED, project_folder, remote_address
 from rayonnage_shared.dvc_pointers import Pointer, PointerBroken, pointer_path, read_pointer
 from rayonnage_shared.follow_up import FollowerAway, followers
-from rayonnage_shared.ml.photo_shards import read_index
+from rayonnage_shared.ml.catalogue.photo_shards import read_index
 from rayonnage_shared.settings import FollowSettings, VersioningSettings
 from rayonnage_shared.versioning import DvcFollower
 from tests.unit.shared.versions import FakeRemote, Killed, Volumes

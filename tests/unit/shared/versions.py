@@ -13,10 +13,10 @@ from rayonnage_shared.dvc_pointers import Pointer
 from rayonnage_shared.dvc_remote import NotOnRemote
 from rayonnage_shared.follow_up import FollowerAway
 from rayonnage_shared.ml.bundle import hash_files
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.ingestion import ingest
 from rayonnage_shared.ml.categories import Categories
 from rayonnage_shared.ml.champion import Champion, write_champion
-from rayonnage_shared.ml.datasets import DatasetStore
-from rayonnage_shared.ml.ingestion import ingest
 from rayonnage_shared.settings import VersioningSettings
 from tests.unit.shared.ml.catalogues import many_rows, photo, write_csv, write_zip
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rayonnage_shared.contracts.models import EvaluationReport
+from rayonnage_shared.ml.evaluation.report import evaluation_report
 from rayonnage_shared.ml.families.base import FloatArray, IntArray
-from rayonnage_shared.ml.report import evaluation_report
 from rayonnage_shared.ml.scoring import Scores
 
 CODES = (10, 40, 2583)

@@ -10,7 +10,7 @@ import pytest
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.families.base import Fitting, Labels, ProductText
 from rayonnage_shared.ml.families.text.camembert import Camembert
-from rayonnage_shared.ml.torch_process import TorchEnvironmentMissing
+from rayonnage_shared.ml.networks.torch_process import TorchEnvironmentMissing
 
 TEXTS = [ProductText("bouée", "")] * 4
 LABELS = Labels(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), 2)

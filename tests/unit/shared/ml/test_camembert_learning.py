@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from rayonnage_shared.ml.camembert_learning import batches_of, learning_rate_factor, write_atomically
+from rayonnage_shared.ml.networks.camembert_learning import batches_of, learning_rate_factor
 
 
 def test_each_row_comes_once_an_epoch_beside_rows_of_its_length() -> None:
@@ -36,10 +34,3 @@ def test_the_learning_rate_rises_and_falls_to_nearly_nothing(warm_up: float) -> 
     assert np.all(np.diff(factors[: top + 1]) > 0)
     assert np.all(np.diff(factors[top:]) < 0)
     assert 0 < factors[-1] <= 0.03
-
-
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    (tmp_path / "file.pt").write_bytes(b"before")
-    write_atomically(tmp_path / "file.pt", b"after")
-    assert [path.name for path in tmp_path.iterdir()] == ["file.pt"]
-    assert (tmp_path / "file.pt").read_bytes() == b"after"

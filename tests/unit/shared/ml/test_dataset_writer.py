@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from rayonnage_shared.ml.catalogue.dataset_writer import IngestBusy, writing
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.ingestion import ingest
 from rayonnage_shared.ml.categories import Categories
-from rayonnage_shared.ml.dataset_writer import IngestBusy, writing
-from rayonnage_shared.ml.datasets import DatasetStore
-from rayonnage_shared.ml.ingestion import ingest
 from tests.unit.shared.ml.catalogues import many_rows, photo, write_csv, write_zip
 
 CATEGORIES = Categories((10, 40), {10: "a", 40: "b"})
@@ -36,8 +36,8 @@ setattr(owner, where, deadly)
 """
 WRITE_ANOTHER = """
 from pyarrow import parquet
-from rayonnage_shared.ml.dataset_writer import write_version, writing
-from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.dataset_writer import write_version, writing
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 
 store = DatasetStore(pathlib.Path(data))
 old = store.current()
@@ -47,8 +47,8 @@ with writing(store, wait_s=0):
 """
 INGEST = """
 from rayonnage_shared.ml.categories import Categories
-from rayonnage_shared.ml.datasets import DatasetStore
-from rayonnage_shared.ml.ingestion import ingest
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.ingestion import ingest
 
 ingest(DatasetStore(pathlib.Path(data)), pathlib.Path(sys.argv[4]), None, pathlib.Path(sys.argv[5]),
        categories=Categories((10, 40), {10: "a", 40: "b"}))

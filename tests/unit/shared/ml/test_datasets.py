@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rayonnage_shared.ml.datasets import DatasetNotFound, DatasetStore
-from rayonnage_shared.ml.products import Products
+from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
+from rayonnage_shared.ml.catalogue.products import Products
 
 
 def test_an_empty_folder_has_no_versions(tmp_path: Path) -> None:

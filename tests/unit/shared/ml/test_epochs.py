@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rayonnage_shared.ml.epochs import EpochFigures, best_epoch, learning_curves, tempered_loss
+from rayonnage_shared.ml.networks.epochs import EpochFigures, best_epoch, learning_curves, tempered_loss
 
 
 def history(*losses: float | None) -> list[EpochFigures]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from rayonnage_shared.ml.evaluation import confusion_matrix, evaluate, macro_f1
+from rayonnage_shared.ml.evaluation.metrics import confusion_matrix, evaluate, macro_f1
 
 
 def some_probabilities(n: int, n_classes: int, seed: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rayonnage_shared.ml.bundle import FORMAT, BundleNotFound
-from rayonnage_shared.ml.figure_files import FigureNotFound, figure_names, read_figure
+from rayonnage_shared.ml.evaluation.figure_files import FigureNotFound, figure_names, read_figure
 
 VERSION = "20260101T000000Z-abcd"
 

@@ -9,8 +9,8 @@ from PIL import Image
 from rayonnage_shared.contracts.models import LearningCurve
 from rayonnage_shared.ml.categories import load_categories
 from rayonnage_shared.ml.decisions import Decisions
-from rayonnage_shared.ml.figures import draw_figures
-from rayonnage_shared.ml.report import evaluation_report, tables_by_mode
+from rayonnage_shared.ml.evaluation.figures import draw_figures
+from rayonnage_shared.ml.evaluation.report import evaluation_report, tables_by_mode
 from rayonnage_shared.ml.scoring import Scores
 from tests.unit.shared.ml.reports import some_report
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from rayonnage_shared.ml import fusion_inputs
-from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.families.base import FloatArray, Opinion, ProductText
 from rayonnage_shared.ml.fusion_inputs import FusionInputs, WaitingFeatures, learning_rows
-from rayonnage_shared.ml.products import Products
 from rayonnage_shared.ml.progress import silent
 
 

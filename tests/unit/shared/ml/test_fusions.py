@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.evaluation import evaluate
+from rayonnage_shared.ml.evaluation.metrics import evaluate
 from rayonnage_shared.ml.families import family_names, fusion_family
 from rayonnage_shared.ml.families.base import FittedFusion, Fitting, FloatArray, Fusion, IntArray, Labels, Opinion
 from tests.unit.shared.ml.opinions import N_CLASSES, classes_of, log_loss, opinion, said

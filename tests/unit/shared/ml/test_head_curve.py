@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from rayonnage_shared.ml.evaluation.head_curve import head_learning_curve
 from rayonnage_shared.ml.families.base import Labels
-from rayonnage_shared.ml.head_curve import head_learning_curve
 
 
 def features_of(n: int, folds: int) -> tuple[np.ndarray, Labels]:

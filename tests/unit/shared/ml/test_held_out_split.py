@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rayonnage_shared.ml.families.base import Labels
-from rayonnage_shared.ml.held_out_split import Split
+from rayonnage_shared.ml.networks.held_out_split import Split
 
 LABELS = Labels(np.array([0, 0, 0, 0, 1, 0, 2]), np.array([1, 1, 2, 2, 2, 1, 1]), 4)
 

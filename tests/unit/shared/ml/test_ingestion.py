@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from rayonnage_shared.contracts.datasets import IngestReport
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.ingestion import ingest
+from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.categories import Categories
-from rayonnage_shared.ml.datasets import DatasetStore
 from rayonnage_shared.ml.families.base import ProductText
-from rayonnage_shared.ml.ingestion import ingest
-from rayonnage_shared.ml.products import Products
 from tests.unit.shared.ml.catalogues import HEADER, many_rows, photo, title, write_csv, write_zip
 
 CATEGORIES = Categories((10, 40), {10: "Livres", 40: "Jeux"})
@@ -78,7 +78,7 @@ def test_texts_that_are_there_are_not_cleaned_again(store: DatasetStore, monkeyp
         cleaned.append(designation)
         return ProductText(designation, description)
 
-    monkeypatch.setattr("rayonnage_shared.ml.text_intake.product_text", clean)
+    monkeypatch.setattr("rayonnage_shared.ml.catalogue.text_intake.product_text", clean)
     take(store, many_rows(32))
     assert cleaned == [title(30), title(31)]
 

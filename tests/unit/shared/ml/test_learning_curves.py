@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from rayonnage_shared.ml.evaluation.learning_curves import Point, curve_of_rows, row_subsets, some_rows
 from rayonnage_shared.ml.families.base import Labels
-from rayonnage_shared.ml.learning_curves import Point, curve_of_rows, row_subsets, some_rows
 
 
 def test_parts_are_a_quarter_and_a_half_spread_over_the_rows() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rayonnage_shared.ml.lstm_graph import Dense, Direction, LstmWeights, build_lstm
-from rayonnage_shared.ml.quantization import quantize_recurrences
-from rayonnage_shared.ml.scoring_network import Scored, ScoringNetwork
+from rayonnage_shared.ml.networks.lstm_graph import Dense, Direction, LstmWeights, build_lstm
+from rayonnage_shared.ml.networks.quantization import quantize_recurrences
+from rayonnage_shared.ml.networks.scoring_network import Scored, ScoringNetwork
 
 WORDS, WIDTH, UNITS, FEATURES, CLASSES = 30, 5, 4, 6, 3
 ROWS = [[7, 3, 9, 11, 2], [5], [29, 1, 2, 4]]
@@ -83,7 +83,7 @@ def test_no_rows_give_no_rows(network: ScoringNetwork) -> None:
 
 
 def test_an_int8_network_is_near_and_does_not_mix_rows(network: ScoringNetwork) -> None:
-    quantized = ScoringNetwork(quantize_recurrences(network.network))
+    quantized = ScoringNetwork(quantize_recurrences(build_lstm(weights())))
 
     together = quantized.run_padded(ROWS)
 

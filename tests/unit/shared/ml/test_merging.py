@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rayonnage_shared.ml.merging import Merged, Row, Stored, merge
+from rayonnage_shared.ml.catalogue.merging import Merged, Row, Stored, merge
 
 EMPTY = Stored([], [], [], [])
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rayonnage_shared.ml.evaluation.model_facts import ModelFacts, facts_path
 from rayonnage_shared.ml.families.base import Curve
-from rayonnage_shared.ml.model_facts import ModelFacts, facts_path
 
 
 def test_facts_come_back_as_plain_values(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rayonnage_shared.ml.catalogue.near_duplicates import connected, find_links, text_keys
 from rayonnage_shared.ml.families.base import ProductText
-from rayonnage_shared.ml.near_duplicates import connected, find_links, text_keys
 
 WORDS = ["pompe", "de", "piscine", "hors", "sol", "avec", "filtre", "et", "tuyau", "livraison", "rapide", "garantie"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.ml.datasets import DatasetStore
-from rayonnage_shared.ml.photo_shards import ShardBroken, group, pack, read_index, unpack, write_index
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.photo_shards import ShardBroken, group, pack, read_index, unpack, write_index
 
 
 def stored(store: DatasetStore, *contents: bytes) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.ml.photo_sources import PhotoTooBig, UnsafeArchive, open_photos
+from rayonnage_shared.ml.catalogue.photo_sources import PhotoTooBig, UnsafeArchive, open_photos
 from tests.unit.shared.ml.catalogues import write_zip
 
 

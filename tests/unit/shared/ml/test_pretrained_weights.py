@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.ml.pretrained_weights import HubFile, HubUnreachable, WeightsMissing, find_weights
+from rayonnage_shared.ml.networks.pretrained_weights import HubFile, HubUnreachable, WeightsMissing, find_weights
 from rayonnage_shared.ml.progress import silent
 
 CONTENT = b"numbers" * 1000

@@ -6,7 +6,7 @@ import pytest
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.calibration import Calibration
 from rayonnage_shared.ml.families.base import FloatArray
-from rayonnage_shared.ml.quantization import Variant, asked_precision, choose, spread
+from rayonnage_shared.ml.networks.quantization import Variant, asked_precision, choose, spread
 
 N = 400
 CLASSES = np.arange(N) % 2

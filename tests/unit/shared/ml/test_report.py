@@ -9,8 +9,7 @@ import pytest
 from rayonnage_shared.contracts.models import Accuracies, EvaluationReport, LearningCurve, Timing
 from rayonnage_shared.ml.bundle import BundleBroken
 from rayonnage_shared.ml.decisions import Decisions
-from rayonnage_shared.ml.families.base import Curve
-from rayonnage_shared.ml.report import (
+from rayonnage_shared.ml.evaluation.report import (
     disagreement,
     evaluation_report,
     flat_metrics,
@@ -23,6 +22,7 @@ from rayonnage_shared.ml.report import (
     with_costs_of,
     write_report,
 )
+from rayonnage_shared.ml.families.base import Curve
 from tests.unit.shared.ml.reports import CODES, LABELS, scores_of, some_report, sure_of
 
 

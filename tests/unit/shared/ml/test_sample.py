@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from rayonnage_shared.ml.catalogue.sample import generate_sample, load_vocabularies
+from rayonnage_shared.ml.catalogue.sample_photos import draw_photo
 from rayonnage_shared.ml.categories import load_categories
-from rayonnage_shared.ml.sample import generate_sample, load_vocabularies
-from rayonnage_shared.ml.sample_photos import draw_photo
 
 SAMPLE = Path(__file__).parents[4] / "data" / "sample"
 MAX_BYTES = 4_500_000
@@ -57,7 +57,7 @@ def test_the_generator_still_gives_the_committed_texts(tmp_path: Path, monkeypat
         del style, chance
         return b"photo"
 
-    monkeypatch.setattr("rayonnage_shared.ml.sample.draw_photo", undrawn)
+    monkeypatch.setattr("rayonnage_shared.ml.catalogue.sample.draw_photo", undrawn)
     generate_sample(tmp_path, seed=20)
     with (tmp_path / "features.csv").open(newline="", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == len(rows("features.csv"))

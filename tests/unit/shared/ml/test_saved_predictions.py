@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rayonnage_shared.ml.products import Products
-from rayonnage_shared.ml.saved_predictions import predictions_path, write_predictions
+from rayonnage_shared.ml.catalogue.products import Products
+from rayonnage_shared.ml.evaluation.saved_predictions import predictions_path, write_predictions
 from tests.unit.shared.ml.reports import CODES, scores_of
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rayonnage_shared.ml.evaluation.selective import selective_figures
 from rayonnage_shared.ml.families.base import FloatArray, IntArray
-from rayonnage_shared.ml.selective import selective_figures
 
 
 def calibrated_rows(n: int = 3000, seed: int = 0) -> tuple[FloatArray, IntArray, IntArray]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rayonnage_shared.ml.near_duplicates import Links
-from rayonnage_shared.ml.splits import Placement, place
+from rayonnage_shared.ml.catalogue.near_duplicates import Links
+from rayonnage_shared.ml.catalogue.splits import Placement, place
 
 NOBODY = Placement(np.array([], dtype="<U5"), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 

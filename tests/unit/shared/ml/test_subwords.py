@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.families.base import ProductText
-from rayonnage_shared.ml.subwords import Subwords, padded
+from rayonnage_shared.ml.networks.subwords import Subwords, padded
 
 START, PADDING, END, UNKNOWN = 0, 1, 2, 3
 WORDS = {"<s>": START, "<pad>": PADDING, "</s>": END, "<unk>": UNKNOWN, "bouée": 4, "piscine": 5, "roman": 6}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.ml.table import RawTable, UnreadableTable, read_products
+from rayonnage_shared.ml.catalogue.table import RawTable, UnreadableTable, read_products
 
 
 def read(folder: Path, features: str | bytes, target: str | None = None, max_rows: int = 100) -> RawTable:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from rayonnage_shared.contracts.models import Timing
-from rayonnage_shared.ml import timing
 from rayonnage_shared.ml.bundle import Bundle, Outcome
-from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.products import Products
+from rayonnage_shared.ml.evaluation import timing
+from rayonnage_shared.ml.evaluation.timing import MAX_PRODUCTS, MIN_PRODUCTS, time_bundle
 from rayonnage_shared.ml.families.base import Pixels, ProductText
-from rayonnage_shared.ml.products import Products
-from rayonnage_shared.ml.timing import MAX_PRODUCTS, MIN_PRODUCTS, time_bundle
 from tests.unit.shared.ml.drawn_photos import encoded, four_corners
 
 PHOTO = "ab" * 32

@@ -16,20 +16,20 @@ from pathlib import Path
 import pytest
 
 from rayonnage_shared.errors import BadInput, RayonnageError
-from rayonnage_shared.ml import torch_process
-from rayonnage_shared.ml.progress import silent
-from rayonnage_shared.ml.torch_process import (
+from rayonnage_shared.ml.networks import torch_process
+from rayonnage_shared.ml.networks.torch_process import (
     TorchEnvironmentMissing,
     TorchTrainingFailed,
     WeightsUnavailable,
     run_in_torch,
 )
+from rayonnage_shared.ml.progress import silent
 
 CHILD = """
 import os, sys, time
 from pathlib import Path
 from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.torch_process import WeightsUnavailable, serve_parent
+from rayonnage_shared.ml.networks.torch_process import WeightsUnavailable, serve_parent
 
 def work(folder, progress):
     (folder / "pid").write_text(str(os.getpid()))
@@ -41,7 +41,7 @@ PARENT = """
 import sys
 from pathlib import Path
 from rayonnage_shared.ml.progress import silent
-from rayonnage_shared.ml.torch_process import run_in_torch
+from rayonnage_shared.ml.networks.torch_process import run_in_torch
 run_in_torch(Path(sys.argv[1]), "any", Path(sys.argv[2]), silent)
 """
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rayonnage_shared.ml.torch_weights import WeightsNotReadable, read_torch_weights
+from rayonnage_shared.ml.networks.torch_weights import WeightsNotReadable, read_torch_weights
 
 
 class _Call:

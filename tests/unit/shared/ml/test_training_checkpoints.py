@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rayonnage_shared.ml.epochs import EpochFigures
-from rayonnage_shared.ml.training_checkpoints import Best, Checkpoints, Last, fingerprint
+from rayonnage_shared.ml.networks.epochs import EpochFigures
+from rayonnage_shared.ml.networks.training_checkpoints import Best, Checkpoints, Last, fingerprint
 
 MARK = fingerprint({"seed": 0}, np.arange(3))
 FIGURES = (EpochFigures(2.0, 0.1, 0.05, 2.1, 0.2, 0.1), EpochFigures(1.5, 0.4, 0.3, None, None, None))

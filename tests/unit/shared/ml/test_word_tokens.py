@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from rayonnage_shared.ml.families.base import ProductText
-from rayonnage_shared.ml.word_tokens import DIVIDER, PADDING, UNKNOWN, WordTokens, padded
+from rayonnage_shared.ml.networks.word_tokens import DIVIDER, PADDING, UNKNOWN, WordTokens, padded
 
 TEXTS = [ProductText("Piscine bleue", "pompe"), ProductText("piscine", ""), ProductText("PISCINE bleue bleue", "")]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.ml.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.tracking.record import BundleRecord, bundle_record
 from tests.unit.shared.tracking.bundles import FIRST, write_bundle
 

@@ -39,8 +39,8 @@ class EfficientNetLite0(ImageModel):
     @classmethod
     def fit(cls, photos: Sequence[Path], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
         """Return the model and held-out probabilities; nothing in it is random, so that the seed changes nothing."""
-        from rayonnage_shared.ml.backbone import build_backbone
-        from rayonnage_shared.ml.head_curve import head_learning_curve
+        from rayonnage_shared.ml.evaluation.head_curve import head_learning_curve
+        from rayonnage_shared.ml.networks.backbone import build_backbone
         from rayonnage_shared.ml.photo_heads import fit_photo_heads
 
         parameters = cls.resolve(fitting.parameters)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rayonnage_shared.ml.photo_networks import Backbone, PhotoNetwork
-from rayonnage_shared.ml.pretrained_weights import HubFile
+from rayonnage_shared.ml.networks.photo_networks import Backbone, PhotoNetwork
+from rayonnage_shared.ml.networks.pretrained_weights import HubFile
 
 
 class ResNet50(PhotoNetwork):

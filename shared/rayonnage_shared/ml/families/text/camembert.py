@@ -17,7 +17,6 @@ import numpy as np
 
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.calibration import Calibration
-from rayonnage_shared.ml.epochs import EpochFigures, learning_curves
 from rayonnage_shared.ml.families.base import (
     DEFAULTS,
     Choice,
@@ -32,16 +31,17 @@ from rayonnage_shared.ml.families.base import (
     Span,
     TextModel,
 )
-from rayonnage_shared.ml.held_out_split import Split
-from rayonnage_shared.ml.onnx_export import check_export
+from rayonnage_shared.ml.networks.epochs import EpochFigures, learning_curves
+from rayonnage_shared.ml.networks.held_out_split import Split
+from rayonnage_shared.ml.networks.onnx_export import check_export
+from rayonnage_shared.ml.networks.quantization import asked_precision, choose_network, quantize_recurrences
+from rayonnage_shared.ml.networks.scoring_network import Scored, ScoringNetwork
+from rayonnage_shared.ml.networks.subwords import Subwords
+from rayonnage_shared.ml.networks.torch_process import run_in_torch
 from rayonnage_shared.ml.parameter_bounds import number, whole_number
 from rayonnage_shared.ml.progress import part
-from rayonnage_shared.ml.quantization import asked_precision, choose_network, quantize_recurrences
-from rayonnage_shared.ml.scoring_network import Scored, ScoringNetwork
-from rayonnage_shared.ml.subwords import Subwords
-from rayonnage_shared.ml.torch_process import run_in_torch
 
-_TRAINING = "rayonnage_shared.ml.camembert_training"
+_TRAINING = "rayonnage_shared.ml.networks.camembert_training"
 _FORMAT = 1
 """Counts up when the training changes, so that a job does not go on with what older code left."""
 _FROM_SCRATCH = "none"
@@ -180,7 +180,7 @@ class Camembert(TextModel):
 
     def save(self, folder: Path) -> None:
         """Write network.onnx, tokenizer.json, camembert.json and calibration.npz."""
-        (folder / "network.onnx").write_bytes(self._network.network)
+        self._network.save(folder / "network.onnx")
         (folder / "tokenizer.json").write_text(self._subwords.document, encoding="utf-8")
         document = {"max_tokens": self._subwords.max_tokens}
         (folder / "camembert.json").write_text(json.dumps(document), encoding="utf-8")
@@ -192,7 +192,7 @@ class Camembert(TextModel):
         document = json.loads((folder / "camembert.json").read_text(encoding="utf-8"))
         tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
         return cls(
-            ScoringNetwork((folder / "network.onnx").read_bytes()),
+            ScoringNetwork(folder / "network.onnx"),
             Subwords(tokenizer, int(document["max_tokens"])),
             Calibration.load(folder / "calibration.npz"),
         )

@@ -19,8 +19,8 @@ from rayonnage_shared.ml.families.base import (
     Span,
     TextModel,
 )
-from rayonnage_shared.ml.scoring_network import ScoringNetwork
-from rayonnage_shared.ml.word_tokens import WordTokens
+from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
+from rayonnage_shared.ml.networks.word_tokens import WordTokens
 
 
 class Lstm(TextModel):
@@ -56,7 +56,7 @@ class Lstm(TextModel):
     @classmethod
     def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
         """Return the defaults with `parameters` in their place; raises BadInput for what cannot be trained with."""
-        from rayonnage_shared.ml.lstm_training import LstmSettings
+        from rayonnage_shared.ml.networks.lstm_training import LstmSettings
 
         resolved = super().resolve(parameters)
         LstmSettings.of(resolved)
@@ -65,7 +65,7 @@ class Lstm(TextModel):
     @classmethod
     def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
         """Return the model that never saw the first fold, that fold's probabilities, and curves over the epochs."""
-        from rayonnage_shared.ml.lstm_training import fit_lstm
+        from rayonnage_shared.ml.networks.lstm_training import fit_lstm
 
         trained = fit_lstm(texts, labels, cls.resolve(fitting.parameters), fitting)
         variant = trained.chosen.variant
@@ -79,7 +79,7 @@ class Lstm(TextModel):
 
     def save(self, folder: Path) -> None:
         """Write network.onnx, words.json and calibration.npz."""
-        (folder / "network.onnx").write_bytes(self._network.network)
+        self._network.save(folder / "network.onnx")
         self._tokens.save(folder / "words.json")
         self._calibration.save(folder / "calibration.npz")
 
@@ -88,6 +88,6 @@ class Lstm(TextModel):
         """Return what `save` wrote."""
         return cls(
             WordTokens.load(folder / "words.json"),
-            ScoringNetwork((folder / "network.onnx").read_bytes()),
+            ScoringNetwork(folder / "network.onnx"),
             Calibration.load(folder / "calibration.npz"),
         )

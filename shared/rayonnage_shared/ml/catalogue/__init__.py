@@ -1,0 +1,1 @@
+"""Labelled products: reading, checking, storing and splitting them."""

@@ -1,0 +1,146 @@
+"""Writes dataset versions: one writer at a time, whole or not at all, whatever moment the process dies at."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rayonnage_shared.contracts.datasets import Dataset
+from rayonnage_shared.errors import RayonnageError
+from rayonnage_shared.ml.catalogue.datasets import Current, DatasetStore
+from rayonnage_shared.ml.catalogue.products import TEST, TRAIN
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_STAGING = ".staging-"
+_PRUNED = ".pruned-"
+_RETRY_S = 0.05
+
+
+class IngestBusy(RayonnageError):
+    status, code, title = 503, "ingest_busy", "Another ingest is at work"
+
+
+@contextmanager
+def writing(store: DatasetStore, *, wait_s: float) -> Iterator[None]:
+    """Hold the one writer's lock, and clear what a writer that died left behind. Raises IngestBusy after `wait_s`.
+
+    The kernel frees the lock when the process dies, so that a kill leaves nothing to clean by hand.
+    """
+    store.folder.mkdir(parents=True, exist_ok=True)
+    with (store.folder / ".lock").open("w") as file:
+        deadline = time.monotonic() + wait_s
+        while not _locked(file.fileno()):
+            if time.monotonic() >= deadline:
+                raise IngestBusy(
+                    "Another ingest is writing a dataset version; try again when it is done.",
+                    headers={"Retry-After": "10"},
+                )
+            time.sleep(_RETRY_S)
+        for leftover in (*store.folder.glob(f"{_STAGING}*"), *store.folder.glob(f"{_PRUNED}*")):
+            shutil.rmtree(leftover)
+        shutil.rmtree(store.photos_folder / ".incoming", ignore_errors=True)
+        yield
+
+
+def write_version(
+    store: DatasetStore, table: pa.Table, *, parent: str | None, demo: bool, ingest_id: str, sync_photos: bool
+) -> Dataset:
+    """Write `table` as the newest version of its line and return what its manifest says; needs the writer's lock."""
+    from pyarrow import parquet
+
+    staging = store.folder / f"{_STAGING}{ingest_id}"
+    staging.mkdir()
+    products = staging / "products.parquet"
+    parquet.write_table(table, products, compression="zstd")
+    sha256 = _sha256(products)
+    created_at, version = _next_version(store, sha256)
+    dataset = _describe(table, version=version, parent=parent, demo=demo, created_at=created_at, sha256=sha256)
+    manifest = {"format": 1, **dataset.model_dump(mode="json"), "ingest_id": ingest_id}
+    _write(staging / "manifest.json", manifest)
+    if sync_photos:
+        os.sync()  # thousands of small files: once for all of them, before anything points to them
+    _sync(products)
+    _sync(staging)
+    staging.rename(store.folder / version)
+    _sync(store.folder)
+    _point(store, version, demo=demo)
+    return dataset
+
+
+def _point(store: DatasetStore, version: str, *, demo: bool) -> None:
+    before = store.pointers()
+    after = Current(real=before.real, demo=version) if demo else Current(real=version, demo=before.demo)
+    temporary = store.folder / f"{_STAGING}pointer"
+    temporary.mkdir()
+    _write(temporary / "current.json", {"real": after.real, "demo": after.demo})
+    (temporary / "current.json").replace(store.pointer_path)
+    temporary.rmdir()
+    _sync(store.folder)
+
+
+def _describe(
+    table: pa.Table, *, version: str, parent: str | None, demo: bool, created_at: datetime, sha256: str
+) -> Dataset:
+    counts = {row["values"]: row["counts"] for row in table["prdtypecode"].value_counts().to_pylist()}
+    splits = {row["values"]: row["counts"] for row in table["split"].value_counts().to_pylist()}
+    return Dataset(
+        version=version,
+        parent=parent,
+        demo=demo,
+        created_at=created_at,
+        rows=table.num_rows,
+        rows_with_image=table.num_rows - table["photo"].null_count,
+        rows_train=splits.get(TRAIN, 0),
+        rows_test=splits.get(TEST, 0),
+        sha256=sha256,
+        classes={str(code): counts[code] for code in sorted(counts)},
+    )
+
+
+def _next_version(store: DatasetStore, sha256: str) -> tuple[datetime, str]:
+    """Return now and a name that sorts after all others, also within one second or after the clock went back."""
+    moment = datetime.now(UTC).replace(microsecond=0)
+    last = store.versions()[-1:]
+    if last:
+        latest = datetime.strptime(last[0].split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        moment = max(moment, latest + timedelta(seconds=1))
+    return moment, f"{moment:%Y%m%dT%H%M%SZ}-{sha256[:4]}"
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, document: dict[str, object]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(document, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,127 @@
+"""Photos packed into a few tar files: what is kept of many small photos where many small files are slow.
+
+A shard `<data>/shards/<sha256>.tar` holds photos in the order of their names and nothing that differs from one machine
+to the next, so that the same photos give the same bytes. Which photo is in which shard stands beside the products:
+
+    <data>/datasets/<version>/photo_shards.json   {"<sha256 of the shard>": ["<sha256 of a photo>", …], …}
+
+Every shard that the version needs is there with all its photos, so that a later version packs only what is new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from rayonnage_shared.atomic_files import write_atomically
+from rayonnage_shared.errors import RayonnageError
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+
+INDEX_NAME = "photo_shards.json"
+SHARDS_FOLDER = "shards"
+MAX_SHARD_BYTES = 64_000_000
+"""Large enough that 85,000 photos of 45 kB are 60 files, small enough that a broken transfer costs seconds."""
+
+ShardIndex = dict[str, list[str]]
+"""sha256 names of photos by the sha256 name of the shard that holds them."""
+
+
+class ShardBroken(RayonnageError):
+    code, title = "photo_shard_broken", "Packed photos are damaged"
+
+
+def photos_of(products: Path) -> list[str]:
+    """Return the sha256 names of all photos that `products.parquet` names, each once, in order."""
+    from pyarrow import compute, parquet
+
+    column = parquet.read_table(products, columns=["photo"])["photo"]
+    return sorted(compute.unique(column.drop_null()).to_pylist())
+
+
+def group(photos: Iterable[tuple[str, int]], max_bytes: int = MAX_SHARD_BYTES) -> Iterator[list[str]]:
+    """Yield the names of the photos, given with their bytes and in order, in lots of at most `max_bytes`.
+
+    A photo larger than that is a lot of its own. Lots that are packed already can be left out in front without
+    changing the others, so that an interrupted packing goes on with the same shards.
+    """
+    lot: list[str] = []
+    size = 0
+    for name, length in photos:
+        if lot and size + length > max_bytes:
+            yield lot
+            lot, size = [], 0
+        lot.append(name)
+        size += length
+    if lot:
+        yield lot
+
+
+def pack(store: DatasetStore, photos: Sequence[str], folder: Path) -> Path:
+    """Write the photos to a shard in `folder` and return it, named by the sha256 of its bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".packing-{os.getpid()}"
+    with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for name in sorted(photos):
+            with store.photo_path(name).open("rb") as photo:
+                member = tarfile.TarInfo(_member_name(name))
+                member.size = os.fstat(photo.fileno()).st_size
+                tar.addfile(member, photo)
+    with temporary.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return temporary.replace(folder / f"{sha256}.tar")
+
+
+def unpack(shard: Path, store: DatasetStore, wanted: Collection[str]) -> int:
+    """Put those of the shard's photos that are wanted into the store, whole and checked, and return how many.
+
+    Nothing else of the archive is looked at. Raises ShardBroken.
+    """
+    names = {_member_name(name): name for name in wanted}
+    unpacked = 0
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                name = names.get(member.name)
+                source = tar.extractfile(member) if name is not None and member.isreg() else None
+                if name is None or source is None:
+                    continue
+                _store_photo(store, name, source.read())
+                unpacked += 1
+    except tarfile.TarError as error:
+        raise ShardBroken(f"{shard.name} cannot be read: {error}") from error
+    return unpacked
+
+
+def read_index(folder: Path) -> ShardIndex:
+    """Return which photos are in which shard, as it stands in a dataset version's folder; empty where it does not."""
+    try:
+        document = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {shard: list(photos) for shard, photos in document.items()}
+
+
+def write_index(folder: Path, index: ShardIndex) -> None:
+    """Write the index into a dataset version's folder, unless it stands there; the same index gives the same bytes."""
+    content = json.dumps(index, sort_keys=True, separators=(",", ":")).encode()
+    path = folder / INDEX_NAME
+    if not path.is_file() or path.read_bytes() != content:
+        write_atomically(path, content)
+
+
+def _member_name(name: str) -> str:
+    return f"{name}.jpg"
+
+
+def _store_photo(store: DatasetStore, name: str, content: bytes) -> None:
+    if hashlib.sha256(content).hexdigest() != name:
+        raise ShardBroken(f"Photo {name} is not what its name says.")
+    path = store.photo_path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)

@@ -1,0 +1,83 @@
+"""Judges a bundle that is about to be published: its report, pictures and predictions, from the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rayonnage_shared.contracts.models import EvaluationReport
+from rayonnage_shared.ml.bundle import MANIFEST_NAME, Bundle, load_folder
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.products import Products
+from rayonnage_shared.ml.decisions import Mode
+from rayonnage_shared.ml.evaluation.figure_files import FIGURES_FOLDER
+from rayonnage_shared.ml.evaluation.figures import draw_figures
+from rayonnage_shared.ml.evaluation.model_facts import ModelFacts
+from rayonnage_shared.ml.evaluation.report import (
+    REPORT_NAME,
+    evaluation_report,
+    fit_promises,
+    learning_curves,
+    save_promises,
+    selective_reports,
+    tables_by_mode,
+    write_report,
+)
+from rayonnage_shared.ml.evaluation.saved_predictions import write_predictions
+from rayonnage_shared.ml.evaluation.selective import selective_figures
+from rayonnage_shared.ml.evaluation.timing import time_bundle
+from rayonnage_shared.ml.families.base import FloatArray
+from rayonnage_shared.ml.progress import Progress, part
+from rayonnage_shared.ml.scoring import score_products
+
+
+def evaluate_bundle(
+    building: Path,
+    *,
+    train: Products,
+    test: Products,
+    held_out: Mapping[Mode, FloatArray],
+    store: DatasetStore,
+    predictions: Path,
+    progress: Progress,
+) -> EvaluationReport:
+    """Write report, figures and thresholds into `building`, the test split's predictions to `predictions`.
+
+    `held_out` (len(train), n_classes) are probabilities by mode from models that did not see the row, NaN without such.
+    """
+    bundle = load_folder(building)
+    truth, classes = test.classes(bundle.codes), train.classes(bundle.codes)
+    promises = fit_promises(held_out, classes, train.folds)
+    save_promises(building, promises)
+    scores = score_products(bundle, test, store, part(progress, 0, 0.7))
+    report = evaluation_report(
+        scores,
+        truth,
+        bundle.codes,
+        bundle.manifest["categories"]["labels"],
+        dataset_version=bundle.manifest["dataset"]["version"],
+        promises=promises,
+    )
+    progress(0.7, "one product at a time")
+    report = _with_costs(report, building, bundle).model_copy(update={"timing": time_bundle(bundle, test, store)})
+    report.selective.held_out = selective_reports(selective_figures(dict(held_out), classes, train.folds))
+    progress(0.9, "figures")
+    write_report(building, report)
+    draw_figures(report, tables_by_mode(scores), truth, building)
+    write_predictions(predictions, test, scores, bundle.codes)
+    return report
+
+
+def _with_costs(report: EvaluationReport, building: Path, bundle: Bundle) -> EvaluationReport:
+    """Return the report with what the models' facts say of their learning, and the bundle's size."""
+    families = {model: family for model, family in bundle.manifest["families"].items() if family}
+    facts = {model: ModelFacts.load(building, model, family) for model, family in families.items()}
+    own = {FIGURES_FOLDER, REPORT_NAME, MANIFEST_NAME}
+    files = [path for path in building.rglob("*") if path.relative_to(building).parts[0] not in own]
+    return report.model_copy(
+        update={
+            "curves": [curve for model, one in facts.items() for curve in learning_curves(model, one.curves)],
+            "train_seconds": {model: one.seconds for model, one in facts.items()},
+            "bundle_bytes": sum(path.stat().st_size for path in files if path.is_file()),
+        }
+    )

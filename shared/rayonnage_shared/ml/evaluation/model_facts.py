@@ -1,0 +1,72 @@
+"""How a model came about, kept beside it in the bundle and carried along when a later bundle keeps the model."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rayonnage_shared.atomic_files import write_atomically
+from rayonnage_shared.ml.families.base import Curve
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of one model; `seconds` is how long fitting took, None for a model from before this was kept."""
+
+    family: str
+    parameters: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    """As resolved: those asked for, and the family's defaults for the others."""
+    seconds: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """`Fitted.facts`, such as where pretrained weights came from."""
+    curves: tuple[Curve, ...] = ()
+
+    def described(self) -> dict[str, Any]:
+        """Return what the manifest says of the model: all but its learning curves."""
+        return {name: value for name, value in asdict(self).items() if name != "curves"}
+
+    def save(self, building: Path, model: str) -> None:
+        """Write the facts of `model` (text, image or fusion) beside its folder in a bundle."""
+        document = json.dumps(_plain(asdict(self)), indent=1, ensure_ascii=False)
+        write_atomically(facts_path(building, model), document.encode())
+
+    @classmethod
+    def load(cls, bundle: Path, model: str, family: str) -> ModelFacts:
+        """Return what `save` wrote; the name of the family alone where nothing was."""
+        try:
+            document = json.loads(facts_path(bundle, model).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return cls(family)
+        curves = tuple(
+            Curve(one["figure"], one["axis"], *(_numbers(one[name]) for name in ("x", "train", "held_out")))
+            for one in document.pop("curves")
+        )
+        return cls(**document, curves=curves)
+
+
+def facts_path(bundle: Path, model: str) -> Path:
+    """Return where the facts of a bundle's model lie, whether or not there are any."""
+    return bundle / f"{model}.facts.json"
+
+
+def _numbers(values: list[float | None]) -> tuple[float, ...]:
+    return tuple(math.nan if value is None else float(value) for value in values)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON can hold: no NumPy types, None for a number that is not finite, words for the rest."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

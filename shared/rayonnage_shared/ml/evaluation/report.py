@@ -1,0 +1,221 @@
+"""The evaluation report of a bundle: what is put together from predictions for products that it never saw."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from rayonnage_shared.atomic_files import write_atomically
+from rayonnage_shared.contracts.models import (
+    Accuracies,
+    BundleFigures,
+    CalibrationBin,
+    ClassReport,
+    Disagreement,
+    EvaluationReport,
+    Headline,
+    LearningCurve,
+    Selective,
+    SelectiveReport,
+)
+from rayonnage_shared.ml.bundle import BundleBroken
+from rayonnage_shared.ml.decisions import MODES, Decisions, Mode
+from rayonnage_shared.ml.evaluation.metrics import Evaluation, evaluate
+from rayonnage_shared.ml.evaluation.selective import PROMISES, SelectiveFigure
+from rayonnage_shared.ml.families.base import Curve, FloatArray, IntArray
+from rayonnage_shared.ml.scoring import Scores
+
+REPORT_NAME = "evaluation.json"
+PROMISES_FOLDER = "promises"
+
+
+def evaluation_report(
+    scores: Scores,
+    truth: IntArray,
+    codes: tuple[int, ...],
+    labels: Mapping[str, str],
+    *,
+    dataset_version: str,
+    promises: Iterable[Decisions] = (),
+) -> EvaluationReport:
+    """Return what `scores` of n products tell against `truth` (n,), n being at least 1.
+
+    `labels` are by code, as the manifest has them; `promises` are thresholds that were found on other rows.
+    """
+    whole = evaluate(scores.probabilities, truth, codes)
+    return EvaluationReport(
+        dataset_version=dataset_version,
+        test=_bundle_figures(whole, scores, truth, codes, labels),
+        text=_alone(scores.text, truth, codes),
+        image=_alone(scores.image, truth, codes),
+        selective=Selective(held_out=[], test=selective_on(promises, tables_by_mode(scores), truth)),
+        disagreement=disagreement(scores, truth),
+    )
+
+
+def with_costs_of(report: EvaluationReport, of_training: EvaluationReport) -> EvaluationReport:
+    """Return the report completed by what only the training could measure: learning, time, size, out of fold."""
+    kept = ("curves", "timing", "train_seconds", "bundle_bytes")
+    selective = Selective(held_out=of_training.selective.held_out, test=report.selective.test)
+    return report.model_copy(update={name: getattr(of_training, name) for name in kept} | {"selective": selective})
+
+
+def tables_by_mode(scores: Scores) -> dict[Mode, FloatArray]:
+    """Return probabilities (n, n_classes) by mode; rows that lack what the mode needs are NaN."""
+    both = np.where(_with_both(scores)[:, None], scores.probabilities, np.float32(np.nan))
+    return dict(zip(MODES, (scores.text, scores.image, both), strict=True))
+
+
+def selective_on(
+    promises: Iterable[Decisions], tables: Mapping[Mode, FloatArray], truth: IntArray
+) -> list[SelectiveReport]:
+    """Return what the thresholds do on rows that they were not found on, for each mode that has rows."""
+    judges = list(promises)
+    found = []
+    for mode, table in tables.items():
+        known = ~np.isnan(table).any(axis=1)
+        rows = table[known]
+        correct = rows.argmax(axis=1) == truth[known]
+        for decisions in judges if known.any() else ():
+            accepted = decisions.accepted(mode, rows)
+            found.append(
+                SelectiveReport(
+                    mode=mode,
+                    promised=decisions.promised_precision,
+                    coverage=float(accepted.mean()),
+                    precision=_mean(correct[accepted]),
+                    rows=len(rows),
+                )
+            )
+    return found
+
+
+def disagreement(scores: Scores, truth: IntArray) -> Disagreement | None:
+    """Return how text and photo get on where a product has both; None where none has."""
+    rows = np.flatnonzero(_with_both(scores))
+    if len(rows) == 0:
+        return None
+    tables = (scores.text, scores.image, scores.probabilities)
+    text, image, both = (table[rows].argmax(axis=1) for table in tables)
+    differ = text != image
+
+    def accuracies(chosen: NDArray[np.bool_]) -> Accuracies:
+        by_text, by_image, by_both = (_mean((named == truth[rows])[chosen]) for named in (text, image, both))
+        return Accuracies(rows=int(chosen.sum()), text=by_text, image=by_image, both=by_both)
+
+    return Disagreement(
+        rows=len(rows), share=float(differ.mean()), differing=accuracies(differ), agreeing=accuracies(~differ)
+    )
+
+
+def selective_reports(figures: Iterable[SelectiveFigure]) -> list[SelectiveReport]:
+    """Return out-of-fold figures in the form of the report."""
+    return [SelectiveReport(**asdict(one)) for one in figures]
+
+
+def learning_curves(modality: str, curves: Iterable[Curve]) -> list[LearningCurve]:
+    """Return a model's curves in the form of the report; what is not a number becomes null."""
+
+    def known(values: Sequence[float]) -> list[float | None]:
+        return [value if math.isfinite(value) else None for value in values]
+
+    return [
+        LearningCurve(
+            modality=modality,
+            figure=one.figure,
+            axis=one.axis,
+            x=list(one.x),
+            train=known(one.train),
+            held_out=known(one.held_out),
+        )
+        for one in curves
+    ]
+
+
+def flat_metrics(report: EvaluationReport) -> dict[str, float]:
+    """Return the numbers by which bundles are listed and compared, by name."""
+    headline = tuple(Headline.model_fields)
+    found: dict[str, float | None] = {name: getattr(report.test, name) for name in headline}
+    found |= {"accepted": report.test.accepted, "accepted_precision": report.test.accepted_precision}
+    for modality, alone in (("text", report.text), ("image", report.image)):
+        if alone is not None:
+            found |= {f"{modality}_{name}": getattr(alone, name) for name in headline}
+    if report.disagreement is not None:
+        found["disagreement"] = report.disagreement.share
+    found |= {f"ms_{one.mode}": one.median_ms for one in report.timing}
+    found |= {f"train_seconds_{model}": seconds for model, seconds in report.train_seconds.items()}
+    found["bundle_bytes"] = report.bundle_bytes
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def write_report(bundle: Path, report: EvaluationReport) -> None:
+    """Write `evaluation.json` into a bundle's folder."""
+    write_atomically(bundle / REPORT_NAME, report.model_dump_json(indent=1).encode())
+
+
+def read_report(bundle: Path) -> EvaluationReport | None:
+    """Return what `write_report` wrote; None for a bundle from before there were reports. Raises BundleBroken."""
+    try:
+        document = json.loads((bundle / REPORT_NAME).read_text(encoding="utf-8"))
+        return EvaluationReport.model_validate(document) if "test" in document else None
+    except FileNotFoundError:
+        return None
+    except (ValueError, ValidationError) as error:
+        raise BundleBroken(f"The evaluation of {bundle.name} cannot be read. Promote another version.") from error
+
+
+def fit_promises(tables: Mapping[Mode, FloatArray], classes: IntArray, folds: IntArray) -> list[Decisions]:
+    """Return thresholds for each of PROMISES, found on held-out probabilities by mode (see `Decisions.fit`)."""
+    return [Decisions.fit(dict(tables), classes, promised, folds) for promised in PROMISES]
+
+
+def save_promises(bundle: Path, promises: Iterable[Decisions]) -> None:
+    """Keep thresholds in a bundle, so that it can be judged by them on other products later."""
+    folder = bundle / PROMISES_FOLDER
+    folder.mkdir(exist_ok=True)
+    for one in promises:
+        one.save(folder / f"{one.promised_precision:.2f}.json")
+
+
+def load_promises(bundle: Path) -> list[Decisions]:
+    """Return what `save_promises` kept, lowest promise first; nothing for a bundle from before there were reports."""
+    return [Decisions.load(path) for path in sorted((bundle / PROMISES_FOLDER).glob("*.json"))]
+
+
+def _bundle_figures(
+    whole: Evaluation, scores: Scores, truth: IntArray, codes: tuple[int, ...], labels: Mapping[str, str]
+) -> BundleFigures:
+    correct = scores.probabilities.argmax(axis=1) == truth
+    return BundleFigures(
+        rows=whole.rows,
+        **whole.headline(),
+        accepted=float(scores.accepted.mean()),
+        accepted_precision=_mean(correct[scores.accepted]),
+        codes=list(codes),
+        confusion=whole.confusion.tolist(),
+        classes=[ClassReport(label=labels.get(str(one.code), str(one.code)), **asdict(one)) for one in whole.classes],
+        calibration=[CalibrationBin(**asdict(one)) for one in whole.calibration],
+    )
+
+
+def _alone(table: FloatArray, truth: IntArray, codes: tuple[int, ...]) -> Headline | None:
+    rows = ~np.isnan(table).any(axis=1)
+    if not rows.any():
+        return None
+    found = evaluate(table[rows], truth[rows], codes)
+    return Headline(rows=found.rows, **found.headline())
+
+
+def _with_both(scores: Scores) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(np.hstack([scores.text, scores.image])).all(axis=1))
+
+
+def _mean(correct: NDArray[np.bool_]) -> float | None:
+    return float(correct.mean()) if len(correct) else None

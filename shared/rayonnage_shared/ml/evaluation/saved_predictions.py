@@ -1,0 +1,60 @@
+"""What a bundle said of each product of the test split: `<data>/predictions/<version>.csv`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+
+from rayonnage_shared.atomic_files import write_atomically
+from rayonnage_shared.ml.catalogue.ingest_reports import without_formula
+from rayonnage_shared.ml.catalogue.products import Products
+from rayonnage_shared.ml.families.base import FloatArray
+from rayonnage_shared.ml.scoring import Scores
+
+COLUMNS = (
+    "product_id",
+    "truth",
+    "predicted",
+    "confidence",
+    "decision",
+    "text_predicted",
+    "text_probability",
+    "image_predicted",
+    "image_probability",
+)
+
+
+def predictions_path(data_path: Path, version: str) -> Path:
+    """Return where the predictions of a bundle lie, whether or not there are any."""
+    return data_path / "predictions" / f"{version}.csv"
+
+
+def write_predictions(path: Path, products: Products, scores: Scores, codes: tuple[int, ...]) -> None:
+    """Write a row a product in one step; categories are codes, probabilities have four digits.
+
+    No cell is one that a spreadsheet would run as a formula. A modality that a product lacks leaves its cells empty.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for row, (product_id, truth) in enumerate(zip(products.ids, products.codes.tolist(), strict=True)):
+        writer.writerow(
+            [
+                without_formula(product_id),
+                truth,
+                *_best(scores.probabilities[row], codes),
+                "accept" if scores.accepted[row] else "review",
+                *_best(scores.text[row], codes),
+                *_best(scores.image[row], codes),
+            ]
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.getvalue().encode())
+
+
+def _best(probabilities: FloatArray, codes: tuple[int, ...]) -> tuple[int | str, str]:
+    position = int(probabilities.argmax())  # of a NaN, where there is one
+    probability = float(probabilities[position])
+    return ("", "") if math.isnan(probability) else (codes[position], f"{probability:.4f}")

@@ -1,0 +1,1 @@
+"""Neural networks: training, export to ONNX, and running them."""

@@ -1,0 +1,106 @@
+"""What the Keras photo families share: a known network below, a dense layer and a softmax above, in one ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from rayonnage_shared.ml.calibration import Calibration
+from rayonnage_shared.ml.families.base import (
+    DEFAULTS,
+    Choice,
+    Fitted,
+    Fitting,
+    ImageModel,
+    Labels,
+    Opinion,
+    Parameters,
+    Pixels,
+    Span,
+)
+from rayonnage_shared.ml.networks.pretrained_weights import HubFile
+from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A network of keras.applications that takes blue, green, red minus ImageNet's means ("caffe" there)."""
+
+    application: str
+    """Name of the function."""
+    hub: HubFile
+    """Its ImageNet weights without the classifier."""
+    last_block: str
+    """What the names of the layers begin with that fine-tuning changes."""
+
+
+class PhotoNetwork(ImageModel):
+    """Photo family whose network is trained by Keras and served as ONNX."""
+
+    backbone: ClassVar[Backbone]
+    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {
+        "weights": "imagenet",
+        "input_size": 224,
+        "epochs": 20,
+        "patience": 3,
+        "batch_size": 32,
+        "learning_rate": 0.001,
+        "fine_tune_epochs": 4,
+        "fine_tune_learning_rate": 0.00002,
+        "features": 256,
+        "dropout": 0.4,
+        "balance": 0.5,
+        "precision": "fp32",
+    }
+    search_space: ClassVar[Mapping[str, Span | Choice]] = {
+        "learning_rate": Span(0.0002, 0.005, logarithmic=True),
+        "fine_tune_epochs": Span(0, 8, whole=True),
+        "dropout": Span(0.1, 0.6),
+        "balance": Span(0.0, 1.0),
+    }
+
+    def __init__(self, network: ScoringNetwork, calibration: Calibration) -> None:
+        self._network = network
+        self._calibration = calibration
+        self.input_size = network.input_shape[1]
+
+    @classmethod
+    def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
+        """Return the defaults with `parameters` in their place; raises BadInput for what cannot be trained with."""
+        from rayonnage_shared.ml.networks.photo_training import PhotoSettings
+
+        resolved = super().resolve(parameters)
+        PhotoSettings.of(resolved)
+        return resolved
+
+    @classmethod
+    def fit(cls, photos: Sequence[Path], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
+        """Return the model that never saw the first fold, that fold's probabilities, and curves over the epochs.
+
+        With pretrained weights the head is trained on the frozen network's features, then the last block with it at a
+        low rate; without, the whole network from random numbers. Raises WeightsMissing and HubUnreachable too.
+        """
+        from rayonnage_shared.ml.networks.photo_training import fit_photos
+
+        trained = fit_photos(cls.backbone, photos, labels, cls.resolve(fitting.parameters), fitting)
+        variant = trained.chosen.variant
+        model = cls(ScoringNetwork(variant.network), variant.calibration)
+        return Fitted(model, variant.held_out, trained.curves, trained.facts)
+
+    def opinion(self, pixels: Pixels) -> Opinion:
+        """Return calibrated probabilities (n, n_classes) and features (n, width) for pixels (n, size, size, 3)."""
+        scores, features = self._network.run(pixels)
+        return Opinion(self._calibration.probabilities(scores), features)
+
+    def save(self, folder: Path) -> None:
+        """Write network.onnx and calibration.npz."""
+        self._network.save(folder / "network.onnx")
+        self._calibration.save(folder / "calibration.npz")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Return what `save` wrote."""
+        network = ScoringNetwork(folder / "network.onnx")
+        return cls(network, Calibration.load(folder / "calibration.npz"))
