@@ -50,7 +50,7 @@ TEXT: tuple[tuple[str, str, Parameters], ...] = (
         {"weights": "none", "epochs": 12, "learning_rate": 1e-3},
     ),
 )
-WITHOUT_WEIGHTS: Parameters = {"weights": "none", "input_size": 64, "epochs": 6, "fine_tune_epochs": 4}
+WITHOUT_WEIGHTS: Parameters = {"weights": "none", "input_size": 64, "epochs": 5}
 IMAGE: tuple[tuple[str, str, Parameters], ...] = (
     ("`efficientnet-lite0` (default)", "efficientnet-lite0", {}),
     ("`efficientnet-lite0`, int8", "efficientnet-lite0", {"precision": "int8"}),
