@@ -19,7 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from rayonnage_shared.atomic_files import write_atomically
 from rayonnage_shared.processes import PROCESSES
-from rayonnage_shared.settings import MlflowServerSettings, Settings
+from rayonnage_shared.settings import MlflowServerSettings, Settings, secrets_folder
 
 ENV_FILE = ".env"
 ADMIN_PASSWORD = "ADMIN_PASSWORD"  # noqa: S105 - a name
@@ -30,38 +30,57 @@ _FIRST_VALUES: Mapping[str, Callable[[], str]] = {
     "SECRET_KEY": lambda: secrets.token_urlsafe(48),
 }
 
+_FIRST_LINE = "# Written by `make run` and `make env`; keep it."
+
 _HEADER = """\
 # Every setting of Rayonnage. `make run` needs no file: it writes .env with random secrets, and what .env does not
 # name has its default. To change one, put its line, without the #, into .env; the environment wins over .env.
+# A setting may also stand in a file of its own, named in small letters, in /run/secrets or in the folder that the
+# environment variable SECRETS_PATH names; .env wins over those. `make env` writes such files for the containers.
 # Made from the settings classes by `make env-example`.
 """
 
 
 def effective(home: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the settings by upper-case name as services that run in `home` see them: the environment, then `.env`."""
+    """Return the settings by upper-case name as services that run in `home` see them.
+
+    The environment wins over `.env`, which wins over files of secrets; given an `environment`, those are not looked at.
+    """
+    secret = secret_values(secrets_folder()) if environment is None else {}
     environment = os.environ if environment is None else environment
-    in_file = {name: value or "" for name, value in dotenv_values(home / ENV_FILE).items()}
-    both = {name.upper(): value for name, value in in_file.items()}
-    return both | {name.upper(): value for name, value in environment.items()}
+    in_file = {name.upper(): value or "" for name, value in dotenv_values(home / ENV_FILE).items()}
+    return secret | in_file | {name.upper(): value for name, value in environment.items()}
+
+
+def secret_values(folder: Path | None) -> dict[str, str]:
+    """Return what the files of a folder of secrets hold, by upper-case name; those with a suffix are no settings."""
+    files = [path for path in folder.iterdir() if path.is_file() and path.name.isidentifier()] if folder else []
+    return {path.name.upper(): path.read_text(encoding="utf-8").strip() for path in files}
 
 
 def complete_env_file(home: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """Give `.env` the secrets that it lacks, readable by its owner alone; return what was added, by name.
 
     Lines that are there stay as they are; a name without a value counts as lacking. A first admin named in the
-    environment is written down as such, so that what is in `.env` opens the platform.
+    environment, or in files of secrets, is written down as such, so that what is in `.env` opens the platform.
     """
     path = home / ENV_FILE
-    environment = os.environ if environment is None else environment
+    environment = secret_values(secrets_folder()) | os.environ if environment is None else environment
     present = dotenv_values(path)
     added = {name: environment.get(name) or make() for name, make in _FIRST_VALUES.items() if not present.get(name)}
     if not added:
         return {}
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else ["# Written by `make run`; keep it."]
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else [_FIRST_LINE]
     kept = [line for line in lines if line.partition("=")[0].strip() not in added]
     content = "\n".join([*kept, *(f"{name}={_quoted(value)}" for name, value in added.items())]) + "\n"
     write_atomically(path, content.encode(), mode=0o600)
     return added
+
+
+def first_admin(values: Mapping[str, str]) -> str:
+    """Return the sentence that shows the first admin's password."""
+    name, password = values["ADMIN_USERNAME"], values[ADMIN_PASSWORD]
+    return f"First admin: {name}, password {password} (shown this once; see .env)"
 
 
 def _quoted(value: str) -> str:
@@ -88,6 +107,7 @@ class Setting:
 def settings_classes() -> dict[str, type[Settings]]:
     """Return the settings class of each service by its name, found from the process list, and the platform's own."""
     from rayonnage_shared.local import LocalSettings
+    from rayonnage_shared.secret_files import SecretFileSettings
 
     found: dict[str, type[Settings]] = {}
     for process in PROCESSES:
@@ -95,7 +115,8 @@ def settings_classes() -> dict[str, type[Settings]]:
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, Settings) and value.__module__ == module.__name__:
                 found[process.package.removeprefix("rayonnage_")] = value
-    return found | {"make run": LocalSettings, "make mlflow": MlflowServerSettings}
+    found |= {"make run": LocalSettings, "make mlflow": MlflowServerSettings, "make env": SecretFileSettings}
+    return found
 
 
 def all_settings(classes: Mapping[str, type[Settings]] | None = None) -> list[Setting]:

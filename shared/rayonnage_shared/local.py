@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from pydantic import Field
 
 from rayonnage_shared import host
-from rayonnage_shared.environment import ADMIN_PASSWORD, complete_env_file, effective
+from rayonnage_shared.environment import ADMIN_PASSWORD, complete_env_file, effective, first_admin
 from rayonnage_shared.processes import PROCESSES, EnvironmentValues, process
 from rayonnage_shared.run_lock import AlreadyRunning, holder, only_run
 from rayonnage_shared.settings import DatabaseSettings, PipelineSettings, VersioningSettings
@@ -75,7 +75,7 @@ def _run(home: Path, say: Say) -> None:
     added = complete_env_file(home)
     values = effective(home)
     if ADMIN_PASSWORD in added:
-        say(f"First admin: {values['ADMIN_USERNAME']}, password {values[ADMIN_PASSWORD]} (shown this once; see .env)")
+        say(first_admin(values))
     refuse_used_ports(values)
     supervisor = Supervisor(home, values)
     try:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
+import os
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 DEMO_SECRETS = frozenset({"change-me", "changeme", "secret", "password", "admin", "demo"})
 MIN_SECRET_BYTES = 32
@@ -16,14 +26,58 @@ MLFLOW_SCHEMES = ("sqlite:///", "http://", "https://")
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
 OptionalText = Annotated[str | None, BeforeValidator(lambda value: value or None)]
 
+SECRETS_PATH = "SECRETS_PATH"
+CONTAINER_SECRETS = Path("/run/secrets")
+
+
+def _proxies(value: str) -> str:
+    for one in [] if value == "*" else filter(None, value.split(",")):
+        ipaddress.ip_network(one.strip())  # raises ValueError; uvicorn itself would silently believe nobody
+    return value
+
+
+Proxies = Annotated[str, AfterValidator(_proxies)]
+"""Addresses and networks by commas, or `*` for everybody."""
+
+
+def secrets_folder() -> Path | None:
+    """Return the folder of files that hold one setting each: SECRETS_PATH, else /run/secrets where that is.
+
+    Raises SettingsError when SECRETS_PATH names no folder.
+    """
+    named = os.environ.get(SECRETS_PATH)
+    folder = Path(named) if named else CONTAINER_SECRETS
+    if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
+        return folder
+    if named:
+        raise SettingsError(f"{SECRETS_PATH}={named} is not a folder that can be read")
+    return None
+
 
 class Settings(BaseSettings):
-    """Read once from the environment, then from `.env`; the environment wins."""
+    """Read once from the environment, then from `.env`, then from files of secrets; the first that has a value wins.
+
+    A file of secrets is named as its setting, in small letters, and stands in `secrets_folder()`.
+    """
 
     # An error about one setting would otherwise print the values of all, secrets among them.
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, hide_input_in_errors=True
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # Not `secrets_dir` of the configuration: that one is fixed at import, and warns where the folder is not there.
+        folder = secrets_folder()
+        files = () if folder is None else (SecretsSettingsSource(settings_cls, folder),)
+        return (init_settings, env_settings, dotenv_settings, *files)
 
 
 class StorageSettings(Settings):
@@ -173,6 +227,20 @@ class TokenSettings(Settings):
     )
 
     @model_validator(mode="after")
+    def _refuse_example_secrets(self) -> TokenSettings:
+        if self.environment == "development":
+            return self
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, SecretStr):
+                value = value.get_secret_value()
+            elif name != "database_url":  # an address that is read as text, though it may hold a password
+                continue
+            if is_example_secret(value):
+                raise ValueError(f"{name.upper()} is refused outside development: it holds an example value")
+        return self
+
+    @model_validator(mode="after")
     def _refuse_weak_secret(self) -> TokenSettings:
         if self.algorithm != "HS256":
             return self
@@ -194,6 +262,9 @@ class ServiceSettings(TokenSettings):
 
 
 def is_example_secret(secret: str) -> bool:
-    """Return whether this is a value copied from an example rather than a random secret."""
+    """Return whether this value, or the password in this address, was copied from an example instead of made."""
+    if "://" in secret:
+        with contextlib.suppress(ValueError):  # no address after all, which others will find; its text stays unsaid
+            secret = urlsplit(secret).password or ""
     lowered = secret.lower()
     return lowered in DEMO_SECRETS or "change-me" in lowered or "changeme" in lowered

@@ -5,14 +5,21 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from rayonnage_shared.security.passwords import weakness
-from rayonnage_shared.settings import DatabaseSettings, KeyFolderSettings, OptionalSecret, OptionalText, ServiceSettings
+from rayonnage_shared.settings import (
+    DatabaseSettings,
+    KeyFolderSettings,
+    OptionalSecret,
+    OptionalText,
+    Proxies,
+    ServiceSettings,
+)
 
 
 class AuthSettings(ServiceSettings, DatabaseSettings, KeyFolderSettings):
     auth_host: str = Field("127.0.0.1", description="Address that auth listens on.")
     auth_port: int = Field(8011, ge=1, le=65535, description="Port that auth listens on.")
-    forwarded_allow_ips: str = Field(
-        "127.0.0.1", description="Proxies whose X-Forwarded-For is believed, addresses or networks by comma."
+    forwarded_allow_ips: Proxies = Field(
+        "127.0.0.1", description="Proxies whose X-Forwarded-For is believed, addresses or networks by commas."
     )
     admin_username: OptionalText = Field(None, description="First admin, made at start while no admin is active.")
     admin_password: OptionalSecret = Field(None, description="Password of the first admin; 10 characters or more.")

@@ -7,7 +7,7 @@ from typing import Annotated
 import limits
 from pydantic import BeforeValidator, Field
 
-from rayonnage_shared.settings import OptionalSecret, ServiceSettings
+from rayonnage_shared.settings import OptionalSecret, Proxies, ServiceSettings
 
 
 def _rate_limit(value: object) -> object:
@@ -34,8 +34,8 @@ class GatewaySettings(ServiceSettings):
     train_url: str = Field("http://127.0.0.1:8002", description="Where train is; several addresses by commas.")
     predict_url: str = Field("http://127.0.0.1:8003", description="Where predict is; several addresses by commas.")
 
-    gateway_forwarded_allow_ips: str = Field(
-        "", description="Proxies, by commas, whose X-Forwarded-For and -Proto are believed; none when empty."
+    gateway_forwarded_allow_ips: Proxies = Field(
+        "", description="Proxies whose X-Forwarded-For and -Proto are believed: addresses, networks; empty for none."
     )
     predict_rate_limit: RateLimit = Field(
         "10/minute", description="Predictions each user may ask for, such as 10/minute; `off` for no limit."

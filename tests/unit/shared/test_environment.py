@@ -58,6 +58,21 @@ def test_the_environment_wins_over_the_file_in_either_case(tmp_path: Path) -> No
     assert effective(tmp_path, {"gateway_port": "9500"}) == {"GATEWAY_PORT": "9500", "AUTH_PORT": "9011"}
 
 
+def test_files_of_secrets_count_where_nothing_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kept").mkdir()
+    for name in ("admin_password", "auth_port", "gateway_port", "s3.json"):
+        (tmp_path / "kept" / name).write_text(f"{name}-in-a-file\n")
+    monkeypatch.setenv("SECRETS_PATH", str(tmp_path / "kept"))
+    monkeypatch.setenv("GATEWAY_PORT", "9500")
+    monkeypatch.delenv("ADMIN_PASSWORD", raising=False)
+    (tmp_path / ".env").write_text("AUTH_PORT=9011\n")
+    values = effective(tmp_path)
+    assert (values["GATEWAY_PORT"], values["AUTH_PORT"]) == ("9500", "9011")
+    assert values["ADMIN_PASSWORD"] == "admin_password-in-a-file"
+    assert "S3.JSON" not in values
+    assert complete_env_file(tmp_path)["ADMIN_PASSWORD"] == "admin_password-in-a-file"
+
+
 class OneSettings(Settings):
     size_px: int = Field(224, description="Side, pixels.")
     key: SecretStr = Field(SecretStr("never shown"), description="Opens the door.")
