@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import structlog
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from rayonnage_shared.errors import RayonnageError
 
-SUBJECTS = ("local", "data", "models", "users", "versions", "tracking", "lineage")
+SUBJECTS = ("local", "data", "models", "users", "versions", "tracking", "lineage", "deployment")
 OF_LOCAL = frozenset({"up", "stop", "status", "logs", "prepare", "env-example"})
 
 
@@ -44,6 +45,9 @@ def main() -> None:
     except ValidationError as err:  # an option, or a setting, with a value that it cannot have
         for one in err.errors(include_input=False, include_url=False):
             print(f"{'.'.join(map(str, one['loc'])) or err.title}: {one['msg']}", file=sys.stderr)
+        sys.exit(1)
+    except SettingsError as err:
+        print(err, file=sys.stderr)
         sys.exit(1)
 
 

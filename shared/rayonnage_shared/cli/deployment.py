@@ -1,0 +1,39 @@
+"""`rayonnage env`: what a deployment in containers needs before its services start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+HOME = Path()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands about deployments to the command line."""
+    for command in (env,):
+        app.command()(command)
+
+
+def env() -> None:
+    """Complete .env, and write the secrets that containers read to .secrets; what is there stays.
+
+    To change a secret, name it in .env (POSTGRES_PASSWORD=…) and run this again.
+    """
+    from rayonnage_shared.environment import ADMIN_PASSWORD, first_admin
+    from rayonnage_shared.secret_files import FOLDER, write_secrets
+
+    written = write_secrets(HOME)
+    if ADMIN_PASSWORD in written.settings:
+        print(first_admin(written.settings))
+    for verb, names in (("Made", written.made), ("Changed", written.changed)):
+        if names:
+            print(f"{verb} in {FOLDER}: {', '.join(names)}.")
+    if not (written.made or written.changed):
+        print(f"Nothing to do: .env and {FOLDER} are complete.")
+    if written.changed:
+        print("Containers that run keep what they started with: docker compose up --detach --force-recreate")
+    if "postgres_password" in written.changed:
+        print(
+            "A PostgreSQL that has data keeps its password: give it the new one by ALTER ROLE rayonnage PASSWORD '…'."
+        )
