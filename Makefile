@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometheus, Chromium) and \`make test-models\` (networks, S3, MLflow).
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop status logs ingest train evaluate predict push pull sample test test-system test-models check lint format env-example \
+.PHONY: help run env certs stop status logs ingest train evaluate predict push pull sample test test-system test-models check lint format env-example \
 	mlflow real quality models bench docs-picture clean keras install install-dev install-models camembert-env
 
 help: ## list the targets
@@ -15,6 +15,12 @@ help: ## list the targets
 
 run: ## install and start the whole platform; Ctrl-C stops it (DEMO=0 starts empty)
 	@$(BOOTSTRAP) rayonnage up
+
+env: ## write .env and the secrets that containers read; what is there stays
+	@$(BOOTSTRAP) rayonnage env
+
+certs: ## make a certificate for nginx (ARGS="--host shop.example --renew")
+	@$(BOOTSTRAP) rayonnage certs $(ARGS)
 
 stop: ## stop the platform that runs from this folder
 	@$(BOOTSTRAP) --no-sync rayonnage stop

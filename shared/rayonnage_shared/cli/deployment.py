@@ -1,8 +1,9 @@
-"""`rayonnage env`: what a deployment in containers needs before its services start."""
+"""`rayonnage env | certs`: what a deployment in containers needs before its services start."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -11,7 +12,7 @@ HOME = Path()
 
 def register(app: typer.Typer) -> None:
     """Add the commands about deployments to the command line."""
-    for command in (env,):
+    for command in (env, certs):
         app.command()(command)
 
 
@@ -37,3 +38,22 @@ def env() -> None:
         print(
             "A PostgreSQL that has data keeps its password: give it the new one by ALTER ROLE rayonnage PASSWORD '…'."
         )
+
+
+def certs(
+    host: Annotated[list[str] | None, typer.Option(help="Another name or address of this host; repeatable.")] = None,
+    renew: Annotated[bool, typer.Option("--renew", help="Make new ones although those there are good.")] = False,
+) -> None:
+    """Make a certificate for nginx, and the authority to import where browsers should not warn, in .certs.
+
+    What is there stays unless it has expired or lacks a name. Files of another authority, put there instead, stay.
+    """
+    from rayonnage_shared.certificates import AUTHORITY, FOLDER, provide_certificate
+
+    found = provide_certificate(HOME / FOLDER, host or (), renew=renew)
+    print(f"{'Made' if found.new else 'There is'} a certificate in {FOLDER} for {', '.join(found.names)};")
+    print(f"it is valid until {found.expires:%Y-%m-%d}.", end=" ")
+    if found.foreign:
+        print("It was not made here, so it stays as it is.")
+    else:
+        print(f"Who imports {FOLDER}/{AUTHORITY} gets no warning.")
