@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sqlite3
 import time
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-
-from tests.e2e.platform import Platform
 
 TRAINED_WITHIN_S = 200  # a small catalogue on two cores that have other work too; 15 s on idle ones
 COLUMNS = ("", "designation", "description", "productid", "imageid")
@@ -139,15 +136,6 @@ def predict_form(client: httpx2.Client, photo: bytes | None, path: str = "/predi
         # Without a file httpx2 would send the form urlencoded, which is not one of the two forms.
         return client.post(path, files={name: (None, value) for name, value in fields.items()})
     return client.post(path, data=fields, files={"image": ("photo.jpg", photo, "image/jpeg")})
-
-
-def promotions(platform: Platform) -> list[dict[str, Any]]:
-    """Return the audit rows, oldest first; no route shows them yet."""
-    with sqlite3.connect(f"file:{platform.home}/data/rayonnage.db?mode=ro", uri=True) as database:
-        database.row_factory = sqlite3.Row
-        rows = [dict(row) for row in database.execute("SELECT * FROM promotions ORDER BY move_id")]
-    database.close()
-    return rows
 
 
 def add_user(admin: httpx2.Client, username: str, password: str, role: str = "user") -> None:

@@ -42,6 +42,13 @@ def platform(trained_volume: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         yield running
 
 
+@pytest.fixture(scope="module")
+def empty_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform without products and models, which the tests of one module fill."""
+    with running_platform(tmp_path_factory.mktemp("empty")) as running:
+        yield running
+
+
 @pytest.fixture
 def make_platform(trained_volume: Path, tmp_path: Path) -> Iterator[MakePlatform]:
     """Starts platforms of the test's own, to be disturbed at will: `make_platform({"SETTING": "value"})`."""

@@ -9,7 +9,8 @@ from typing import Any
 import httpx2
 from jsonschema import Draft202012Validator, FormatChecker
 
-from tests.e2e.platform import Platform, eventually
+from tests.e2e.deployment import Deployment
+from tests.e2e.platform import eventually
 
 
 @dataclass
@@ -52,11 +53,11 @@ class Documented:
         return next((one for one in templates if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", one), path)), path)
 
 
-def documented(platform: Platform) -> Documented:
+def documented(platform: Deployment) -> Documented:
     """Return the gateway's document once it tells of every service."""
-    address = f"{platform.base_url}/openapi.json"
-    assert eventually(lambda: "Not shown" not in httpx2.get(address, timeout=10).json()["info"]["description"])
-    return Documented(httpx2.get(address, timeout=10).json())
+    with platform.client() as client:
+        assert eventually(lambda: "Not shown" not in client.get("/openapi.json").json()["info"]["description"])
+        return Documented(client.get("/openapi.json").json())
 
 
 def validated(client: httpx2.Client, documents: Documented) -> httpx2.Client:

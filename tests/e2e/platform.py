@@ -11,18 +11,19 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import httpx2
+from typing import Any
 
 from rayonnage_shared import host
 from rayonnage_shared.environment import all_settings, complete_env_file, effective
 from rayonnage_shared.processes import PROCESSES, process
 from rayonnage_shared.supervision import MARK, Supervisor
+from tests.e2e.deployment import Deployment
 
 READY_WITHIN_S = 120  # two cores that have other work too; 5 s on idle ones
 DIES_WITH_ITS_PARENT = (
@@ -33,7 +34,7 @@ DIES_WITH_ITS_PARENT = (
 
 
 @dataclass(frozen=True)
-class Platform:
+class Platform(Deployment):
     """A running platform: where it is, who may log in, and how to disturb it."""
 
     supervisor: Supervisor
@@ -70,20 +71,12 @@ class Platform:
         assert url is not None
         return url
 
-    def token(self, username: str, password: str) -> str:
-        """Log in at the gateway and return the access token."""
-        answer = httpx2.post(f"{self.base_url}/token", data={"username": username, "password": password}, timeout=30)
-        answer.raise_for_status()
-        return str(answer.json()["access_token"])
-
-    def admin_token(self) -> str:
-        """Return a fresh access token of the first admin."""
-        return self.token(*self.admin)
-
-    def client(self, token: str | None = None) -> httpx2.Client:
-        """Return a client of the gateway that sends `token`; close it, or use it in a `with`."""
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx2.Client(base_url=self.base_url, headers=headers, timeout=60)
+    def promotions(self) -> list[dict[str, Any]]:
+        with sqlite3.connect(f"file:{self.home}/data/rayonnage.db?mode=ro", uri=True) as database:
+            database.row_factory = sqlite3.Row
+            rows = [dict(row) for row in database.execute("SELECT * FROM promotions ORDER BY move_id")]
+        database.close()
+        return rows
 
     def pid(self, name: str) -> int | None:
         """Return a process's id, or None while it is down."""

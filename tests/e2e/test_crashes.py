@@ -20,7 +20,7 @@ import pytest
 
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.processes import PROCESSES
-from tests.e2e.api import Catalogue, catalogue, finished_job, ingest, job_events, promotions, start_training
+from tests.e2e.api import Catalogue, catalogue, finished_job, ingest, job_events, start_training
 from tests.e2e.platform import Platform, eventually, running_platform
 
 LEARNT_WITHIN_S = 5
@@ -151,7 +151,7 @@ def test_logins_and_logouts_of_before_hold_after_auth_was_killed(shaken: Platfor
 def state(platform: Platform, client: httpx2.Client) -> tuple[set[str], int, str]:
     """Return the model versions, how many moves of the champion were written down, and the champion."""
     listed = client.get("/models").json()
-    return {one["version"] for one in listed["models"]}, len(promotions(platform)), listed["champion"]
+    return {one["version"] for one in listed["models"]}, len(platform.promotions()), listed["champion"]
 
 
 def runs_stage(client: httpx2.Client, job_id: str, stage: str) -> bool:

@@ -23,11 +23,11 @@ from tests.e2e.api import (
     job_events,
     predict_form,
     problem,
-    promotions,
     start_training,
 )
+from tests.e2e.deployment import Deployment
 from tests.e2e.documents import documented, validated
-from tests.e2e.platform import Platform, eventually, running_platform
+from tests.e2e.platform import eventually
 
 FOLLOWS_WITHIN_S = 15  # predict looks at the pointer twice a second and loads the bundle in a second or two
 
@@ -36,7 +36,7 @@ FOLLOWS_WITHIN_S = 15  # predict looks at the pointer twice a second and loads t
 class Shop:
     """A platform that began with nothing, and what was done to it so far."""
 
-    platform: Platform
+    platform: Deployment
     client: httpx2.Client
     two_files: dict[str, Any]
     one_file: dict[str, Any]
@@ -49,13 +49,10 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(sample: Path, empty_platform: Deployment) -> Iterator[Shop]:
     """Products ingested in both forms, and a first model trained on them."""
-    home = tmp_path_factory.mktemp("shop")
-    with (
-        running_platform(home) as platform,
-        validated(platform.client(platform.admin_token()), documented(platform)) as client,
-    ):
+    platform = empty_platform
+    with validated(platform.client(platform.admin_token()), documented(platform)) as client:
         problem(client.post("/predict", json={"designation": "Pompe de piscine"}), 503, "model_not_ready")
         problem(client.post("/train", json={}), 404, "dataset_not_found")
 
@@ -195,7 +192,7 @@ def test_the_promoted_model_shows_how_good_it_is_in_numbers_and_pictures(shop: S
 
 
 def test_the_gate_judges_the_next_model_and_moves_are_written_down(shop: Shop) -> None:
-    before = promotions(shop.platform)
+    before = shop.platform.promotions()
     champion = shop.client.get("/models").json()["champion"]
     assert [row["version"] for row in before] == [shop.first]
 
@@ -219,7 +216,7 @@ def test_the_gate_judges_the_next_model_and_moves_are_written_down(shop: Shop) -
     serves(shop.client, champion)
     problem(shop.client.post("/models/rollback"), 409, "nothing_to_roll_back_to")
 
-    rows = promotions(shop.platform)[len(before) :]
+    rows = shop.platform.promotions()[len(before) :]
     assert [(row["version"], row["previous"], row["moved_by"], row["reason"]) for row in rows] == [
         (judged["version"], champion, shop.platform.admin[0], "wanted by the test"),
         (champion, judged["version"], shop.platform.admin[0], "the test is over"),
@@ -266,7 +263,7 @@ def checked(answer: httpx2.Response, *, text: bool, image: bool) -> dict[str, An
 
 
 @pytest.fixture(scope="module")
-def client(platform: Platform) -> Iterator[httpx2.Client]:
+def client(platform: Deployment) -> Iterator[httpx2.Client]:
     with validated(platform.client(platform.admin_token()), documented(platform)) as opened:
         yield opened
 

@@ -13,7 +13,8 @@ import httpx2
 import pytest
 
 from tests.e2e.api import finished_job, predict_form, start_training
-from tests.e2e.platform import Platform, eventually
+from tests.e2e.deployment import Deployment
+from tests.e2e.platform import eventually
 
 CONNECTIONS = 6
 MOVES = 6
@@ -24,7 +25,7 @@ FOLLOWS_WITHIN_S = 20
 class Load:
     """Callers who ask for one prediction after the other, half of them with a photo, until told to stop."""
 
-    platform: Platform
+    platform: Deployment
     token: str
     photo: bytes
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -68,7 +69,7 @@ class Load:
 
 
 @pytest.fixture
-def admin(platform: Platform) -> Iterator[httpx2.Client]:
+def admin(platform: Deployment) -> Iterator[httpx2.Client]:
     """An admin's client; the champion is afterwards what it was before."""
     with platform.client(platform.admin_token()) as client:
         champion = client.get("/models").json()["champion"]
@@ -76,7 +77,7 @@ def admin(platform: Platform) -> Iterator[httpx2.Client]:
         assert client.post(f"/models/{champion}/promote").status_code == 200
 
 
-def test_no_request_fails_while_the_champion_changes(platform: Platform, admin: httpx2.Client, sample: Path) -> None:
+def test_no_request_fails_while_the_champion_changes(platform: Deployment, admin: httpx2.Client, sample: Path) -> None:
     champion = admin.get("/models").json()["champion"]
     job = finished_job(admin, start_training(admin, "/train/text", text="tfidf-svm", promote="never"))
     challenger = job["result"]["version"]
