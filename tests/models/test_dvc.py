@@ -349,6 +349,26 @@ def test_a_bucket_that_is_not_there_is_named(machine: Machine, s3: S3Server) -> 
     assert "no bucket nowhere" in done.stderr
 
 
+def test_a_bucket_is_made_with_keys_from_files_and_pushed_to(machine: Machine, s3: S3Server, tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "dvc_access_key_id").write_text(ACCESS_KEY)
+    (secrets / "dvc_secret_access_key").write_text(SECRET_KEY)
+    own = {
+        "DVC_REMOTE_URL": "s3://of-this-test/dvc",
+        "DVC_ENDPOINT_URL": s3.endpoint,
+        "SECRETS_PATH": str(secrets),
+    }
+
+    assert "Made the bucket of-this-test" in machine.rayonnage("make-bucket", **own)
+    assert "is there" in machine.rayonnage("make-bucket", **own)
+    machine.rayonnage("push", **own)
+
+    (secrets / "dvc_secret_access_key").write_text("wrong")
+    done = machine.run("rayonnage", "make-bucket", **own)
+    assert done.returncode == 1 and "refuses" in done.stderr
+
+
 def test_secrets_stand_in_no_file(machine: Machine, s3: S3Server) -> None:
     machine.rayonnage("push", **s3_environment(s3, "secrets"))
 

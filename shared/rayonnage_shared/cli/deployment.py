@@ -1,18 +1,21 @@
-"""`rayonnage env | certs`: what a deployment in containers needs before its services start."""
+"""`rayonnage env | certs | migrate | make-bucket`: what a deployment in containers needs before its services start."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from rayonnage_shared.settings import DatabaseSettings, VersioningSettings
 
 HOME = Path()
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands about deployments to the command line."""
-    for command in (env, certs):
+    for command in (env, certs, migrate, make_bucket):
         app.command()(command)
 
 
@@ -57,3 +60,31 @@ def certs(
         print("It was not made here, so it stays as it is.")
     else:
         print(f"Who imports {FOLDER}/{AUTHORITY} gets no warning.")
+
+
+def migrate() -> None:
+    """Bring the database's tables up to date: once, before services of a new version start."""
+    from sqlalchemy.exc import OperationalError
+
+    from rayonnage_shared.cli.database import command_database
+
+    try:
+        with command_database(DatabaseSettings()):
+            print("The tables are up to date.")
+    except OperationalError as error:
+        print(f"The database cannot be used: {error.orig}", file=sys.stderr)
+        raise typer.Exit(1) from error
+
+
+def make_bucket() -> None:
+    """Make the bucket of the DVC remote on the S3 server at DVC_ENDPOINT_URL, unless it is there."""
+    from rayonnage_shared import dvc_bucket
+
+    settings = VersioningSettings()
+    name = dvc_bucket.bucket_name(settings)
+    if name is None:
+        print("The DVC remote is no bucket at a DVC_ENDPOINT_URL, so there is nothing to make.")
+    elif dvc_bucket.make_bucket(settings, name):
+        print(f"Made the bucket {name} at {settings.dvc_endpoint_url}.")
+    else:
+        print(f"The bucket {name} is there.")

@@ -1,4 +1,4 @@
-"""`rayonnage env | certs`: what the commands say; what they do stands in tests of its own."""
+"""`rayonnage env | certs | migrate | make-bucket`: what the commands say; what they do stands in tests of its own."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import typer
 from dotenv import dotenv_values
+from sqlalchemy import inspect
 from typer.testing import CliRunner
 
 from rayonnage_shared.cli import deployment
+from rayonnage_shared.database.engine import open_database
 
 
 @pytest.fixture(autouse=True)
@@ -19,11 +21,11 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def run(*arguments: str) -> str:
+def run(*arguments: str, status: int = 0) -> str:
     app = typer.Typer()
     deployment.register(app)
     result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == status, result.output
     return result.output
 
 
@@ -56,3 +58,24 @@ def test_certificates_are_made_once_for_the_names_that_were_asked_for() -> None:
     assert Path(".certs/server.pem").read_bytes() == content
     assert "Made" in run("certs", "--renew")
     assert Path(".certs/server.pem").read_bytes() != content
+
+
+def test_tables_are_made_once_and_again_without_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/kept/rayonnage.db")
+    assert run("migrate") == run("migrate") == "The tables are up to date.\n"
+    engine = open_database(f"sqlite:///{tmp_path}/kept/rayonnage.db")
+    assert inspect(engine).has_table("users")
+    engine.dispose()
+
+
+def test_a_database_that_is_away_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://jane:hidden@127.0.0.1:1/rayonnage")
+    output = run("migrate", status=1)
+    assert output.startswith("The database cannot be used: ") and "hidden" not in output
+
+
+@pytest.mark.parametrize("remote", ["data/dvc-remote", "https://dagshub.example/jane/shop.dvc", "s3://of-amazon", ""])
+def test_only_a_bucket_at_an_endpoint_is_made(monkeypatch: pytest.MonkeyPatch, remote: str) -> None:
+    monkeypatch.setenv("DVC_REMOTE_URL", remote)
+    monkeypatch.delenv("DVC_ENDPOINT_URL", raising=False)
+    assert "nothing to make" in run("make-bucket")
