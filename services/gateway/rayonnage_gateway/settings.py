@@ -30,9 +30,15 @@ class GatewaySettings(ServiceSettings):
     gateway_metrics_host: str = Field("127.0.0.1", description="Address of the gateway's own metrics; keep it inside.")
     gateway_metrics_port: int = Field(8010, ge=0, le=65535, description="Port of the gateway's own metrics.")
 
-    ingest_url: str = Field("http://127.0.0.1:8001", description="Where ingest is; several addresses by commas.")
-    train_url: str = Field("http://127.0.0.1:8002", description="Where train is; several addresses by commas.")
-    predict_url: str = Field("http://127.0.0.1:8003", description="Where predict is; several addresses by commas.")
+    ingest_url: str = Field(
+        "http://127.0.0.1:8001", description="Where ingest is; several by commas, or a name of several."
+    )
+    train_url: str = Field(
+        "http://127.0.0.1:8002", description="Where train is; several by commas, or a name of several."
+    )
+    predict_url: str = Field(
+        "http://127.0.0.1:8003", description="Where predict is; several by commas, or a name of several."
+    )
 
     gateway_forwarded_allow_ips: Proxies = Field(
         "", description="Proxies whose X-Forwarded-For and -Proto are believed: addresses, networks; empty for none."

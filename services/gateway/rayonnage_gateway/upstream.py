@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from dataclasses import dataclass
 
+from rayonnage_gateway.addresses import Address, Addresses, Lookup
 from rayonnage_gateway.connection import Connection, UpstreamClosed, UpstreamGarbled, UpstreamSilent
 from rayonnage_shared.errors import DependencyDown, Overloaded
 
@@ -26,30 +26,16 @@ class PoolLimits:
     keep_alive_s: float
 
 
-@dataclass(slots=True, eq=False)
-class Address:
-    """One process of a service."""
-
-    host: str
-    port: int
-    authority: bytes
-    idle: list[Connection] = field(default_factory=list)
-    in_flight: int = 0
-    avoided_until: float = 0.0
-
-
 class Upstream:
     """Connections to one service, which may run at several addresses: the one with the least under way is asked.
 
     `acquire` and `release` come in pairs. Nothing here retries a request; a dead address is left out for a second.
     """
 
-    def __init__(self, service: str, url: str, limits: PoolLimits) -> None:
+    def __init__(self, service: str, url: str, limits: PoolLimits, lookup: Lookup | None = None) -> None:
         self.service = service
         self._limits = limits
-        self._addresses = [_address(part) for part in url.split(",") if part.strip()]
-        if not self._addresses:
-            raise ValueError(f"no address is given for {service}")
+        self._addresses = Addresses(service, url, _close_idle, lookup)
         self._in_flight = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._busy: set[Connection] = set()
@@ -59,23 +45,23 @@ class Upstream:
     @property
     def authority(self) -> bytes:
         """What stands in the Host header of requests to this service."""
-        return self._addresses[0].authority
+        return self._addresses.authority
 
     def open(self) -> None:
-        """Start the clock that ends overdue exchanges and idle connections."""
+        """Start the clock that ends overdue exchanges and idle connections, and follow the names of the service."""
         self._loop = asyncio.get_running_loop()
+        self._addresses.open()
         self._tick()
 
     def close(self) -> None:
         """Close every connection; exchanges under way fail."""
         if self._clock is not None:
             self._clock.cancel()
+        self._addresses.close()
         for connection in list(self._busy):
             connection.close()
-        for address in self._addresses:
-            for connection in list(address.idle):
-                connection.close()
-            address.idle.clear()
+        for address in self._addresses.current:
+            _close_idle(address)
 
     async def acquire(self, *, fresh: bool = False, checked: bool = False) -> Connection:
         """Return a connection for one exchange.
@@ -102,7 +88,7 @@ class Upstream:
         assert isinstance(address, Address)
         address.in_flight -= 1
         connection.deadline = float("inf")
-        if connection.reusable:
+        if connection.reusable and not address.left:
             connection.busy = False
             connection.idle_since = self._loop.time()
             address.idle.append(connection)
@@ -163,9 +149,10 @@ class Upstream:
         raise DependencyDown(f"The service `{self.service}` does not answer; try again shortly.", service=self.service)
 
     def _in_order(self, now: float) -> Sequence[Address]:
-        if len(self._addresses) == 1:
-            return self._addresses
-        return sorted(self._addresses, key=lambda address: (address.avoided_until > now, address.in_flight))
+        addresses = self._addresses.current
+        if len(addresses) == 1:
+            return addresses
+        return sorted(addresses, key=lambda address: (address.avoided_until > now, address.in_flight))
 
     async def _connect(self, address: Address) -> Connection:
         async with asyncio.timeout(self._limits.connect_timeout_s):
@@ -216,14 +203,13 @@ class Upstream:
         now = self._loop.time()
         for connection in [busy for busy in self._busy if busy.deadline < now]:
             connection.fail(UpstreamSilent())
-        for address in self._addresses:
+        for address in self._addresses.current:
             while address.idle and now - address.idle[0].idle_since > self._limits.keep_alive_s:
                 address.idle.pop(0).close()
         self._clock = self._loop.call_later(CLOCK_S, self._tick)
 
 
-def _address(url: str) -> Address:
-    parts = urlsplit(url.strip())
-    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
-        raise ValueError(f"{url!r} is not the address of a service, such as http://127.0.0.1:8003")
-    return Address(parts.hostname, parts.port or 80, parts.netloc.encode("ascii"))
+def _close_idle(address: Address) -> None:
+    for connection in list(address.idle):
+        connection.close()
+    address.idle.clear()

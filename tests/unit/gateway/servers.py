@@ -142,13 +142,13 @@ def echo(conversation: Conversation) -> None:
 
 
 class Service:
-    """Listens on a free port; `script` says what happens on each new connection."""
+    """Listens on a port, a free one unless told; `script` says what happens on each new connection."""
 
-    def __init__(self, *, answers_openapi: bool = False) -> None:
+    def __init__(self, *, answers_openapi: bool = False, host: str = "127.0.0.1", port: int = 0) -> None:
         self._answers_openapi = answers_openapi
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, port))
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         self.script: Script = echo
         self.connections = 0
         self._open: list[socket.socket] = []
