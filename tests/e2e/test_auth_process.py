@@ -65,7 +65,9 @@ def test_the_callers_address_is_believed_from_a_trusted_proxy_alone(tmp_path: Pa
         assert _guess(client, 3, "8.8.8.8") == 401
         # Whatever the caller wrote in front stays unbelieved: the last proxy's word counts.
         assert _guess(client, 4, "7.7.7.7, 9.9.9.9") == 429
-    with auth_process(tmp_path, LOGIN_FAILURES_PER_ADDRESS="2", FORWARDED_ALLOW_IPS="10.9.9.9") as client:
+    with auth_process(tmp_path, LOGIN_FAILURES_PER_ADDRESS="2", FORWARDED_ALLOW_IPS="127.0.0.0/8") as client:
+        assert [_guess(client, number, f"9.9.9.{number}") for number in range(3)] == [401, 401, 401]
+    with auth_process(tmp_path, LOGIN_FAILURES_PER_ADDRESS="2", FORWARDED_ALLOW_IPS="10.9.9.0/24") as client:
         assert [_guess(client, number, f"9.9.9.{number}") for number in range(3)] == [401, 401, 429]
 
 

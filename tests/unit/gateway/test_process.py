@@ -37,6 +37,7 @@ def process(service: Service, tmp_path: Path) -> Iterator[tuple[subprocess.Popen
         "AUTH_URL": service.url,
         "LOGS_PATH": str(tmp_path),
         "PREDICT_RATE_LIMIT": "1/minute",
+        "GATEWAY_FORWARDED_ALLOW_IPS": "127.0.0.0/8",
     }
     with subprocess.Popen(
         [sys.executable, "-m", "rayonnage_gateway"], env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL
@@ -62,7 +63,8 @@ def test_a_process_serves_counts_by_template_logs_and_ends_in_order(
     with httpx2.Client(base_url=url, headers=bearer(role="admin") | {"X-Request-ID": "seen-in-the-log"}) as client:
         assert client.post("/predict", content=b"x").status_code == 200
         assert client.post("/predict", content=b"x").status_code == 429
-        assert client.get("/models/one").status_code == 200
+        heard = client.get("/models/one", headers={"X-Forwarded-For": "203.0.113.7"}).json()["fields"]
+        assert heard["x-forwarded-for"] == "203.0.113.7"
         assert client.get("/models/two").status_code == 200
         assert client.get("/nowhere/at-all").status_code == 404
         assert client.get("/metrics").status_code == 404

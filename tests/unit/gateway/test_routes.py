@@ -134,10 +134,21 @@ def test_a_strangers_word_about_addresses_is_not_believed(gateway: Gateway) -> N
     assert forwarded(gateway, *fields) == ("127.0.0.1", "http")
 
 
-def test_a_trusted_proxys_word_is_believed(service: Service) -> None:
-    with running(predict_url=service.url, proxied_by="127.0.0.1") as gateway:
+@pytest.mark.parametrize("proxies", ["127.0.0.1", "127.0.0.0/8", "::1,127.0.0.0/30"])
+def test_a_trusted_proxys_word_is_believed(service: Service, proxies: str) -> None:
+    with running(predict_url=service.url, proxied_by=proxies) as gateway:
         fields = ("X-Forwarded-For: 6.6.6.6, 203.0.113.7", "X-Forwarded-Proto: https")
         assert forwarded(gateway, *fields) == ("203.0.113.7", "https")
+
+
+def test_behind_two_trusted_proxies_the_caller_is_whom_the_outer_one_saw(service: Service) -> None:
+    with running(predict_url=service.url, proxied_by="127.0.0.0/8, 172.31.241.0/24") as gateway:
+        assert forwarded(gateway, "X-Forwarded-For: 6.6.6.6, 203.0.113.7, 172.31.241.2")[0] == "203.0.113.7"
+
+
+def test_who_is_outside_the_trusted_networks_is_a_stranger(service: Service) -> None:
+    with running(predict_url=service.url, proxied_by="172.31.241.0/24,128.0.0.0/1") as gateway:
+        assert forwarded(gateway, "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https") == ("127.0.0.1", "http")
 
 
 ONE_OF_TWO = b"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n"
