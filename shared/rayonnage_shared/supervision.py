@@ -15,20 +15,19 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from rayonnage_shared import host
+from rayonnage_shared.healthcheck import probe_health
 from rayonnage_shared.processes import PROCESSES, EnvironmentValues, Process, service_addresses
 
 MARK = "RAYONNAGE_RUN"
 """Environment variable that every process of a run carries; its value is the run's folder."""
 
 STOP_WAIT_S = 10
-"""What a process gets to end after SIGTERM; uvicorn drains for as long."""
+"""What a process gets to end after SIGTERM; a container gets as long, see `server.DRAIN_S`."""
 
 MAX_SOCKET_PATH = 90  # the system's limit is 107 bytes (103 on macOS), and supervisord adds its process id
 _START_S = 10  # a process that ends sooner is started again after 1 s, then 2 s, …; one that ran longer, at once
-_PROBE_TIMEOUT_S = 1.5
 _NO_ANSWER = (OSError, http.client.HTTPException, xmlrpc.client.Error)
 
 
@@ -228,29 +227,6 @@ def socket_path(folder: Path) -> Path:
         return path
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"rayonnage-{os.getuid()}-{digest}" / "supervisor.sock"
-
-
-def probe_health(url: str) -> str | None:
-    """Return None when the probe answers 200, else why it does not, in words."""
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_PROBE_TIMEOUT_S)
-    try:
-        connection.request("GET", parts.path)
-        answer = connection.getresponse()
-        body = answer.read(10_000).decode(errors="replace")
-    except (OSError, http.client.HTTPException) as err:
-        return f"no answer yet ({type(err).__name__})"
-    finally:
-        connection.close()
-    return None if answer.status == 200 else f"answers {answer.status}: {_detail(body)}"
-
-
-def _detail(body: str) -> str:
-    import json
-
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        return str(json.loads(body)["detail"])
-    return body[:200]
 
 
 def _section(title: str, /, **options: object) -> list[str]:
