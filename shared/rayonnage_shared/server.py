@@ -8,12 +8,12 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-DRAIN_S = 10
+DRAIN_S = 8  # after SIGTERM; container engines and our supervisor kill what is left after ten seconds
 EXIT_NOT_STARTED = 3  # as `uvicorn.run` has it
 
 
 def serve(app: FastAPI, *, host: str, port: int, trusted_proxies: str = "") -> None:
-    """Serve `app` until SIGTERM or SIGINT; requests under way get ten seconds to finish.
+    """Serve `app` until SIGTERM or SIGINT; requests under way get eight seconds to finish.
 
     `trusted_proxies` lists the addresses whose X-Forwarded-For is believed; by default nobody's is. From the signal on
     `app.state.stopping` is true, so that streams without an end of their own can end.
