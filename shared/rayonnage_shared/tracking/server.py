@@ -1,7 +1,8 @@
-"""How MLflow's server is started on this machine."""
+"""How MLflow's server is started: on this machine, and in its container, where this module is what runs."""
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import metadata
 
@@ -30,10 +31,10 @@ def server_command(settings: MlflowServerSettings) -> list[str]:
     return [sys.executable, "-m", "mlflow", *server_arguments(settings)]
 
 
-def server_arguments(settings: MlflowServerSettings) -> list[str]:
-    """Return what the `mlflow` command line is told."""
+def server_arguments(settings: MlflowServerSettings, *, with_store: bool = True) -> list[str]:
+    """Return what the `mlflow` command line is told; without the store it has to find that in its environment."""
     options = {
-        "backend-store-uri": store_address(settings),
+        **({"backend-store-uri": store_address(settings)} if with_store else {}),
         "artifacts-destination": str(settings.mlflow_artifacts_path.resolve()),
         "host": settings.mlflow_host,
         "port": str(settings.mlflow_port),
@@ -51,3 +52,15 @@ def server_environment() -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
     }
+
+
+def main() -> None:
+    """Become the server. The store's address, which may hold a password, is not among the arguments that `ps` shows."""
+    settings = MlflowServerSettings()
+    command = [sys.executable, "-m", "mlflow", *server_arguments(settings, with_store=False)]
+    store = {"MLFLOW_BACKEND_STORE_URI": store_address(settings)}
+    os.execve(command[0], command, {**os.environ, **server_environment(), **store})  # noqa: S606 - signals reach it
+
+
+if __name__ == "__main__":
+    main()

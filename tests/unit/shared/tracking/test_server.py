@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -12,6 +14,7 @@ from pydantic import ValidationError
 from rayonnage_shared.settings import MlflowServerSettings
 from rayonnage_shared.tracking.server import (
     ServerMissing,
+    main,
     server_arguments,
     server_command,
     server_environment,
@@ -34,6 +37,26 @@ def test_it_serves_what_the_follower_writes(tmp_path: Path) -> None:
     assert found["--backend-store-uri"] == "sqlite:///data/mlflow.db"
     assert found["--artifacts-destination"] == str(tmp_path / "files")
     assert (found["--host"], found["--port"]) == ("127.0.0.1", "5001")
+
+
+def test_the_stores_address_may_stay_out_of_what_everybody_on_the_machine_can_read() -> None:
+    settings = MlflowServerSettings(mlflow_backend_store_uri="postgresql+psycopg://rayonnage:secret@postgres/mlflow")
+
+    assert "secret" in " ".join(server_arguments(settings))
+    assert "secret" not in " ".join(server_arguments(settings, with_store=False))
+
+
+def test_in_its_container_the_server_finds_the_store_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    became: dict[str, Any] = {}
+    monkeypatch.setattr(os, "execve", lambda path, arguments, environment: became.update(a=arguments, e=environment))
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "postgresql+psycopg://rayonnage:secret@postgres/mlflow")
+
+    main()
+
+    assert became["a"][:4] == [sys.executable, "-m", "mlflow", "server"]
+    assert not any("secret" in argument for argument in became["a"])
+    assert became["e"]["MLFLOW_BACKEND_STORE_URI"] == "postgresql+psycopg://rayonnage:secret@postgres/mlflow"
+    assert became["e"]["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
 def test_only_this_machine_names_are_answered_to() -> None:
