@@ -1,0 +1,62 @@
+"""Stops: in time, in order, and losing nothing."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.compose.stack import Stack
+from tests.compose.test_crashes import state
+from tests.e2e.api import add_user
+from tests.e2e.platform import eventually
+
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
+
+# What SIGTERM leaves behind where a program does not end itself with 0.
+STOPPED = {0, 143}
+
+
+def test_each_container_ends_within_ten_seconds_when_it_is_asked_to(platform: Stack) -> None:
+    for service in platform.lasting_services():
+        container = platform.container(service)
+        began = time.monotonic()
+        platform.docker("stop", "--time", "20", container.id)
+        took = time.monotonic() - began
+        stopped = platform.container(service)
+        platform.docker("start", container.id)
+        assert took < 10.5, f"{service} took {took:.1f} s"
+        assert stopped.exit_code in STOPPED, f"{service} ended with {stopped.exit_code}"
+    platform.wait_until_whole(120)
+
+
+def test_a_stop_and_a_start_lose_nothing(platform: Stack, sample: Path) -> None:
+    with platform.client(platform.admin_token()) as client:
+        add_user(client, "stays", "a password that stays 1")
+        jobs = client.get("/train/jobs").json()
+    before, promotions = state(platform, sample), platform.promotions()
+
+    platform.compose("stop", within_s=180)
+    assert not platform.lasting_services()
+    platform.up()
+
+    assert eventually(lambda: state(platform, sample) == before, 60)
+    assert platform.promotions() == promotions
+    with platform.client(platform.admin_token()) as client:
+        assert client.get("/train/jobs").json() == jobs
+        assert client.delete("/users/stays").status_code in (200, 204)
+
+
+def test_predictions_under_way_are_written_before_a_stop(platform: Stack) -> None:
+    with platform.client(platform.admin_token()) as client:
+        ids = {
+            client.post("/predict", json={"designation": f"Piscine {number}"}).json()["prediction_id"]
+            for number in range(20)
+        }
+    platform.docker("stop", "--time", "10", platform.container("predict").id)
+    listed = ", ".join(f"'{one}'" for one in ids)
+    found = platform.rows(f"SELECT prediction_id FROM predictions WHERE prediction_id IN ({listed})")
+    platform.docker("start", platform.container("predict").id)
+    platform.wait_until_whole(60)
+    assert len(found) == len(ids)
