@@ -1,0 +1,193 @@
+"""Looks for what must not be in an image: secrets, files that belong elsewhere, compilers, root.
+
+    python deployments/images/scan.py rayonnage/auth:latest rayonnage/predict:latest …
+
+Reads every layer above the base, since what a later layer deletes still ships; of the base only the names of programs.
+Exits 1 when something is found. Needs the standard library and the command `docker`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from engine import inspect_base, save
+from sizes import short_name
+
+PACKAGES = "/site-packages/"
+SAMPLE = "srv/data/sample/"  # generated, and in git
+MOST_BYTES_READ = 4_000_000  # a secret stands in a text, not in a model
+
+ONLY_IN: dict[str, set[str]] = {
+    "torch": set(),
+    "tensorflow": {"train"},
+    "keras": {"train"},
+    "dvc": {"train"},
+    "mlflow": {"train", "mlflow"},
+    "sklearn": {"train", "mlflow"},
+    "pandas": {"train", "ingest", "mlflow"},
+    "pyarrow": {"train", "ingest", "mlflow"},
+    "pip": set(),
+    "clang": set(),
+}
+"""Python packages that only these images may carry."""
+
+SECRET_NAMES = re.compile(
+    r"\.env(\..+)?|\.netrc|\.pgpass|\.pypirc|\.npmrc|\.git-credentials|id_(rsa|ecdsa|ed25519)|.+\.(p12|pfx|jks|key)"
+)
+SECRET_FOLDERS = {".git", ".secrets", ".certs", ".ssh", ".aws", ".docker"}
+LEFTOVER_FOLDERS = {"tests", ".cache", ".pytest_cache", ".mypy_cache", ".ruff_cache", "node_modules"}
+LEFTOVERS = ("tmp/", "root/", "var/cache/apt/archives/", "var/lib/apt/lists/", "src/", "slim.py")
+DATA = re.compile(r".+\.(csv|tsv|parquet|zip|tar|gz|tgz|xz|db|sqlite3?|pkl|joblib|dvc|jpe?g)")
+COMPILERS = re.compile(
+    r"(.+-)?(gcc|g\+\+|cc|c\+\+|cpp|ld|as|clang|clang\+\+|tcc|nvcc|rustc)(-[\d.]+)?|make|cmake|cargo|uv|uvx"
+)
+PROGRAM_FOLDERS = {"bin", "sbin", "libexec"}
+
+SECRET_TEXTS = {
+    "a private key": ([b"PRIVATE KEY-----"], rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\s+(?:[A-Za-z0-9+/=]+\s+){2}"),
+    "an AWS access key": ([b"AKIA", b"ASIA"], rb"\bA[KS]IA(?![A-Z0-9]{9}EXAMPLE)[A-Z0-9]{16}\b"),
+    "a GitHub token": (
+        [b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"],
+        rb"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60})",
+    ),
+    "a PyPI token": ([b"pypi-AgE"], rb"\bpypi-AgE[A-Za-z0-9_-]{60}"),
+    "a Hugging Face token": ([b"hf_"], rb"\bhf_[A-Za-z]{34}\b"),
+    "a Slack token": ([b"xox"], rb"\bxox[abeprs]-[A-Za-z0-9-]{20}"),
+    "a Slack webhook": (
+        [b"hooks.slack.com"],
+        rb"hooks\.slack\.com/services/T[A-Z0-9]{8,}/B[A-Z0-9]{8,}/[A-Za-z0-9]{20}",
+    ),
+}
+"""By what it is: words that must be there, which is quick to see, and the pattern."""
+
+OWN_SECRET_TEXTS = {
+    "an address with a password": ([b"://"], rb"\b[a-z][a-z0-9+]*://[^\s/:@'\"{]*:[^\s/:@'\"{}<>$]{4,}@[\w.-]"),
+}
+"""Looked for only in our own files and the image's configuration: the documentation of packages is full of them."""
+
+SECRET_VARIABLE = re.compile(r"(?i)\w*(PASSWORD|SECRET|TOKEN|CREDENTIAL|API_KEY|ACCESS_KEY|PRIVATE_KEY)\w*=.+")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that must not be in an image, and where it is."""
+
+    where: str
+    what: str
+
+
+def main(images: list[str]) -> int:
+    """Print what is found in each image; return the exit status."""
+    base = inspect_base()["RootFS"]["Layers"]
+    status = 0
+    for image in images:
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "image.tar"
+            save(image, archive)
+            found = list(findings(archive, short_name(image), base))
+        for finding in found:
+            print(f"{image}: {finding.where}: {finding.what}")
+        print(f"{image}: {f'{len(found)} findings' if found else 'nothing found'}")
+        status = 1 if found else status
+    return status
+
+
+def findings(archive: Path, name: str, base: list[str]) -> Iterator[Finding]:
+    """Yield what must not be in the image `name`: from `docker save`'s archive and the base's layers."""
+    with tarfile.open(archive) as image:
+        (manifest,) = json.load(_read(image, "manifest.json"))
+        configuration = json.load(_read(image, manifest["Config"]))
+        yield from _of_configuration(configuration)
+        digests = configuration["rootfs"]["diff_ids"]
+        own = len(base) if digests[: len(base)] == base else 0
+        if not own:
+            yield Finding("layers", "do not stand on the base, so all of them are looked into")
+        for number, layer in enumerate(manifest["Layers"]):
+            with tarfile.open(fileobj=_read(image, layer), mode="r|*") as files:
+                for member in files:
+                    yield from _of_any_file(member)
+                    if number >= own:
+                        content = _content(files, member)
+                        yield from _of_own_file(member, content, name)
+
+
+def _of_configuration(configuration: dict[str, Any]) -> Iterator[Finding]:
+    config = configuration["config"]
+    user = (config.get("User") or "root").partition(":")[0]
+    if not user.isdecimal() or int(user) == 0:
+        yield Finding("USER", f"is {user}; a number other than 0 is needed, which an orchestrator can check")
+    for variable in config.get("Env") or []:
+        if SECRET_VARIABLE.fullmatch(variable):
+            yield Finding("ENV", f"{variable.partition('=')[0]} holds a secret")
+    steps = [step.get("created_by", "") for step in configuration.get("history", [])]
+    for text in [*(config.get("Env") or []), *steps]:
+        yield from _of_text("configuration", text.encode(), SECRET_TEXTS | OWN_SECRET_TEXTS)
+
+
+def _of_any_file(member: tarfile.TarInfo) -> Iterator[Finding]:
+    path = PurePosixPath(member.name)
+    is_program = not member.isdir() and path.parent.name in PROGRAM_FOLDERS
+    if is_program and COMPILERS.fullmatch(path.name):
+        yield Finding(str(path), "builds software, and nothing here is to be built")
+
+
+def _of_own_file(member: tarfile.TarInfo, content: bytes, name: str) -> Iterator[Finding]:
+    path = PurePosixPath(member.name)
+    text = str(path)
+    if member.isfile() and member.mode & 0o6000:
+        yield Finding(text, "runs as another user (setuid or setgid)")
+    if member.isfile() and member.mode & 0o002:
+        yield Finding(text, "can be written by everybody")
+    if member.isdir():
+        yield from _of_folder(path, name)
+        return
+    if not member.isfile():
+        return
+    if SECRET_NAMES.fullmatch(path.name):
+        yield Finding(text, "is by its name a secret")
+    if text.startswith(LEFTOVERS):
+        yield Finding(text, "was left by the build")
+    ours = PACKAGES not in f"/{text}" or "/rayonnage_" in text
+    if ours and DATA.fullmatch(path.name) and not text.startswith(SAMPLE):
+        yield Finding(text, "is data")
+    yield from _of_text(text, content, SECRET_TEXTS | (OWN_SECRET_TEXTS if ours else {}))
+
+
+def _of_folder(path: PurePosixPath, name: str) -> Iterator[Finding]:
+    if path.name in SECRET_FOLDERS:
+        yield Finding(str(path), "keeps secrets or history")
+    if path.name in LEFTOVER_FOLDERS:
+        yield Finding(str(path), "is of no use at run time")
+    if path.parent.name == "site-packages" and name not in ONLY_IN.get(path.name, {name}):
+        yield Finding(str(path), f"is only for {', '.join(sorted(ONLY_IN[path.name])) or 'no image'}")
+
+
+def _of_text(where: str, content: bytes, patterns: dict[str, tuple[list[bytes], bytes]]) -> Iterator[Finding]:
+    for what, (words, pattern) in patterns.items():
+        if any(word in content for word in words) and re.search(pattern, content):
+            yield Finding(where, f"holds {what}")
+
+
+def _content(files: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    if not member.isfile() or member.size > MOST_BYTES_READ:
+        return b""
+    content = files.extractfile(member)
+    return content.read() if content else b""
+
+
+def _read(archive: tarfile.TarFile, name: str) -> Any:
+    found = archive.extractfile(name)
+    assert found is not None, f"{name} is no file"
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
