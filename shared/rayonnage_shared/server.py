@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
-DRAIN_S = 8  # after SIGTERM; container engines and our supervisor kill what is left after ten seconds
+DRAIN_S = 8  # after SIGTERM
+GONE_WITHIN_S = 9.3  # with all that lifespans close; container engines and our supervisor kill after ten seconds
 EXIT_NOT_STARTED = 3  # as `uvicorn.run` has it
 
 
@@ -42,11 +44,19 @@ def serve(app: FastAPI, *, host: str, port: int, trusted_proxies: str = "") -> N
         sys.exit(EXIT_NOT_STARTED)
 
 
+def time_to_close(app: FastAPI, wanted_s: float) -> float:
+    """Return how many seconds a lifespan may take to close something: `wanted_s`, or less after a long drain."""
+    gone_by: float | None = getattr(app.state, "gone_by", None)
+    return wanted_s if gone_by is None else max(0.0, min(wanted_s, gone_by - time.monotonic()))
+
+
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._app = app
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self._app.state.stopping:
+            self._app.state.gone_by = time.monotonic() + GONE_WITHIN_S
         self._app.state.stopping = True
         super().handle_exit(sig, frame)

@@ -14,9 +14,10 @@ from rayonnage_predict.serving import Serving
 from rayonnage_predict.settings import PredictSettings
 from rayonnage_shared.ml.categories import load_categories
 from rayonnage_shared.ml.photos import PhotoLimits
-from rayonnage_shared.prediction_log import PredictionLog
+from rayonnage_shared.prediction_log import STOP_WITHIN_S, PredictionLog
 from rayonnage_shared.security.access import following_auth
 from rayonnage_shared.security.tokens import TokenVerifier
+from rayonnage_shared.server import time_to_close
 from rayonnage_shared.web import create_service
 
 
@@ -39,7 +40,7 @@ def create_app(settings: PredictSettings) -> FastAPI:
                 prediction_log.start()  # after the champion: what it imports would keep the first answer waiting
                 yield
         finally:
-            await to_thread.run_sync(prediction_log.stop)
+            await to_thread.run_sync(prediction_log.stop, time_to_close(app, STOP_WITHIN_S))
 
     async def keys() -> str | None:
         return None if verifier.has_keys else "auth's public keys have not been fetched yet"
