@@ -4,10 +4,14 @@ PYTHON ?= python3
 BOOTSTRAP := $(PYTHON) deployments/local/bootstrap.py
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometheus, Chromium) and \`make test-models\` (networks, S3, MLflow).
+IMAGE_FOLDERS := services/auth services/gateway services/ingest services/predict services/train deployments/mlflow
+IMAGES := $(foreach folder,$(IMAGE_FOLDERS),rayonnage/$(notdir $(folder)):$(or $(RAYONNAGE_VERSION),latest))
+SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometheus, Chromium), \`make test-models\` (networks, S3, MLflow), \`make test-compose\` (containers).
 
 .DEFAULT_GOAL := help
-.PHONY: help run env certs stop status logs ingest train evaluate predict push pull sample test test-system test-models check lint format env-example \
+.PHONY: help run env certs stop status logs up down down-v ps swagger docker-up docker-down docker-down-v docker-logs backup restore \
+	images image-sizes scan-images \
+	ingest train evaluate predict push pull sample test test-system test-models test-compose check lint format env-example \
 	mlflow real quality models bench docs-picture clean keras install install-dev install-models camembert-env
 
 help: ## list the targets
@@ -28,8 +32,49 @@ stop: ## stop the platform that runs from this folder
 status: ## show each process and whether it is ready
 	@$(BOOTSTRAP) --no-sync rayonnage status
 
-logs: ## follow the logs of all processes
-	@$(BOOTSTRAP) --no-sync rayonnage logs
+logs: ## follow the logs of all processes, of `make run` or, without one, of the containers
+	@if [ -e .run/supervisord.pid ]; then $(BOOTSTRAP) --no-sync rayonnage logs; else docker compose logs --follow --tail 20; fi
+
+up: env certs ## build and start all containers, and wait until they are ready (docs/deploy.md)
+	@RAYONNAGE_REVISION=$$(git describe --always --dirty 2>/dev/null) docker compose up --detach --build --wait
+	@$(MAKE) --no-print-directory swagger
+
+down: ## stop and remove the containers; volumes stay
+	@docker compose down
+
+down-v: ## the same, and delete the volumes: every model, dataset, user and job
+	@docker compose down --volumes
+
+ps: ## show the containers
+	@docker compose ps --all
+
+swagger: ## print the address of the documentation page
+	@if [ -e .run/supervisord.pid ]; then \
+		port=$$(sed -n 's/^GATEWAY_PORT=//p' .env); echo "http://127.0.0.1:$${port:-8000}/docs"; \
+		else echo "https://localhost$$(docker compose port nginx 8443 | sed 's/.*:/:/; s/^:443$$//')/docs"; fi
+
+docker-up: up
+docker-down: down
+docker-down-v: down-v
+docker-logs:
+	@docker compose logs --follow --tail 20
+
+images: ## build the images of the services and of MLflow (RAYONNAGE_VERSION=1.2 names their tag)
+	@set -e; revision=$$(git describe --always --dirty 2>/dev/null || true); for folder in $(IMAGE_FOLDERS); do \
+		docker build --file $$folder/Dockerfile --build-arg RAYONNAGE_REVISION=$$revision \
+			--tag rayonnage/$$(basename $$folder):$(or $(RAYONNAGE_VERSION),latest) .; done
+
+image-sizes: ## print what the images weigh; fails when one is too heavy
+	@$(PYTHON) deployments/images/sizes.py $(IMAGES)
+
+scan-images: ## look into the images for secrets, compilers, root and what else must not be there
+	@$(PYTHON) deployments/images/scan.py $(IMAGES)
+
+backup: ## back databases and volumes of the running containers up: make backup TO=folder
+	@deployments/compose/backup.sh $(TO)
+
+restore: ## put databases and volumes back: make restore FROM=folder
+	@deployments/compose/restore.sh $(FROM)
 
 ingest: ## ingest labelled products: make ingest ARGS="features.csv target.csv --images photos.zip"
 	@$(BOOTSTRAP) rayonnage ingest $(ARGS)
@@ -53,7 +98,7 @@ sample: ## generate the sample catalogue anew
 	@$(BOOTSTRAP) rayonnage sample $(ARGS)
 
 test: install-dev ## run unit, contract, model and end-to-end tests (ARGS="-k word")
-	@$(PYTEST) tests -m "not system and not models" $(ARGS)
+	@$(PYTEST) tests -m "not system and not models and not compose" $(ARGS)
 	@echo "$(SYSTEM_NOTE)"
 
 test-system: install-dev ## run the tests that need PostgreSQL, Prometheus and Chromium
@@ -62,13 +107,16 @@ test-system: install-dev ## run the tests that need PostgreSQL, Prometheus and C
 test-models: install-models camembert-env ## run the tests of the networks, of DVC on a real S3 server and of MLflow
 	@$(PYTEST) tests/models -m models $(ARGS)
 
+test-compose: install-dev ## build the images and try the containers on this machine's Docker engine (needs root)
+	@$(PYTEST) tests/compose -m compose $(ARGS)
+
 docs-picture: install-dev ## take the picture of the documentation page in docs/ anew (needs Chromium)
 	@DOCS_PICTURE=docs/swagger-predict.png $(PYTEST) tests/e2e/test_docs_page.py -m system -k newcomer
 
 check: lint ## lint, types, import rules and unit tests
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(PYTEST) tests/unit -m "not system and not models" -q $(ARGS)
+	@$(PYTEST) tests/unit -m "not system and not models and not compose" -q $(ARGS)
 	@echo "$(SYSTEM_NOTE)"
 
 lint: install-dev ## check style and formatting
