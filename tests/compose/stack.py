@@ -25,7 +25,10 @@ from tests.e2e.platform import eventually, free_ports
 
 CHECKOUT = Path(__file__).parents[2]
 PROJECT = "rayonnage-test"
-PORTS = ("HTTP_PORT", "HTTPS_PORT", "MLFLOW_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT")
+PORTS = (
+    *("HTTP_PORT", "HTTPS_PORT", "MLFLOW_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT"),
+    "AIRFLOW_PORT",
+)
 # Apart from the defaults, so that a stack of the developer's own may run beside the test's.
 NETWORKS = {
     "EDGE_SUBNET": "172.31.243.0/24",

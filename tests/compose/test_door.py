@@ -56,7 +56,7 @@ def test_plain_http_is_sent_to_https_with_its_method(platform: Stack) -> None:
 @pytest.mark.parametrize("path", ["/metrics", "/internal/revocations", "/internal", "/metrics/", "/%6Detrics"])
 def test_what_is_for_the_inside_stays_inside(platform: Stack, path: str) -> None:
     with platform.client() as client:
-        assert client.get(path).status_code == 404
+        problem(client.get(path), 404, "not_found")
 
 
 def test_only_the_door_is_open(platform: Stack) -> None:
@@ -72,10 +72,7 @@ def test_only_the_door_is_open(platform: Stack) -> None:
 
 def test_a_body_that_is_too_large_is_refused_as_a_problem(platform: Stack) -> None:
     with platform.client(platform.admin_token()) as client:
-        large = client.post("/token", content=b"x" * 100_000)
-        assert large.status_code == 413
-        assert large.headers["content-type"] == "application/problem+json"
-        assert large.json()["code"] == "body_too_large"
+        problem(client.post("/token", content=b"x" * 100_000), 413, "body_too_large")
         problem(predict_form(client, bytes(11_000_000)), 413, "body_too_large")
 
 

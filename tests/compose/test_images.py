@@ -16,11 +16,11 @@ def images(built: Stack) -> list[str]:
 
 
 def test_no_image_holds_what_must_not_be_there(built: Stack) -> None:
-    print(run([sys.executable, "deployments/images/scan.py", *images(built)], cwd=CHECKOUT, within_s=600))
+    run([sys.executable, "deployments/images/scan.py", *images(built)], cwd=CHECKOUT, within_s=600)
 
 
 def test_no_image_is_heavier_than_it_may_be(built: Stack) -> None:
-    print(run([sys.executable, "deployments/images/sizes.py", *images(built)], cwd=CHECKOUT, within_s=60))
+    run([sys.executable, "deployments/images/sizes.py", *images(built)], cwd=CHECKOUT, within_s=60)
 
 
 def test_no_image_runs_as_root(built: Stack) -> None:

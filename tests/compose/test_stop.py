@@ -14,21 +14,24 @@ from tests.e2e.platform import eventually
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 
-# What SIGTERM leaves behind where a program does not end itself with 0.
-STOPPED = {0, 143}
+OURS = {"gateway", "auth", "ingest", "train", "train-worker", "predict"}
 
 
 def test_each_container_ends_within_ten_seconds_when_it_is_asked_to(platform: Stack) -> None:
+    late, hard = {}, {}
     for service in platform.lasting_services():
         container = platform.container(service)
         began = time.monotonic()
-        platform.docker("stop", "--time", "20", container.id)
-        took = time.monotonic() - began
-        stopped = platform.container(service)
+        platform.docker("stop", "--time", "10", container.id)
+        took, status = time.monotonic() - began, platform.container(service).exit_code
         platform.docker("start", container.id)
-        assert took < 10.5, f"{service} took {took:.1f} s"
-        assert stopped.exit_code in STOPPED, f"{service} ended with {stopped.exit_code}"
+        if took > 11:  # the engine's own part, on two busy cores
+            late[service] = f"{took:.1f} s"
+        if service in OURS and status != 0:
+            hard[service] = status
     platform.wait_until_whole(120)
+    assert not late
+    assert not hard, "these did not end by themselves"
 
 
 def test_a_stop_and_a_start_lose_nothing(platform: Stack, sample: Path) -> None:
