@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import secrets
@@ -31,6 +32,9 @@ _FIRST_VALUES: Mapping[str, Callable[[], str]] = {
     "dvc_access_key_id": lambda: secrets.token_hex(10),
     "dvc_secret_access_key": lambda: secrets.token_urlsafe(30),
     "slack_webhook_url": lambda: NO_SLACK,
+    "airflow_admin_password": lambda: secrets.token_urlsafe(15),
+    "airflow_jwt_secret": lambda: secrets.token_urlsafe(64),  # signed with HS512
+    "airflow_fernet_key": lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
     # A file that is mounted must be there; without such an account it is empty.
     "dvc_password": str,
     "mlflow_tracking_password": str,
@@ -45,6 +49,15 @@ class SecretFileSettings(Settings):
     redis_password: OptionalSecret = Field(None, description="Password of the containers' Redis.")
     grafana_admin_password: OptionalSecret = Field(None, description="Password of Grafana's user `admin`.")
     slack_webhook_url: OptionalSecret = Field(None, description="Slack webhook that alerts go to; nowhere when empty.")
+    airflow_admin_password: OptionalSecret = Field(None, description="Password of Airflow's user `admin`.")
+    airflow_jwt_secret: OptionalSecret = Field(None, description="What Airflow signs its tokens with.")
+    airflow_fernet_key: OptionalSecret = Field(None, description="Fernet key of what Airflow keeps of connections.")
+    airflow_database_url: OptionalSecret = Field(
+        None, description="Airflow's own database, postgresql+psycopg2://…; the containers' PostgreSQL when empty."
+    )
+    retrain_password: OptionalSecret = Field(
+        None, description="Password of RETRAIN_USERNAME, as whom Airflow retrains; the first admin's when empty."
+    )
 
     @field_validator("slack_webhook_url")
     @classmethod
@@ -95,10 +108,13 @@ def secret_contents(named: EnvironmentValues, kept: EnvironmentValues) -> dict[s
     values = {name: named[name.upper()] for name in _OF_ENV_FILE}
     for name, make in _FIRST_VALUES.items():
         values[name] = named.get(name.upper()) or kept.get(name.upper()) or make()
-    server = f"postgresql+psycopg://rayonnage:{_in_address(values['postgres_password'])}@postgres:5432"
+    account = f"rayonnage:{_in_address(values['postgres_password'])}@postgres:5432"
+    server = f"postgresql+psycopg://{account}"
     values |= {
         "database_url": _for_all_containers(named.get("DATABASE_URL")) or f"{server}/rayonnage",
         "mlflow_backend_store_uri": _for_all_containers(named.get("MLFLOW_BACKEND_STORE_URI")) or f"{server}/mlflow",
+        "airflow_database_url": named.get("AIRFLOW_DATABASE_URL") or f"postgresql+psycopg2://{account}/airflow",
+        "retrain_password": named.get("RETRAIN_PASSWORD") or values["admin_password"],
         "redis_url": named.get("REDIS_URL") or f"redis://:{_in_address(values['redis_password'])}@redis:6379/0",
     }
     for name, value in values.items():

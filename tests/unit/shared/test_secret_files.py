@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 from dotenv import dotenv_values
 from pydantic import ValidationError
 from sqlalchemy import make_url
@@ -71,7 +72,8 @@ def test_addresses_hold_the_passwords_of_their_servers(tmp_path: Path) -> None:
     name_in_env(tmp_path, "POSTGRES_PASSWORD='a b/c@d:e%f'")
     write_secrets(tmp_path)
     found = files(tmp_path)
-    for name, database in (("database_url", "rayonnage"), ("mlflow_backend_store_uri", "mlflow")):
+    databases = {"database_url": "rayonnage", "mlflow_backend_store_uri": "mlflow", "airflow_database_url": "airflow"}
+    for name, database in databases.items():
         address = make_url(found[name])
         assert (address.password, address.host, address.database) == ("a b/c@d:e%f", "postgres", database)
     assert found["redis_url"] == f"redis://:{found['redis_password']}@redis:6379/0"
@@ -91,6 +93,20 @@ def test_a_secret_is_changed_by_naming_it_in_env(tmp_path: Path) -> None:
     after = files(tmp_path)
     assert {name for name in after if after[name] != before[name]} == set(written.changed)
     assert after["redis_url"] == "redis://:another-one@redis:6379/0"
+
+
+def test_airflow_retrains_as_the_first_admin_unless_a_user_of_its_own_is_named(tmp_path: Path) -> None:
+    write_secrets(tmp_path)
+    assert files(tmp_path)["retrain_password"] == files(tmp_path)["admin_password"]
+    name_in_env(tmp_path, "RETRAIN_PASSWORD=of-its-own-user")
+    assert write_secrets(tmp_path).changed == ("retrain_password",)
+    assert files(tmp_path)["retrain_password"] == "of-its-own-user"
+
+
+def test_what_airflow_encrypts_with_is_a_fernet_key(tmp_path: Path) -> None:
+    write_secrets(tmp_path)
+    key = Fernet(files(tmp_path)["airflow_fernet_key"])
+    assert key.decrypt(key.encrypt(b"a connection")) == b"a connection"
 
 
 def test_a_secret_is_made_anew_when_its_file_is_removed(tmp_path: Path) -> None:
