@@ -4,12 +4,13 @@ PYTHON ?= python3
 BOOTSTRAP := $(PYTHON) deployments/local/bootstrap.py
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-IMAGE_FOLDERS := services/auth services/gateway services/ingest services/predict services/train deployments/mlflow
+IMAGE_FOLDERS := services/auth services/gateway services/ingest services/predict services/train deployments/mlflow deployments/airflow
 IMAGES := $(foreach folder,$(IMAGE_FOLDERS),rayonnage/$(notdir $(folder)):$(or $(RAYONNAGE_VERSION),latest))
 SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometheus, Chromium), \`make test-models\` (networks, S3, MLflow), \`make test-compose\` (containers).
 
 .DEFAULT_GOAL := help
 .PHONY: help run env certs stop status logs up down down-v ps swagger docker-up docker-down docker-down-v docker-logs backup restore \
+	airflow-up airflow-down \
 	images image-sizes scan-images \
 	ingest train evaluate predict push pull sample test test-system test-models test-compose check lint format env-example \
 	mlflow real quality models bench docs-picture clean keras install install-dev install-models camembert-env
@@ -39,11 +40,11 @@ up: env certs ## build and start all containers, and wait until they are ready (
 	@RAYONNAGE_REVISION=$$(git describe --always --dirty 2>/dev/null) docker compose up --detach --build --wait
 	@$(MAKE) --no-print-directory swagger
 
-down: ## stop and remove the containers; volumes stay
-	@docker compose down
+down: ## stop and remove the containers, Airflow's too; volumes stay
+	@docker compose --profile airflow down
 
 down-v: ## the same, and delete the volumes: every model, dataset, user and job
-	@docker compose down --volumes
+	@docker compose --profile airflow down --volumes
 
 ps: ## show the containers
 	@docker compose ps --all
@@ -59,7 +60,14 @@ docker-down-v: down-v
 docker-logs:
 	@docker compose logs --follow --tail 20
 
-images: ## build the images of the services and of MLflow (RAYONNAGE_VERSION=1.2 names their tag)
+airflow-up: env certs ## start Airflow, whose DAG retrains, on port 8080 beside the containers (and those, if they do not run)
+	@docker compose --profile airflow up --detach --build --wait airflow
+	@echo "http://$$(docker compose --profile airflow port airflow 8080), user admin, password in .secrets/airflow_admin_password"
+
+airflow-down: ## stop and remove Airflow; what it knows of its runs stays
+	@docker compose --profile airflow rm --stop --force airflow airflow-database
+
+images: ## build the images of the services, of MLflow and of Airflow (RAYONNAGE_VERSION=1.2 names their tag)
 	@set -e; revision=$$(git describe --always --dirty 2>/dev/null || true); for folder in $(IMAGE_FOLDERS); do \
 		docker build --file $$folder/Dockerfile --build-arg RAYONNAGE_REVISION=$$revision \
 			--tag rayonnage/$$(basename $$folder):$(or $(RAYONNAGE_VERSION),latest) .; done

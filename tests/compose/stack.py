@@ -146,7 +146,7 @@ class Stack(Deployment):
 
     def down(self, *options: str) -> None:
         """Remove the containers; with `--volumes` what they held too."""
-        self.compose("down", "--timeout", "10", *options, within_s=180)
+        self.compose("--profile", "airflow", "down", "--timeout", "10", *options, within_s=180)
 
     def logs(self, *names: str, lines: int = 40) -> str:
         """Return the last lines of the containers' logs."""
