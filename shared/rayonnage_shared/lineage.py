@@ -22,7 +22,7 @@ from sqlmodel import col, select
 
 from rayonnage_shared.database.engine import reading
 from rayonnage_shared.database.tables import PredictionRow, PromotionRow
-from rayonnage_shared.errors import DependencyDown, NotFound
+from rayonnage_shared.errors import NotFound
 from rayonnage_shared.follow_up import Markers
 from rayonnage_shared.ml.bundle import (
     MANIFEST_NAME,
@@ -34,7 +34,7 @@ from rayonnage_shared.ml.bundle import (
 )
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.champion import read_champion
-from rayonnage_shared.prediction_rows import find_prediction
+from rayonnage_shared.prediction_rows import LogUnreadable, find_prediction
 
 HEADLINE = ("rows", "accuracy", "f1_weighted", "f1_macro", "ece")
 _PREDICTION_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
@@ -42,10 +42,6 @@ _PREDICTION_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 
 class UnknownToLineage(NotFound):
     code, title = "lineage_unknown", "Nothing is known of this"
-
-
-class LogUnreadable(DependencyDown):
-    code, title = "prediction_log_unreadable", "The log of predictions cannot be read"
 
 
 @dataclass(frozen=True, slots=True)

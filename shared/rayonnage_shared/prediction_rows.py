@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, Insert
+from sqlalchemy import Engine, Insert, func
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlmodel import col, delete, select
 
 from rayonnage_shared.database.engine import reading, writing
 from rayonnage_shared.database.tables import PredictionRow
-from rayonnage_shared.prediction_log import LoggedPrediction
+from rayonnage_shared.errors import DependencyDown
+
+if TYPE_CHECKING:
+    from rayonnage_shared.prediction_log import LoggedPrediction
 
 REMOVED_AT_ONCE = 500
+
+
+class LogUnreadable(DependencyDown):
+    code, title = "prediction_log_unreadable", "The log of predictions cannot be read"
+
 
 _REFUSED = (DataError, IntegrityError, ValueError)
 """What says that the rows are at fault and not the database; ValueError is text that UTF-8 cannot hold."""
@@ -59,6 +67,21 @@ def find_prediction(engine: Engine, prediction_id: str) -> PredictionRow | None:
     """Return a prediction's row, or None where it was never written or is too old."""
     with reading(engine) as session:
         return session.get(PredictionRow, prediction_id)
+
+
+def sample_predictions(
+    engine: Engine, version: str, *, since: datetime, until: datetime, limit: int
+) -> tuple[int, list[PredictionRow]]:
+    """Return how many answers a bundle gave from `since` to before `until`, and `limit` of them at most.
+
+    Which ones is chance, but the same chance for the same rows: the last 16 characters of an id are random.
+    """
+    moment, bundle = col(PredictionRow.created_at), col(PredictionRow.version)
+    wanted = (moment >= since, moment < until, bundle == version)
+    by_chance = func.substr(PredictionRow.prediction_id, 11)
+    with reading(engine) as session:
+        count = session.exec(select(func.count()).select_from(PredictionRow).where(*wanted)).one()
+        return count, list(session.exec(select(PredictionRow).where(*wanted).order_by(by_chance).limit(limit)))
 
 
 def _insert(engine: Engine) -> Insert:

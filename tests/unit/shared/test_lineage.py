@@ -18,10 +18,10 @@ from sqlalchemy import Engine
 from rayonnage_shared.database.engine import open_database, writing
 from rayonnage_shared.database.tables import PromotionRow
 from rayonnage_shared.follow_up import Markers
-from rayonnage_shared.lineage import Guess, Lineages, LogUnreadable, Model, Reign, Run, UnknownToLineage
+from rayonnage_shared.lineage import Guess, Lineages, Model, Reign, Run, UnknownToLineage
 from rayonnage_shared.ml.champion import Champion, write_champion
 from rayonnage_shared.prediction_log import LoggedPrediction
-from rayonnage_shared.prediction_rows import insert_predictions
+from rayonnage_shared.prediction_rows import LogUnreadable, insert_predictions
 
 PREDICTION = "01M7YGVQFEDD7NF6F00ZAHT89A"
 FIRST, SECOND = "20261101T080000Z-aaaa", "20261102T080000Z-bbbb"
