@@ -95,7 +95,7 @@ def judge(
     if champion_bundle.manifest["dataset"]["demo"] and not dataset["demo"]:
         return Verdict(True, "the champion was trained on the demo catalogue, this one on real products")
     products = store.load(dataset["version"])
-    rows = _unseen_test_rows(products, models_path / champion.version)
+    rows = unseen_test_rows(products, models_path / champion.version)
     if len(rows) == 0:
         return Verdict(False, "no test row is unseen by both models")
     codes = tuple(sorted({*challenger_bundle.codes, *champion_bundle.codes}))
@@ -118,7 +118,7 @@ def evaluate_version(
     """
     bundle = load_bundle(models_path, version)
     chosen = dataset_version or bundle.manifest["dataset"]["version"]
-    rows = _unseen_test_rows(store.load(chosen), models_path / version)
+    rows = unseen_test_rows(store.load(chosen), models_path / version)
     known = np.isin(rows.codes, np.asarray(bundle.codes))
     rows = rows.take(known)
     if len(rows) == 0:
@@ -163,7 +163,7 @@ def prune_bundles(models_path: Path, kept: int) -> list[str]:
     return removed
 
 
-def _unseen_test_rows(products: Products, bundle_folder: Path) -> Products:
+def unseen_test_rows(products: Products, bundle_folder: Path) -> Products:
     """Return the test rows that no model in `bundle_folder` was trained on."""
     trained_on: set[str] = set()
     for path in bundle_folder.glob("*.held_out.npz"):

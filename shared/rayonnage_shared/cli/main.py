@@ -14,8 +14,12 @@ from pydantic_settings import SettingsError
 
 from rayonnage_shared.errors import RayonnageError
 
-SUBJECTS = ("local", "data", "models", "users", "versions", "tracking", "lineage", "deployment")
-OF_LOCAL = frozenset({"up", "stop", "status", "logs", "prepare", "env-example"})
+SUBJECTS = ("local", "data", "models", "users", "versions", "tracking", "lineage", "deployment", "monitoring")
+ALONE = {
+    **dict.fromkeys(("up", "stop", "status", "logs", "prepare", "env-example"), "local"),
+    "monitor": "monitoring",
+}
+"""Commands whose subject is loaded alone: `make status` answers at once, `monitor` runs where nothing else could."""
 
 
 def create_app(subjects: Sequence[str] = SUBJECTS) -> typer.Typer:
@@ -26,6 +30,7 @@ def create_app(subjects: Sequence[str] = SUBJECTS) -> typer.Typer:
         pretty_exceptions_show_locals=False,  # they may hold passwords
         help="Rayonnage: product type codes for a French marketplace.",
     )
+    app.callback()(lambda: None)  # keeps a command a sub-command although it is the only one
     for subject in subjects:
         importlib.import_module(f"rayonnage_shared.cli.{subject}").register(app)
     return app
@@ -35,8 +40,8 @@ def main() -> None:
     """Run the command line; an expected failure is one sentence, not a traceback."""
     # What the commands print is for people; the services' own events would tear their progress bars.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    # `make status` answers at once: the other subjects take a second to load.
-    subjects = ("local",) if sys.argv[1:2] and sys.argv[1] in OF_LOCAL else SUBJECTS
+    alone = ALONE.get(sys.argv[1]) if sys.argv[1:2] else None
+    subjects = (alone,) if alone else SUBJECTS
     try:
         create_app(subjects)()
     except RayonnageError as err:

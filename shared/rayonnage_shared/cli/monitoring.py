@@ -1,0 +1,67 @@
+"""`rayonnage monitor`: whether the products that are sent, and the answers, have drifted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+
+from rayonnage_shared.contracts.drift import DriftReport
+from rayonnage_shared.settings import DatabaseSettings, StorageSettings
+
+EXIT_DRIFT = 3
+DATABASE_WAIT_S = 10
+
+
+class MonitorSettings(StorageSettings, DatabaseSettings):
+    """What this command reads from the environment."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command about drift to the command line."""
+    app.command()(monitor)
+
+
+def monitor(
+    hours: Annotated[float, typer.Option(min=0.01, max=24 * 366, help="How far back answers count.")] = 24.0,
+    fail_on_drift: Annotated[bool, typer.Option("--fail-on-drift", help="Exit with status 3 on drift.")] = False,
+) -> None:
+    """Compare the champion's answers with its test split, and write the reports below data/drift."""
+    from rayonnage_shared.database.engine import open_database
+    from rayonnage_shared.drift.report import make_report, summary
+
+    settings = MonitorSettings()
+    engine = open_database(settings.database_url, wait_s=DATABASE_WAIT_S)
+    columns = (BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[message]}"))
+    try:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=1.0, message="")
+            report, folder = make_report(
+                engine,
+                models_path=settings.models_path,
+                data_path=settings.data_path,
+                hours=hours,
+                progress=lambda fraction, message: bar.update(task, completed=fraction, message=message),
+            )
+    finally:
+        engine.dispose()
+    Console().print(_table(report))
+    print(summary(report))
+    print(f"Reports: {folder}")
+    if fail_on_drift and report.drift:
+        raise typer.Exit(EXIT_DRIFT)
+
+
+def _table(report: DriftReport) -> Table:
+    from rayonnage_shared.drift.report import cells_of
+
+    heads = ("", "column", "distance", "alarm from", "p", "rows")
+    table = Table(*(Column(head, no_wrap=True) for head in heads), "what", box=SIMPLE, padding=(0, 1, 0, 0))
+    for column in report.columns:
+        table.add_row("[red]alarm[/red]" if column.drift else "", column.name, *map(escape, cells_of(column)))
+    return table

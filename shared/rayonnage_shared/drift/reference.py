@@ -1,0 +1,157 @@
+"""What drift compares with: the champion's test split, and what the champion says of those products."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from rayonnage_shared.atomic_files import write_atomically
+from rayonnage_shared.drift.observations import JudgedProduct
+from rayonnage_shared.ml.bundle import Bundle, load_bundle
+from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
+from rayonnage_shared.ml.catalogue.products import Products
+from rayonnage_shared.ml.families.base import FloatArray, Opinion
+from rayonnage_shared.ml.progress import Progress, silent
+from rayonnage_shared.ml.scoring import photo_opinions, text_opinions
+from rayonnage_shared.ml.training_plan import DatasetTooSmall
+from rayonnage_shared.pipeline import unseen_test_rows
+
+log = structlog.get_logger()
+
+MAX_ROWS = 2000
+"""More costs seconds each (15 ms a photo, 4 ms an embedding) and finds no shift that the thresholds let count."""
+SEED = 20
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """`judged` products of the test split of `dataset_version`."""
+
+    dataset_version: str
+    judged: list[JudgedProduct]
+
+
+def reference_of(models_path: Path, data_path: Path, version: str, progress: Progress = silent) -> Reference:
+    """Return the reference of a bundle: 2,000 products at most, always the same ones.
+
+    The first call for a version runs its models; what they said is kept below `<data>/drift/references`. Raises
+    BundleNotFound, BundleBroken, DatasetNotFound, or DatasetTooSmall.
+    """
+    store = DatasetStore(data_path)
+    bundle = load_bundle(models_path, version)
+    dataset_version = _dataset_for(bundle, store)
+    products = unseen_test_rows(store.load(dataset_version), models_path / version)
+    if len(products) == 0:
+        raise DatasetTooSmall(f"Dataset {dataset_version} has no test rows that {version} was not trained on.")
+    if len(products) > MAX_ROWS:
+        products = products.take(np.sort(np.random.default_rng(SEED).permutation(len(products))[:MAX_ROWS]))
+    kept = data_path / "drift" / "references" / f"{version}.{dataset_version}.npz"
+    said = _load(kept, products)
+    if said is None:
+        said = _say(bundle, products, store, progress)
+        _save(kept, products, said)
+    return Reference(dataset_version, _judged(products, said))
+
+
+def _dataset_for(bundle: Bundle, store: DatasetStore) -> str:
+    """Return the dataset that the bundle was trained on, or the current one where that is gone, as after a restore."""
+    trained_on = str(bundle.manifest["dataset"]["version"])
+    if trained_on in store.versions():
+        return trained_on
+    current = store.current()
+    if current is None:
+        raise DatasetNotFound(f"Dataset {trained_on}, which {bundle.version} was trained on, is not on this volume.")
+    log.warning("drift.reference.dataset_gone", trained_on=trained_on, used=current)
+    return current
+
+
+_Said = dict[str, FloatArray]
+"""By name (n,): `category`, `confidence`, and the probabilities of text and photo alone, NaN where not used."""
+
+
+def _say(bundle: Bundle, products: Products, store: DatasetStore, progress: Progress) -> _Said:
+    """Return what the bundle says of each product, as predict would; in batches, which bounds memory."""
+    parts = []
+    for start in range(0, len(products), _BATCH):
+        some = products.take(np.arange(start, min(start + _BATCH, len(products))))
+        parts.append(_say_some(bundle, some, store))
+        progress((start + len(some)) / len(products), f"the champion judges {len(products)} products of its test split")
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _say_some(bundle: Bundle, products: Products, store: DatasetStore) -> _Said:
+    n = len(products)
+    said = {name: np.full(n, np.nan) for name in ("category", "confidence", "text", "image")}
+    has_text = np.array([bool(one.title or one.description) for one in products.texts()], dtype=bool)
+    has_photo = np.array([photo is not None and store.photo_path(photo).exists() for photo in products.photos])
+    has_text &= bundle.text_model is not None
+    has_photo &= bundle.image_model is not None
+    for rows in (has_text & ~has_photo, has_photo & ~has_text, has_text & has_photo):
+        positions = np.flatnonzero(rows)
+        if not len(positions):
+            continue
+        some = products.take(positions)
+        text = image = None
+        if bundle.text_model is not None and has_text[positions[0]]:
+            text = text_opinions(bundle.text_model, some)
+            said["text"][positions] = _confidence(text)
+        if bundle.image_model is not None and has_photo[positions[0]]:
+            image = photo_opinions(bundle.image_model, some, store)
+            said["image"][positions] = _confidence(image)
+        both = bundle.combine(text, image)
+        said["category"][positions] = np.asarray(bundle.codes)[both.argmax(axis=1)]
+        said["confidence"][positions] = both.max(axis=1)
+    return said
+
+
+def _confidence(opinion: Opinion) -> FloatArray:
+    surest: FloatArray = opinion.probabilities.max(axis=1)
+    return surest
+
+
+def _judged(products: Products, said: _Said) -> list[JudgedProduct]:
+    """Return the products that the bundle could judge; a photo that is no longer on the volume was not sent."""
+    return [
+        JudgedProduct(
+            products.designations[row],
+            products.descriptions[row],
+            not np.isnan(said["image"][row]) or products.photos[row] is not None,
+            int(said["category"][row]),
+            float(said["confidence"][row]),
+            _or_none(said["text"][row]),
+            _or_none(said["image"][row]),
+        )
+        for row in range(len(products))
+        if not np.isnan(said["category"][row])
+    ]
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _load(path: Path, products: Products) -> _Said | None:
+    """Return what was kept, or None where there is none for exactly these products."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if file["ids"].tolist() != products.ids:
+                return None
+            return {name: file[name] for name in ("category", "confidence", "text", "image")}
+    except (OSError, KeyError, ValueError, EOFError):
+        return None
+
+
+def _save(path: Path, products: Products, said: _Said) -> None:
+    """Keep what the champion said; what earlier champions said goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    np.savez_compressed(content, ids=np.array(products.ids, dtype=np.str_), allow_pickle=False, **said)
+    write_atomically(path, content.getbuffer())
+    for other in path.parent.glob("*.npz"):
+        if other != path:
+            other.unlink(missing_ok=True)
