@@ -31,9 +31,10 @@ ONLY_IN: dict[str, set[str]] = {
     "keras": {"train"},
     "dvc": {"train"},
     "mlflow": {"train", "mlflow"},
-    "sklearn": {"train", "mlflow"},
-    "pandas": {"train", "ingest", "mlflow"},
-    "pyarrow": {"train", "ingest", "mlflow"},
+    "sklearn": {"train", "mlflow", "monitor"},
+    "pandas": {"train", "ingest", "mlflow", "monitor"},
+    "pyarrow": {"train", "ingest", "mlflow", "monitor"},
+    "evidently": {"monitor"},
     "pip": set(),
     "clang": set(),
 }
@@ -44,6 +45,7 @@ SECRET_NAMES = re.compile(
 )
 SECRET_FOLDERS = {".git", ".secrets", ".certs", ".ssh", ".aws", ".docker"}
 LEFTOVER_FOLDERS = {"tests", ".cache", ".pytest_cache", ".mypy_cache", ".ruff_cache", "node_modules"}
+WHOLE_PACKAGES = re.compile(r"/site-packages/evidently/")  # what is called `tests` in it is part of it
 LEFTOVERS = ("tmp/", "root/", "var/cache/apt/archives/", "var/lib/apt/lists/", "src/", "slim.py")
 DATA = re.compile(r".+\.(csv|tsv|parquet|zip|tar|gz|tgz|xz|db|sqlite3?|pkl|joblib|dvc|jpe?g)")
 COMPILERS = re.compile(
@@ -164,7 +166,7 @@ def _of_own_file(member: tarfile.TarInfo, content: bytes, name: str) -> Iterator
 def _of_folder(path: PurePosixPath, name: str) -> Iterator[Finding]:
     if path.name in SECRET_FOLDERS:
         yield Finding(str(path), "keeps secrets or history")
-    if path.name in LEFTOVER_FOLDERS:
+    if path.name in LEFTOVER_FOLDERS and not WHOLE_PACKAGES.search(str(path)):
         yield Finding(str(path), "is of no use at run time")
     if path.parent.name == "site-packages" and name not in ONLY_IN.get(path.name, {name}):
         yield Finding(str(path), f"is only for {', '.join(sorted(ONLY_IN[path.name])) or 'no image'}")

@@ -12,7 +12,7 @@ import compileall
 import py_compile
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 LEFT_OUT = {
@@ -29,8 +29,11 @@ LEFT_OUT = {
 }
 """Patterns below `site-packages`, and what they are."""
 
-OF_NO_USE = (".gitignore", ".lock", "CACHEDIR.TAG", "bin/activate*", "bin/*.bat")
-"""Patterns below the environment: what the installer keeps for itself, and for shells."""
+KEPT = ("evidently",)
+"""Packages that stay whole: what is called `tests` in Evidently is part of it."""
+
+OF_NO_USE = (".gitignore", ".lock", "CACHEDIR.TAG", "bin/activate*", "bin/*.bat", "evidently", "*/jupyter")
+"""Patterns below the environment: what the installer keeps for itself, for shells, for notebooks and other servers."""
 
 
 def main(arguments: list[str]) -> int:
@@ -38,17 +41,17 @@ def main(arguments: list[str]) -> int:
     environment = Path(arguments[0])
     remove(environment, OF_NO_USE)
     for packages in environment.glob("lib/python3*/site-packages"):
-        freed = remove(packages, LEFT_OUT)
+        freed = remove(packages, LEFT_OUT, {packages / name for name in KEPT})
         print(f"{packages}: {freed / 1e6:.0f} MB left out")
         compile_all(packages)
     return 0
 
 
-def remove(folder: Path, patterns: Iterable[str]) -> int:
-    """Remove what matches one of the patterns; return how many bytes that freed."""
+def remove(folder: Path, patterns: Iterable[str], kept: Collection[Path] = ()) -> int:
+    """Remove what matches one of the patterns and is not in a folder of `kept`; return how many bytes that freed."""
     freed = 0
     for pattern in patterns:
-        for path in list(folder.glob(pattern)):
+        for path in [one for one in folder.glob(pattern) if not any(parent in kept for parent in one.parents)]:
             if path.is_dir():
                 freed += sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
                 shutil.rmtree(path)

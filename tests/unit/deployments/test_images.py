@@ -104,7 +104,7 @@ def test_an_image_as_it_should_be_passes(found: Callable[..., list[str]]) -> Non
         ("srv/.git", None, "keeps secrets or history"),
         (f"{SITE}/tensorflow", None, "is only for train"),
         (f"{SITE}/torch", None, "is only for no image"),
-        (f"{SITE}/pandas", None, "is only for ingest, mlflow, train"),
+        (f"{SITE}/pandas", None, "is only for ingest, mlflow, monitor, train"),
     ],
 )
 def test_what_must_not_be_in_an_image_is_found(
@@ -143,7 +143,12 @@ def test_a_secret_among_the_variables_is_found_and_not_shown(found: Callable[...
 
 def test_an_environment_is_left_with_what_runs(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
     packages = tmp_path / "lib" / "python3.13" / "site-packages"
-    kept = ["package/module.py", "package/testing/tool.py", "package-1.0.dist-info/METADATA"]
+    kept = [
+        "package/module.py",
+        "package/testing/tool.py",
+        "package-1.0.dist-info/METADATA",
+        "evidently/tests/part_of_it.txt",
+    ]
     dropped = [
         "package/tests/test_module.py",
         "package/include/package.h",
