@@ -4,7 +4,7 @@ PYTHON ?= python3
 BOOTSTRAP := $(PYTHON) deployments/local/bootstrap.py
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-IMAGE_FOLDERS := services/auth services/gateway services/ingest services/predict services/train deployments/mlflow deployments/airflow
+IMAGE_FOLDERS := services/auth services/gateway services/ingest services/predict services/train deployments/mlflow deployments/monitor deployments/airflow
 IMAGES := $(foreach folder,$(IMAGE_FOLDERS),rayonnage/$(notdir $(folder)):$(or $(RAYONNAGE_VERSION),latest))
 SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometheus, Chromium), \`make test-models\` (networks, S3, MLflow), \`make test-compose\` (containers).
 
@@ -12,8 +12,8 @@ SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometh
 .PHONY: help run env certs stop status logs up down down-v ps swagger docker-up docker-down docker-down-v docker-logs backup restore \
 	airflow-up airflow-down \
 	images image-sizes scan-images \
-	ingest train evaluate predict push pull sample test test-system test-models test-compose check lint format env-example \
-	mlflow real quality models bench docs-picture clean keras install install-dev install-models camembert-env
+	ingest train evaluate predict monitor push pull sample test test-system test-models test-compose check lint format env-example \
+	mlflow real quality models bench docs-picture clean keras install install-dev install-models install-monitor camembert-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ evaluate: ## print the champion's figures on the test split (ARGS="--classes")
 predict: ## predict one product or a CSV, here: make predict ARGS="--help"
 	@$(BOOTSTRAP) rayonnage predict $(ARGS)
 
+monitor: ## have the products and answers drifted? writes data/drift (ARGS="--hours 48 --fail-on-drift")
+	@$(BOOTSTRAP) --extra monitor rayonnage monitor $(ARGS)
+
 push: ## push datasets, photos and models to the DVC remote, and write the pointers to commit
 	@$(BOOTSTRAP) rayonnage push $(ARGS)
 
@@ -109,7 +112,7 @@ test: install-dev ## run unit, contract, model and end-to-end tests (ARGS="-k wo
 	@$(PYTEST) tests -m "not system and not models and not compose" $(ARGS)
 	@echo "$(SYSTEM_NOTE)"
 
-test-system: install-dev ## run the tests that need PostgreSQL, Prometheus and Chromium
+test-system: install-monitor ## run the tests that need PostgreSQL, Prometheus and Chromium
 	@$(PYTEST) tests -m system $(ARGS)
 
 test-models: install-models camembert-env ## run the tests of the networks, of DVC on a real S3 server and of MLflow
@@ -169,6 +172,9 @@ install:
 
 install-dev:
 	@$(BOOTSTRAP) --dev
+
+install-monitor: install-dev
+	@$(BOOTSTRAP) --extra monitor
 
 install-models: install-dev
 	@$(BOOTSTRAP) --extra test-models
