@@ -14,7 +14,7 @@ from tests.compose.stack import BUILD_S, CHECKOUT, CommandFailed, Stack, run
 from tests.e2e.api import TRAINED_WITHIN_S
 from tests.e2e.platform import eventually
 
-pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.profiles, pytest.mark.timeout(1800)]
 
 DAG = "/api/v2/dags/rayonnage_retrain"
 READY_S = 400

@@ -11,7 +11,7 @@ from tests.compose.stack import BUILD_S, Stack
 from tests.e2e.api import predict_form
 from tests.e2e.platform import eventually
 
-pytestmark = [pytest.mark.compose, pytest.mark.timeout(BUILD_S + 600)]
+pytestmark = [pytest.mark.profiles, pytest.mark.timeout(BUILD_S + 600)]
 
 ANSWERS = 40
 
