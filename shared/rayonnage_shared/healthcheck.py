@@ -17,21 +17,23 @@ from urllib.parse import urlsplit
 from rayonnage_shared.processes import process
 
 _TIMEOUT_S = 1.5
+_PATIENT_TIMEOUT_S = 4.0  # an image's check gets five seconds; the gateway waits three for a service that is gone
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     """Return 0 when the process or address that is named answers 200, else 1, having said why not."""
     (target,) = arguments
-    trouble = probe_health(target if "://" in target else _probe_url(target, environment))
+    url = target if "://" in target else _probe_url(target, environment)
+    trouble = probe_health(url, timeout_s=_PATIENT_TIMEOUT_S)
     if trouble is not None:
         sys.stderr.write(f"{target}: {trouble}\n")  # `docker inspect` shows it
     return 0 if trouble is None else 1
 
 
-def probe_health(url: str) -> str | None:
+def probe_health(url: str, *, timeout_s: float = _TIMEOUT_S) -> str | None:
     """Return None when the probe answers 200, else why it does not, in words."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
         connection.request("GET", parts.path)
         answer = connection.getresponse()

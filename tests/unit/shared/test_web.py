@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -49,12 +50,13 @@ def events() -> Iterator[list[EventDict]]:
         yield captured
 
 
+@asynccontextmanager
+async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
 @pytest.fixture
 async def client() -> AsyncIterator[AsyncClient]:
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        yield
-
     async def fine() -> str | None:
         return None
 
@@ -110,6 +112,29 @@ async def test_every_error_is_a_problem_document(
 async def test_readiness_names_what_is_missing(client: AsyncClient) -> None:
     assert (await client.get("/health/ready")).json()["dependencies"] == {"broken": "the cable is out"}
     assert (await client.get("/health/live")).status_code == 200
+
+
+async def test_whoever_asks_for_readiness_waits_for_the_slowest_dependency_and_not_for_each_in_turn() -> None:
+    all_are_asked = asyncio.Barrier(3)
+
+    async def away() -> str | None:
+        async with asyncio.timeout(5):
+            await all_are_asked.wait()
+        return "away"
+
+    app = create_service(
+        title="test",
+        description="",
+        lifespan=lifespan,
+        routers=[],
+        readiness={},
+        reported=dict.fromkeys(("one", "two", "three"), away),
+        max_body_bytes=LIMIT,
+    )
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
+        answer = (await client.get("/health/ready")).json()
+
+    assert answer == {"status": "degraded", "dependencies": {"one": "away", "two": "away", "three": "away"}}
 
 
 @pytest.mark.parametrize("path", ["/typed", "/raw"])
