@@ -15,6 +15,10 @@ from tests.e2e.platform import eventually
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
 
+EVERY_SERVICE = (
+    *("nginx", "gateway", "auth", "ingest", "train", "train-worker", "predict"),
+    *("postgres", "redis", "s3", "mlflow", "prometheus", "alertmanager", "node-exporter", "grafana", "cadvisor"),
+)
 RECOVERS_WITHIN_S = 60  # two busy cores, and health checks some seconds apart
 
 
@@ -56,8 +60,10 @@ def test_each_container_survives_kill_9(platform: Stack, kept: None) -> None:
         assert_it_comes_back(platform, container)
 
 
-@pytest.mark.parametrize("service", ["gateway", "auth", "ingest", "train", "train-worker", "predict", "nginx"])
+@pytest.mark.parametrize("service", EVERY_SERVICE)
 def test_a_container_survives_running_out_of_memory(platform: Stack, kept: None, service: str) -> None:
+    if service in platform.left_out:
+        pytest.skip(f"the image of {service} is not to be had on this machine")
     container, began = platform.container(service), int(time.time())
 
     run_out_of_memory(platform, container)
