@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
-from typing import Any
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
 BASE = "python:3.13-slim"
 
@@ -26,9 +28,19 @@ def inspect_base() -> dict[str, Any]:
     return inspect(BASE)
 
 
-def save(image: str, archive: Path) -> None:
-    """Write an image, layer by layer, into a tar archive."""
-    subprocess.run(["docker", "save", "--output", str(archive), image], check=True)  # noqa: S607 - as make runs it
+@contextmanager
+def saved(image: str) -> Iterator[IO[bytes]]:
+    """Give an image, layer by layer, as the stream of a tar archive. Raises SystemExit when the engine breaks off."""
+    with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saving:  # noqa: S607 - as make runs it
+        assert saving.stdout is not None
+        try:
+            yield saving.stdout
+        except tarfile.ReadError:
+            raise SystemExit(f"{image}: the engine did not give all of it") from None
+        while saving.stdout.read(65536):  # the archive's padding
+            pass
+    if saving.returncode != 0:
+        raise SystemExit(f"{image}: `docker save` ended with {saving.returncode}")
 
 
 def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -8,17 +8,18 @@ Exits 1 when something is found. Needs the standard library and the command `doc
 
 from __future__ import annotations
 
+import io
 import json
+import posixpath
 import re
 import sys
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import PurePosixPath
+from typing import IO, Any
 
-from engine import inspect_base, save
+from engine import inspect_base, saved
 from sizes import short_name
 
 PACKAGES = "/site-packages/"
@@ -86,14 +87,20 @@ class Finding:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
+class LayerFindings:
+    """What was found in a layer: whatever the layer is, and if it is not the base's."""
+
+    of_any: list[Finding]
+    of_own: list[Finding]
+
+
 def main(images: list[str]) -> int:
     """Print what is found in each image; return the exit status."""
     base = inspect_base()["RootFS"]["Layers"]
     status = 0
     for image in images:
-        with tempfile.TemporaryDirectory() as folder:
-            archive = Path(folder) / "image.tar"
-            save(image, archive)
+        with saved(image) as archive:
             found = list(findings(archive, short_name(image), base))
         for finding in found:
             print(f"{image}: {finding.where}: {finding.what}")
@@ -102,23 +109,46 @@ def main(images: list[str]) -> int:
     return status
 
 
-def findings(archive: Path, name: str, base: list[str]) -> Iterator[Finding]:
-    """Yield what must not be in the image `name`: from `docker save`'s archive and the base's layers."""
-    with tarfile.open(archive) as image:
-        (manifest,) = json.load(_read(image, "manifest.json"))
-        configuration = json.load(_read(image, manifest["Config"]))
-        yield from _of_configuration(configuration)
-        digests = configuration["rootfs"]["diff_ids"]
-        own = len(base) if digests[: len(base)] == base else 0
-        if not own:
-            yield Finding("layers", "do not stand on the base, so all of them are looked into")
-        for number, layer in enumerate(manifest["Layers"]):
-            with tarfile.open(fileobj=_read(image, layer), mode="r|*") as files:
-                for member in files:
-                    yield from _of_any_file(member)
-                    if number >= own:
-                        content = _content(files, member)
-                        yield from _of_own_file(member, content, name)
+def findings(archive: IO[bytes], name: str, base: list[str]) -> Iterator[Finding]:
+    """Yield what must not be in the image `name`: from the stream of `docker save` and the base's layers.
+
+    The stream is read once and kept nowhere (an image is gigabytes), so a layer is judged before the manifest, which
+    comes last, says whether it is the base's.
+    """
+    documents: dict[str, Any] = {}
+    layers: dict[str, LayerFindings] = {}
+    same: dict[str, str] = {}  # older engines save a layer once and then links to it
+    with tarfile.open(fileobj=archive, mode="r|") as image:
+        for member in image:
+            if member.issym():
+                same[member.name] = posixpath.normpath(posixpath.join(posixpath.dirname(member.name), member.linkname))
+            elif member.isfile():
+                content = _opened(image, member)
+                if content.peek(1)[:1] in (b"{", b"["):
+                    documents[member.name] = json.load(content)
+                elif member.size >= tarfile.BLOCKSIZE:  # an older engine's file VERSION is neither
+                    layers[member.name] = _of_layer(content, name)
+    (manifest,) = documents["manifest.json"]
+    configuration = documents[manifest["Config"]]
+    yield from _of_configuration(configuration)
+    digests = configuration["rootfs"]["diff_ids"]
+    own = len(base) if digests[: len(base)] == base else 0
+    if not own:
+        yield Finding("layers", "do not stand on the base, so all of them are looked into")
+    for number, layer in enumerate(manifest["Layers"]):
+        found = layers[same.get(layer, layer)]
+        yield from found.of_any
+        if number >= own:
+            yield from found.of_own
+
+
+def _of_layer(content: IO[bytes], name: str) -> LayerFindings:
+    found = LayerFindings([], [])
+    with tarfile.open(fileobj=content, mode="r|*") as files:
+        for member in files:
+            found.of_any.extend(_of_any_file(member))
+            found.of_own.extend(_of_own_file(member, _content(files, member), name))
+    return found
 
 
 def _of_configuration(configuration: dict[str, Any]) -> Iterator[Finding]:
@@ -181,13 +211,12 @@ def _of_text(where: str, content: bytes, patterns: dict[str, tuple[list[bytes], 
 def _content(files: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     if not member.isfile() or member.size > MOST_BYTES_READ:
         return b""
-    content = files.extractfile(member)
-    return content.read() if content else b""
+    return _opened(files, member).read()
 
 
-def _read(archive: tarfile.TarFile, name: str) -> Any:
-    found = archive.extractfile(name)
-    assert found is not None, f"{name} is no file"
+def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> io.BufferedReader:
+    found = archive.extractfile(member)
+    assert isinstance(found, io.BufferedReader), f"{member.name} is no file"
     return found
 
 

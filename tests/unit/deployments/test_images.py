@@ -63,8 +63,8 @@ def saved_image(path: Path, *own: Files, base: Files | None = None, **config: An
 @pytest.fixture
 def found(script: Callable[[str], ModuleType], tmp_path: Path) -> Callable[..., list[str]]:
     def look(*own: Files, name: str = "auth", base: Files | None = None, **config: Any) -> list[str]:
-        archive = saved_image(tmp_path / "image.tar", *own, base=base, **config)
-        return [f"{one.where}: {one.what}" for one in script("scan").findings(archive, name, [BASE])]
+        with saved_image(tmp_path / "image.tar", *own, base=base, **config).open("rb") as archive:
+            return [f"{one.where}: {one.what}" for one in script("scan").findings(archive, name, [BASE])]
 
     return look
 
@@ -125,8 +125,8 @@ def test_the_base_is_not_ours_to_judge_but_for_compilers(found: Callable[..., li
 def test_an_image_on_another_base_is_looked_into_from_the_ground(
     script: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:
-    archive = saved_image(tmp_path / "image.tar", base={"usr/bin/su": (b"", 0o4755)})
-    found = [one.where for one in script("scan").findings(archive, "auth", ["sha256:other"])]
+    with saved_image(tmp_path / "image.tar", base={"usr/bin/su": (b"", 0o4755)}).open("rb") as archive:
+        found = [one.where for one in script("scan").findings(archive, "auth", ["sha256:other"])]
     assert found == ["layers", "usr/bin/su"]
 
 
