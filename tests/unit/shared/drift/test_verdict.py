@@ -79,7 +79,7 @@ def test_a_category_that_is_missing_is_an_alarm_within_300_rows(
 ) -> None:
     categories = products.table["category"].to_numpy()
     share = float((reference.table["category"] == "2583").mean())
-    assert 0.06 < share < 0.10, "the largest of the 27; see docs/monitoring.md for rarer ones"
+    assert 0.06 < share < 0.10, "the largest of the 27; see docs/drift.md for rarer ones"
 
     current = draw(products, 300, among=np.flatnonzero(categories != "2583"))
 
