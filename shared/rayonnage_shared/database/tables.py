@@ -131,3 +131,18 @@ class PredictionRow(SQLModel, table=True):
     image_category_id: int | None = Field(default=None, description="What the photo alone says; null where not used.")
     image_probability: float | None = None
     duration_ms: float
+
+
+class FeedbackRow(SQLModel, table=True):
+    """What a product really is, said by somebody about one prediction; a newer word replaces an older one."""
+
+    __tablename__ = "feedback"
+
+    prediction_id: str = Field(
+        primary_key=True, foreign_key="predictions.prediction_id", ondelete="CASCADE", max_length=26
+    )
+    category_id: int = Field(description="The truth.")
+    username: str = Field(max_length=64)
+    created_at: datetime = Field(sa_type=UtcDateTime, index=True)
+    demo: bool = Field(description="The model that was wrong or right has learned from the demo catalogue.")
+    ingested_in: str | None = Field(default=None, max_length=64, description="The dataset version that it went into.")

@@ -49,10 +49,11 @@ def test_a_database_that_is_up_to_date_is_seen_to_be_so_without_alembic(engine: 
 
 def test_a_database_of_an_earlier_version_gets_what_it_lacks(engine: Engine) -> None:
     with engine.begin() as connection:
+        connection.execute(text("DROP TABLE feedback"))
         connection.execute(text("DROP TABLE predictions"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     migrate(engine)
-    assert inspect(engine).has_table("predictions")
+    assert inspect(engine).has_table("predictions") and inspect(engine).has_table("feedback")
 
 
 def test_migrations_are_one_line_and_their_files_begin_with_their_revisions() -> None:
