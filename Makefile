@@ -6,13 +6,13 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 IMAGE_FOLDERS := services/auth services/gateway services/ingest services/predict services/train deployments/mlflow deployments/monitor deployments/airflow
 IMAGES := $(foreach folder,$(IMAGE_FOLDERS),rayonnage/$(notdir $(folder)):$(or $(RAYONNAGE_VERSION),latest))
-SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometheus, Chromium), \`make test-models\` (networks, S3, MLflow), \`make test-compose\` and \`make test-profiles\` (containers).
+SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometheus, Chromium), \`make test-monitoring\` (alerts and dashboards), \`make test-models\` (networks, S3, MLflow), \`make test-compose\` and \`make test-profiles\` (containers).
 
 .DEFAULT_GOAL := help
 .PHONY: help run env certs stop status logs up down down-v ps swagger docker-up docker-down docker-down-v docker-logs backup restore \
 	airflow-up airflow-down \
 	images image-sizes scan-images \
-	ingest train evaluate predict monitor push pull sample test test-system test-models test-compose test-profiles check types lint format env-example \
+	ingest train evaluate predict monitor push pull sample test test-system test-monitoring test-models test-compose test-profiles check types lint format env-example \
 	mlflow real quality models bench docs-picture clean keras install install-dev install-models install-monitor camembert-env
 
 help: ## list the targets
@@ -109,11 +109,14 @@ sample: ## generate the sample catalogue anew
 	@$(BOOTSTRAP) rayonnage sample $(ARGS)
 
 test: install-dev ## run unit, contract, model and end-to-end tests (ARGS="-k word")
-	@$(PYTEST) tests -m "not system and not models and not compose and not profiles" $(ARGS)
+	@$(PYTEST) tests -m "not system and not monitoring and not models and not compose and not profiles" $(ARGS)
 	@echo "$(SYSTEM_NOTE)"
 
 test-system: install-monitor ## run the tests that need PostgreSQL, Prometheus and Chromium
 	@$(PYTEST) tests -m system $(ARGS)
+
+test-monitoring: install-monitor ## make every alert fire that can, and run what the dashboards ask (needs Prometheus, Alertmanager, node-exporter)
+	@$(PYTEST) tests/monitoring -m monitoring $(ARGS)
 
 test-models: install-models camembert-env ## run the tests of the networks, of DVC on a real S3 server and of MLflow
 	@$(PYTEST) tests/models -m models $(ARGS)
@@ -128,7 +131,7 @@ docs-picture: install-dev ## take the picture of the documentation page in docs/
 	@DOCS_PICTURE=docs/swagger-predict.png $(PYTEST) tests/e2e/test_docs_page.py -m system -k newcomer
 
 check: lint types ## lint, types, import rules and unit tests
-	@$(PYTEST) tests/unit -m "not system and not models and not compose and not profiles" -q $(ARGS)
+	@$(PYTEST) tests/unit -m "not system and not monitoring and not models and not compose and not profiles" -q $(ARGS)
 	@echo "$(SYSTEM_NOTE)"
 
 lint: install-dev ## check style and formatting

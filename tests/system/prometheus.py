@@ -42,10 +42,17 @@ def configuration(targets: Mapping[str, str]) -> str:
 @contextlib.contextmanager
 def prometheus(folder: Path, port: int, targets: Mapping[str, str]) -> Iterator[httpx2.Client]:
     """Yield a client of a Prometheus that scrapes `targets`; it ends with the block. Raises PrometheusMissing."""
+    with configured_prometheus(folder, port, configuration(targets)) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def configured_prometheus(folder: Path, port: int, text: str) -> Iterator[httpx2.Client]:
+    """Yield a client of a Prometheus with this configuration, whose relative paths begin at `folder`."""
     binary = shutil.which(BINARY)
     if binary is None:
         raise PrometheusMissing("Tests marked `system` need Prometheus: apt-get install prometheus")
-    (folder / "prometheus.yml").write_text(configuration(targets), encoding="utf-8")
+    (folder / "prometheus.yml").write_text(text, encoding="utf-8")
     command = [
         binary,
         f"--config.file={folder / 'prometheus.yml'}",
