@@ -10,6 +10,9 @@ from prometheus_fastapi_instrumentator.metrics import Info
 from prometheus_fastapi_instrumentator.middleware import PrometheusInstrumentatorMiddleware
 from starlette.routing import BaseRoute
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER_METHOD = "other"  # the parser knows forty, and a stranger may try them all
+
 REQUESTS = Counter("http_requests", "Requests by method, status and route template.", ["method", "status", "handler"])
 DURATIONS = Histogram(
     "http_request_duration_seconds",
@@ -41,7 +44,10 @@ class _Recorder:
         key = (info.method, info.modified_status, info.modified_handler)
         found = self._children.get(key)
         if found is None:
-            found = self._children[key] = (REQUESTS.labels(*key), DURATIONS.labels(key[0], key[2]))
+            method = info.method if info.method in METHODS else OTHER_METHOD
+            found = (REQUESTS.labels(method, *key[1:]), DURATIONS.labels(method, key[2]))
+            if method != OTHER_METHOD:
+                self._children[key] = found
         found[0].inc()
         found[1].observe(info.modified_duration)
 

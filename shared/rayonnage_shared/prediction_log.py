@@ -33,7 +33,9 @@ DAY_S = 24 * 60 * 60
 
 WRITTEN = Counter("rayonnage_prediction_log_written", "Predictions written to the database.")
 DROPPED = Counter("rayonnage_prediction_log_dropped", "Predictions that no row was written of.")
-WAITING = Gauge("rayonnage_prediction_log_waiting", "Predictions that wait for being written.")
+WAITING = Gauge(
+    "rayonnage_prediction_log_waiting", "Predictions that wait for being written.", multiprocess_mode="livesum"
+)
 
 
 class LoggedPrediction(NamedTuple):

@@ -11,16 +11,18 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from rayonnage_shared.workers import EXIT_NOT_STARTED, this_worker
+
 DRAIN_S = 8  # after SIGTERM
 GONE_WITHIN_S = 9  # with all that lifespans close; container engines and our supervisor kill after ten seconds
-EXIT_NOT_STARTED = 3  # as `uvicorn.run` has it
 
 
 def serve(app: FastAPI, *, host: str, port: int, trusted_proxies: str = "") -> None:
     """Serve `app` until SIGTERM or SIGINT; requests under way get eight seconds to finish.
 
     `trusted_proxies` lists the addresses whose X-Forwarded-For is believed; by default nobody's is. From the signal on
-    `app.state.stopping` is true, so that streams without an end of their own can end.
+    `app.state.stopping` is true, so that streams without an end of their own can end. A worker serves the socket that
+    its parent has bound to `host` and `port`; see `workers`.
     """
     config = uvicorn.Config(
         app,
@@ -38,8 +40,9 @@ def serve(app: FastAPI, *, host: str, port: int, trusted_proxies: str = "") -> N
     )
     app.state.stopping = False
     server = _Server(config, app)
+    worker = this_worker()
     try:
-        server.run()
+        server.run(None if worker is None else [worker.listening_socket()])
     except KeyboardInterrupt:
         return
     if not server.started:

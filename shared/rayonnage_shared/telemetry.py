@@ -19,8 +19,10 @@ from rayonnage_shared.settings import ServiceSettings
 SECRET_FIELDS = frozenset({"password", "token", "access_token", "refresh_token", "authorization", "secret", "image"})
 
 
-def set_up_logging(service: str, settings: ServiceSettings) -> None:
+def set_up_logging(service: str, settings: ServiceSettings, *, worker: int | None = None) -> None:
     """Send structlog and standard logging to stdout and to `<logs_path>/<service>.log`, rotated by size.
+
+    One of several workers writes to `<service>-<worker>.log`: two would rotate one file under each other.
 
     Both carry JSON lines, or stdout a console form in development; secrets are masked by field name.
     structlog's events are rendered once and written at once: through the standard library's records and
@@ -30,11 +32,11 @@ def set_up_logging(service: str, settings: ServiceSettings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_service(service),
+        _add_service(service, worker),
         _mask_secrets,
         structlog.processors.format_exc_info,
     ]
-    sinks = _sinks(service, settings)
+    sinks = _sinks(service if worker is None else f"{service}-{worker}", settings)
     structlog.configure(
         processors=[*shared, _Lines(sinks)],
         wrapper_class=structlog.make_filtering_bound_logger(_level(settings.log_level)),
@@ -118,13 +120,13 @@ class _Sink:
     renderer: Callable[[Any, str, Any], str]
 
 
-def _sinks(service: str, settings: ServiceSettings) -> list[_Sink]:
+def _sinks(file_name: str, settings: ServiceSettings) -> list[_Sink]:
     sinks = []
     if settings.log_to_stdout:
         is_console = settings.log_format == "console"
         sinks.append(_Sink(_StandardOutput(sys.stdout), structlog.dev.ConsoleRenderer() if is_console else _as_json))
     if settings.logs_path is not None:
-        sinks.append(_Sink(_RotatingFile(settings.logs_path / f"{service}.log", settings), _as_json))
+        sinks.append(_Sink(_RotatingFile(settings.logs_path / f"{file_name}.log", settings), _as_json))
     return sinks
 
 
@@ -171,9 +173,11 @@ def _level(name: str) -> int:
     return logging.getLevelNamesMapping()[name.upper()]
 
 
-def _add_service(service: str) -> Any:
+def _add_service(service: str, worker: int | None) -> Any:
     def add(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
         event["service"] = service
+        if worker is not None:
+            event["worker"] = worker
         return event
 
     return add

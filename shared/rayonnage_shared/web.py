@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import structlog
+from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +24,8 @@ from ulid import ULID
 from rayonnage_shared.contracts.platform import Health, Problem
 from rayonnage_shared.errors import PROBLEM_MEDIA_TYPE, BodyTooLarge, DependencyDown, RayonnageError, problem_document
 from rayonnage_shared.http_metrics import add_http_metrics
+from rayonnage_shared.worker_metrics import exposition
+from rayonnage_shared.workers import Worker, this_worker
 
 log = structlog.get_logger()
 
@@ -61,6 +64,9 @@ def create_service(
     `readiness` names what `/health/ready` needs and `reported` what it only tells about; `max_body_bytes` of None
     leaves the limit to each route; `app_class` lets the gateway serve its documentation offline.
     """
+    if (worker := this_worker()) is not None:
+        lifespan = _telling(lifespan, worker, readiness)
+        readiness = {**readiness, "workers": worker.why_others_are_not_ready}
     extra = {} if app_class is not FastAPI else {"docs_url": None, "redoc_url": None}
     app = app_class(
         title=title,
@@ -164,8 +170,9 @@ class RequestContext:
 
 
 async def metrics(_request: Request) -> Response:
-    """Return this process's metrics in Prometheus' text form."""
-    return Response(generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    """Return the service's metrics in Prometheus' text form."""
+    text = exposition() if this_worker() is None else await to_thread.run_sync(exposition)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def _incoming_request_id(scope: Scope) -> str | None:
@@ -277,6 +284,27 @@ def _health_router(readiness: Mapping[str, ReadinessCheck], reported: Mapping[st
         return Health(status=status, dependencies=dict.fromkeys(found, "ok") | told)
 
     return router
+
+
+def _telling(lifespan: Lifespan, worker: Worker, readiness: Mapping[str, ReadinessCheck]) -> Lifespan:
+    """Return `lifespan` with the other workers told, while it lasts, whether this one is ready."""
+
+    async def why_not_ready() -> str | None:
+        found = await _ask_all(readiness)
+        return "; ".join(f"{name}: {reason}" for name, reason in found.items() if reason is not None) or None
+
+    @contextlib.asynccontextmanager
+    async def longer(app: FastAPI) -> AsyncIterator[None]:
+        async with lifespan(app):
+            task = asyncio.create_task(worker.tell(why_not_ready))
+            try:
+                yield
+            finally:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    return longer
 
 
 async def _ask_all(checks: Mapping[str, ReadinessCheck]) -> dict[str, str | None]:

@@ -1,16 +1,24 @@
-"""Runs the predict service: `python -m rayonnage_predict`."""
+"""Runs the predict service: `python -m rayonnage_predict`. With PREDICT_WORKERS it starts itself as often as that."""
 
 from __future__ import annotations
 
-from rayonnage_predict.app import create_app
 from rayonnage_predict.settings import PredictSettings
-from rayonnage_shared.server import serve
+from rayonnage_shared import workers
 from rayonnage_shared.telemetry import set_up_logging
 
 
 def main() -> None:
+    worker = workers.join()
     settings = PredictSettings()
-    set_up_logging("predict", settings)
+    set_up_logging("predict", settings, worker=worker.number if worker else None)
+    if worker is None and settings.predict_workers > 1:
+        host, port = settings.predict_host, settings.predict_port
+        workers.run("rayonnage_predict", host=host, port=port, count=settings.predict_workers)
+
+    # Not at the top: metrics are made when these are imported, and the parent of workers needs none of it.
+    from rayonnage_predict.app import create_app
+    from rayonnage_shared.server import serve
+
     serve(create_app(settings), host=settings.predict_host, port=settings.predict_port)
 
 

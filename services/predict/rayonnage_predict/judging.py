@@ -1,4 +1,7 @@
-"""Runs each product through whatever champion serves at that moment, and counts what comes out."""
+"""Runs each product through whatever champion serves at that moment, and counts what comes out.
+
+There is no metric of batch sizes: predict judges each product by itself.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from rayonnage_shared.ml.categories import Categories
 from rayonnage_shared.ml.photos import PhotoLimits
 from rayonnage_shared.prediction import describe, prepare
 from rayonnage_shared.prediction_log import PredictionLog
+from rayonnage_shared.worker_metrics import RecentVersions
 
 PREDICTIONS = Counter(
     "rayonnage_predictions_total",
@@ -27,12 +31,17 @@ CONFIDENCE = Histogram(
 )
 STAGE_SECONDS = Histogram(
     "rayonnage_prediction_stage_seconds",
-    "Time in each stage of a prediction.",
+    "Time in each stage of a prediction: prepare (cleaning, decoding), text, image, fusion.",
     ["stage"],
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25),
 )
 _PREPARE = STAGE_SECONDS.labels("prepare")
-_MODEL = STAGE_SECONDS.labels("model")
+_TEXT = STAGE_SECONDS.labels("text")
+_IMAGE = STAGE_SECONDS.labels("image")
+_FUSION = STAGE_SECONDS.labels("fusion")
+
+
+VERSIONS = RecentVersions(PREDICTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +77,14 @@ class Judge:
         inputs = prepare(bundle, fields.designation, fields.description, product.photo, self._limits)
         prepared = time.perf_counter()
         outcome = bundle.predict(inputs.text, inputs.pixels)
-        done = time.perf_counter()
+        started, text_done, image_done, done = outcome.times
         _PREPARE.observe(prepared - before)
-        _MODEL.observe(done - prepared)
+        if outcome.text is not None:
+            _TEXT.observe(text_done - started)
+        if outcome.image is not None:
+            _IMAGE.observe(image_done - text_done)
+        if outcome.text is not None and outcome.image is not None:
+            _FUSION.observe(done - image_done)
         prediction = describe(
             bundle,
             self._categories,
@@ -79,6 +93,7 @@ class Judge:
             product_identifier=fields.product_identifier,
             duration_ms=1000 * (done - caller.started),
         )
+        VERSIONS.served(bundle.version)
         PREDICTIONS.labels(prediction.predicted, prediction.decision, bundle.version).inc()
         CONFIDENCE.observe(prediction.confidence)
         self._log.note(prediction, fields, product.photo, username=caller.username, request_id=caller.request_id)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,13 +16,31 @@ from prometheus_client import Gauge
 from rayonnage_shared.errors import DependencyDown, Overloaded, RayonnageError
 from rayonnage_shared.ml.bundle import Bundle, load_bundle
 from rayonnage_shared.ml.champion import read_champion
+from rayonnage_shared.worker_metrics import forget
+from rayonnage_shared.workers import this_worker
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 POINTER_POLL_S = 0.5
-CHAMPION_INFO = Gauge("rayonnage_champion_info", "The bundle that serves; always 1.", ["version", "family"])
-IN_FLIGHT = Gauge("rayonnage_predict_in_flight", "Predict requests that run or wait for a thread.")
+CHAMPION_INFO = Gauge(
+    "rayonnage_champion_info",
+    "The bundle that serves; always 1.",
+    ["version", "family"],
+    multiprocess_mode="mostrecent",
+)
+CHAMPION_CREATED = Gauge(
+    "rayonnage_champion_created_timestamp_seconds",
+    "When the bundle that serves was trained, seconds since 1970.",
+    multiprocess_mode="mostrecent",
+)
+IN_FLIGHT = Gauge(
+    "rayonnage_predict_in_flight",
+    "Predict requests that run or wait for a thread.",
+    multiprocess_mode="livesum",
+)
+if this_worker() is None:
+    CHAMPION_CREATED.set(float("nan"))  # until there is one; 0 would be a model of 1970
 
 
 class ModelNotReady(DependencyDown):
@@ -40,6 +59,7 @@ class Serving:
         self._bundle: Bundle | None = None
         self._failed_move: str | None = None
         self._loaded_move: str | None = None
+        self._shown: tuple[str, str] | None = None
 
     @property
     def bundle(self) -> Bundle:
@@ -94,13 +114,19 @@ class Serving:
             loop = asyncio.get_running_loop()
             self._bundle = await loop.run_in_executor(self._loader, self._load, version)
             self._loaded_move = champion.move_id
-            CHAMPION_INFO.clear()
-            CHAMPION_INFO.labels(version, self._bundle.family).set(1)
+            self._show(self._bundle)
             log.info("champion.loaded", version=version)
         except (RayonnageError, OSError, ValueError, TypeError) as error:
             if champion is not None:
                 self._failed_move = champion.move_id
             log.exception("champion.not_loaded", error=str(error))
+
+    def _show(self, bundle: Bundle) -> None:
+        if self._shown is not None:
+            forget(CHAMPION_INFO, *self._shown)
+        self._shown = (bundle.version, bundle.family)
+        CHAMPION_INFO.labels(*self._shown).set(1)
+        CHAMPION_CREATED.set(datetime.fromisoformat(bundle.manifest["created_at"]).timestamp())
 
     def _load(self, version: str) -> Bundle:
         bundle = load_bundle(self._models_path, version)

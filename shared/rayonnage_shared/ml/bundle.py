@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -42,6 +43,8 @@ class Outcome:
     text: FloatArray | None
     image: FloatArray | None
     accepted: bool
+    times: tuple[float, float, float, float]
+    """By `time.perf_counter`: the beginning, the end of the text's model, of the photo's, and of the fusion."""
 
     @property
     def position(self) -> int:
@@ -74,8 +77,11 @@ class Bundle:
         A modality for which the bundle has no model counts as missing. Raises ModalityMissing when none is left.
         """
         has_text, has_image = text is not None, pixels is not None
+        started = time.perf_counter()
         by_text = self.text_model.opinion([text]) if self.text_model and text is not None else None
+        text_done = time.perf_counter()
         by_image = self.image_model.opinion(pixels[None]) if self.image_model and pixels is not None else None
+        image_done = time.perf_counter()
         if by_text is None and by_image is None:
             raise ModalityMissing(_missing(has_text, has_image))
         both = self.combine(by_text, by_image)[0]
@@ -86,6 +92,7 @@ class Bundle:
             text=None if by_text is None else by_text.probabilities[0],
             image=None if by_image is None else by_image.probabilities[0],
             accepted=self.decisions.accepts(mode, position, float(both[position])),
+            times=(started, text_done, image_done, time.perf_counter()),
         )
 
     def combine(self, text: Opinion | None, image: Opinion | None) -> FloatArray:
