@@ -12,7 +12,7 @@ SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometh
 .PHONY: help run env certs stop status logs up down down-v ps swagger docker-up docker-down docker-down-v docker-logs backup restore \
 	airflow-up airflow-down \
 	images image-sizes scan-images \
-	ingest train evaluate predict monitor push pull sample test test-system test-monitoring test-models test-compose test-profiles check types lint format env-example \
+	ingest train evaluate predict monitor push pull sample test test-system test-monitoring test-models test-compose test-profiles check types lint format env-example dashboards \
 	mlflow real quality models bench docs-picture clean keras install install-dev install-models install-monitor camembert-env
 
 help: ## list the targets
@@ -148,6 +148,9 @@ format: install-dev ## format the code and mend what can be mended
 
 mlflow: ## MLflow's pages over what was trained here, on port 5001; installs its server the first time
 	@$(BOOTSTRAP) --extra mlflow rayonnage mlflow
+
+dashboards: install-dev ## write the JSON of Grafana's dashboards anew (deployments/grafana/dashboards)
+	@$(BIN)/python -m deployments.grafana.dashboards
 
 env-example: ## write .env.example anew from the settings classes
 	@$(BOOTSTRAP) rayonnage env-example

@@ -1,0 +1,258 @@
+"""The few kinds of panel that the dashboards are made of, each with its unit, its thresholds and its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self, TypeVar
+
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    common,
+    dashboard,
+    heatmap,
+    prometheus,
+    stat,
+    table,
+    timeseries,
+)
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import common as kinds
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+DATASOURCE = kinds.DataSourceRef(type_val="prometheus", uid="prometheus")
+"""As deployments/grafana/provisioning/datasources provisions it."""
+
+WIDTH = 24  # of Grafana's grid
+GOOD, WARNING, BAD = "green", "orange", "red"
+Panel = Builder[model.Panel]
+Steps = Sequence[tuple[float | None, str]]
+"""Values from which on a colour holds; the first is None, from minus infinity."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What Prometheus is asked, and how each series is called: `{{label}}`."""
+
+    expr: str
+    legend: str = ""
+
+
+class _Common(Protocol):
+    """What the builders of all kinds of panel have in common."""
+
+    def title(self, title: str) -> Self: ...
+    def description(self, description: str) -> Self: ...
+    def datasource(self, datasource: kinds.DataSourceRef) -> Self: ...
+    def span(self, w: int) -> Self: ...
+    def height(self, h: int) -> Self: ...
+    def with_target(self, target: prometheus.Dataquery) -> Self: ...
+
+
+P = TypeVar("P", bound=_Common)
+
+
+def lines(
+    title: str,
+    why: str,
+    *queries: Query,
+    unit: str,
+    width: int = 8,
+    most: float | None = None,
+    steps: Steps = (),
+    stacked: kinds.StackingMode | None = None,
+) -> Panel:
+    """Return curves over time; `steps` are drawn as dashed lines, `most` is where the axis ends."""
+    panel = _with(timeseries.Panel(), title, why, queries, width=width, height=8)
+    panel.unit(unit).min(0).line_width(2).show_points(kinds.VisibilityMode.AUTO)
+    panel.tooltip(common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI).sort(kinds.SortOrder.DESCENDING))
+    panel.legend(
+        common.VizLegendOptions()
+        .show_legend(True)
+        .display_mode(kinds.LegendDisplayMode.TABLE)
+        .placement(kinds.LegendPlacement.BOTTOM)
+        .calcs(["lastNotNull", "max"])
+    )
+    if most is not None:
+        panel.max(most)
+    if stacked is not None:
+        panel.fill_opacity(40).line_width(1).stacking(common.StackingConfig().mode(stacked).group("A"))
+    if steps:
+        panel.thresholds(_thresholds(steps))
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(kinds.GraphThresholdsStyleMode.DASHED))
+    return panel
+
+
+def number(
+    title: str,
+    why: str,
+    *queries: Query,
+    unit: str,
+    width: int = 4,
+    steps: Steps = ((None, "text"),),
+    words: Mapping[str, tuple[str, str]] | None = None,
+    curve: bool = True,
+    instant: bool = False,
+) -> Panel:
+    """Return the newest value in large, one for each series; `words` are said (in a colour) instead of a value.
+
+    `instant` asks for the newest value alone: for what looks so far back that a curve of it would be dear.
+    """
+    panel = _with(stat.Panel(), title, why, queries, width=width, height=5, instant=instant)
+    panel.unit(unit).thresholds(_thresholds(steps)).color_mode(kinds.BigValueColorMode.VALUE)
+    panel.graph_mode(kinds.BigValueGraphMode.AREA if curve and not instant else kinds.BigValueGraphMode.NONE)
+    panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+    panel.text_mode(kinds.BigValueTextMode.AUTO)
+    if words is not None:
+        results = {
+            value: model.ValueMappingResult(text=text, color=colour, index=place)
+            for place, (value, (text, colour)) in enumerate(words.items())
+        }
+        panel.mappings([model.ValueMap(options=results)])
+    return panel
+
+
+def name(title: str, why: str, query: Query, *, width: int = 6) -> Panel:
+    """Return what a metric says in its labels: the series' name is what is shown."""
+    panel = _with(stat.Panel(), title, why, [query], width=width, height=5)
+    panel.text_mode(kinds.BigValueTextMode.NAME).graph_mode(kinds.BigValueGraphMode.NONE)
+    panel.color_mode(kinds.BigValueColorMode.NONE).reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+    return panel
+
+
+def bars(
+    title: str, why: str, query: Query, *, unit: str, width: int = 8, most: float | None = None, steps: Steps = ()
+) -> Panel:
+    """Return one horizontal bar for each series, for what is now (or for the whole time shown)."""
+    panel = _with(bargauge.Panel(), title, why, [query], width=width, height=8, instant=True)
+    panel.unit(unit).min(0).orientation(kinds.VizOrientation.HORIZONTAL)
+    panel.display_mode(kinds.BarGaugeDisplayMode.BASIC).show_unfilled(True)
+    panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+    if most is not None:
+        panel.max(most)
+    panel.thresholds(_thresholds(steps or ((None, "blue"),)))
+    return panel
+
+
+def rows(title: str, why: str, query: Query, *, columns: Mapping[str, str], unit: str, width: int = 12) -> Panel:
+    """Return a table of the series as they are now: these labels, in this order, under these heads, and the value."""
+    panel = _with(table.Panel(), title, why, [query], width=width, height=8, instant=True, as_table=True)
+    shown = [*columns, "Value"]
+    panel.transformations(
+        [
+            model.DataTransformerConfig(id_val="filterFieldsByName", options={"include": {"names": shown}}),
+            model.DataTransformerConfig(
+                id_val="organize",
+                options={
+                    "indexByName": {label: place for place, label in enumerate(shown)},
+                    "renameByName": dict(columns),
+                },
+            ),
+        ]
+    )
+    panel.override_by_name("Value", [model.DynamicConfigValue(id_val="unit", value=unit)])
+    return panel
+
+
+def cloud(title: str, why: str, query: Query, *, unit: str, width: int = 8) -> Panel:
+    """Return a heat map of a Prometheus histogram: time to the right, its buckets upwards."""
+    panel = _with(heatmap.Panel(), title, why, [query], width=width, height=8, buckets=True)
+    panel.calculate(False).color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues").steps(64))
+    panel.y_axis(heatmap.YAxisConfig().unit(unit)).cell_gap(1)
+    return panel
+
+
+def variable(label: str, query: str, *, name: str, everything: bool = True) -> Builder[model.VariableModel]:
+    """Return a choice above the dashboard; several values can be chosen, and all of them are at first."""
+    built = dashboard.QueryVariable(name).label(label).datasource(DATASOURCE)
+    built.query({"query": query, "refId": f"variable-{name}"}).sort(model.VariableSort.ALPHABETICAL_ASC)
+    built.refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).multi(True)
+    if everything:
+        built.include_all(True).all_value(".*")
+        built.current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
+    return built
+
+
+def page(
+    title: str,
+    about: str,
+    *,
+    uid: str,
+    choices: Sequence[Builder[model.VariableModel]] = (),
+    sections: Mapping[str, Sequence[Panel]],
+    hours: int = 6,
+) -> model.Dashboard:
+    """Return a dashboard: rows of panels, and links to its neighbours."""
+    page = dashboard.Dashboard(title).uid(uid).description(about).tags([TAG]).readonly().refresh("30s")
+    page.time(f"now-{hours}h", "now").timezone("browser").tooltip(model.DashboardCursorSync.CROSSHAIR)
+    page.link(
+        dashboard.DashboardLink("Rayonnage")
+        .type(model.DashboardLinkType.DASHBOARDS)
+        .tags([TAG])
+        .as_dropdown(False)
+        .keep_time(True)
+    )
+    page.annotation(
+        dashboard.AnnotationQuery()
+        .name("Promotions")
+        .datasource(DATASOURCE)
+        .expr(PROMOTIONS)
+        .enable(True)
+        .hide(False)
+        .icon_color("blue")
+    )
+    for choice in choices:
+        page.with_variable(choice)
+    next_id = 1
+    for section, panels in sections.items():
+        page.with_row(dashboard.Row(section).id(next_id))
+        next_id += 1
+        for panel in panels:
+            panel.build().id_val = next_id
+            page.with_panel(panel)
+            next_id += 1
+    return page.build()
+
+
+TAG = "rayonnage"
+_CHAMPIONS = "max by (version, family) (rayonnage_champion_info"
+PROMOTIONS = f"{_CHAMPIONS}) unless {_CHAMPIONS} offset 1m)"
+"""A version in its first minute: where a dashed line is drawn through every panel."""
+
+
+def _with(
+    panel: P,
+    title: str,
+    why: str,
+    queries: Sequence[Query],
+    *,
+    width: int,
+    height: int,
+    instant: bool = False,
+    as_table: bool = False,
+    buckets: bool = False,
+) -> P:
+    panel.title(title).description(why).datasource(DATASOURCE).span(width).height(height)
+    for letter, query in zip("ABCDEFGH", queries, strict=False):
+        target = prometheus.Dataquery().ref_id(letter).expr(query.expr).datasource(DATASOURCE)
+        target.legend_format(query.legend or "__auto")
+        if instant:
+            target.instant()
+        else:
+            target.range()
+        if as_table:
+            target.format(PromQueryFormat.TABLE)
+        if buckets:
+            target.format(PromQueryFormat.HEATMAP)
+        panel.with_target(target)
+    return panel
+
+
+def _thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
+    return (
+        dashboard.ThresholdsConfig()
+        .mode(model.ThresholdsMode.ABSOLUTE)
+        .steps([model.Threshold(value=value, color=colour) for value, colour in steps])
+    )

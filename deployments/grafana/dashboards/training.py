@@ -1,0 +1,204 @@
+"""Whether jobs get done, what they cost, and how fresh data and model are."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models.common import StackingMode
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from deployments.grafana.dashboards.panels import (
+    BAD,
+    GOOD,
+    WARNING,
+    Query,
+    bars,
+    lines,
+    number,
+    page,
+    rows,
+    variable,
+)
+
+_JOBS = 'max by (kind, status) (rayonnage_jobs{kind=~"$kind"})'
+"""Every process of the train API tells of the same table, so it is counted once."""
+_INGESTS = '{job="ingest",handler="/ingest"}'
+_DURATION = "rayonnage_job_duration_seconds"
+_DAY_S = 86_400
+
+
+def training() -> Dashboard:
+    """Return the dashboard."""
+    return page(
+        "Rayonnage: training and data",
+        "Whether jobs get done, how long they take, and how fresh data and models are. docs/monitoring.md",
+        uid="rayonnage-training",
+        choices=[variable("Kind of job", "label_values(rayonnage_jobs, kind)", name="kind")],
+        hours=24,
+        sections={
+            "Jobs now": [
+                number(
+                    "Jobs by state",
+                    "Jobs in the table. Queued that stays while nothing runs: there is no worker.",
+                    Query(f"sum by (status) ({_JOBS})", "{{status}}"),
+                    unit="short",
+                    width=12,
+                    curve=False,
+                ),
+                number(
+                    "Oldest waiting",
+                    "How long the job at the head of the queue has waited. Minutes are normal while a training runs.",
+                    Query("max(rayonnage_jobs_oldest_waiting_seconds)", "waiting"),
+                    unit="s",
+                    steps=((None, GOOD), (1800, WARNING), (7200, BAD)),
+                ),
+                number(
+                    "Failed in the time shown",
+                    "Jobs that ended with an error. Why stands in GET /train/jobs/{id}, field error. docs/runbook.md",
+                    Query(
+                        'sum(clamp_min(delta(max by (kind) (rayonnage_jobs{status="failed"})[$__range:]), 0))', "failed"
+                    ),
+                    unit="short",
+                    steps=((None, GOOD), (1, BAD)),
+                ),
+                number(
+                    "Workers",
+                    "Worker processes that Prometheus sees. None: nothing is trained, and no drift report is made.",
+                    Query('sum(up{job="train-worker"})', "workers"),
+                    unit="short",
+                    steps=((None, BAD), (1, GOOD)),
+                ),
+            ],
+            "Jobs over time": [
+                lines(
+                    "Queued and running",
+                    "Work that is there. Queued that never comes down: more is asked for than one worker does.",
+                    Query(
+                        'sum by (status) (max by (kind, status) (rayonnage_jobs{status=~"queued|running"}))',
+                        "{{status}}",
+                    ),
+                    unit="short",
+                    width=12,
+                ),
+                rows(
+                    "Jobs by kind and state",
+                    "The whole table of jobs, counted.",
+                    Query(f"{_JOBS} > 0"),
+                    columns={"kind": "Kind", "status": "State"},
+                    unit="short",
+                ),
+            ],
+            "How long jobs take": [
+                bars(
+                    "Duration, median",
+                    "From a job's first start to its end, since the worker was started.",
+                    Query(
+                        f'histogram_quantile(0.5, sum by (kind, le) ({_DURATION}_bucket{{kind=~"$kind"}}))', "{{kind}}"
+                    ),
+                    unit="s",
+                ),
+                bars(
+                    "Duration, p95",
+                    "One job in twenty takes longer. Hours for a training are normal with TensorFlow families only.",
+                    Query(
+                        f'histogram_quantile(0.95, sum by (kind, le) ({_DURATION}_bucket{{kind=~"$kind"}}))', "{{kind}}"
+                    ),
+                    unit="s",
+                ),
+                bars(
+                    "Ended jobs by outcome",
+                    "What the worker has ended since it was started.",
+                    Query(f'sum by (kind, status) ({_DURATION}_count{{kind=~"$kind"}})', "{{kind}} {{status}}"),
+                    unit="short",
+                ),
+            ],
+            "Data": [
+                lines(
+                    "Products in the current dataset",
+                    "Grows with each ingest. A fall: an older version was taken, or real products replaced the sample.",
+                    Query("max(rayonnage_dataset_rows)", "products"),
+                    Query("max(rayonnage_dataset_rows_with_image)", "with a photo"),
+                    unit="short",
+                ),
+                number(
+                    "Share with a photo",
+                    "Products without a photo are judged by their text alone.",
+                    Query("max(rayonnage_dataset_rows_with_image) / max(rayonnage_dataset_rows)", "with a photo"),
+                    unit="percentunit",
+                ),
+                number(
+                    "Feedback in all",
+                    "What people have said to be right; the next ingest of feedback takes what is new.",
+                    Query("max(rayonnage_feedback_rows)", "feedback"),
+                    unit="short",
+                ),
+                lines(
+                    "Ingests by answer",
+                    "201: a new dataset version; 200: nothing new; 422: every row was refused; the report says why.",
+                    Query(
+                        f"sum by (status) (increase(http_requests_total{_INGESTS}[$__rate_interval]))",
+                        "{{status}}",
+                    ),
+                    unit="short",
+                    stacked=StackingMode.NORMAL,
+                ),
+            ],
+            "Freshness": [
+                number(
+                    "Age of the model",
+                    "Since the serving bundle was trained.",
+                    Query("time() - max(rayonnage_champion_created_timestamp_seconds)", "age"),
+                    unit="s",
+                    steps=((None, GOOD), (23 * _DAY_S, WARNING), (30 * _DAY_S, BAD)),
+                    width=6,
+                    curve=False,
+                ),
+                number(
+                    "Age of the drift report",
+                    "Since the newest report was made. Far beyond DRIFT_EVERY_H: the worker does not make them.",
+                    Query("time() - max(rayonnage_drift_report_timestamp_seconds)", "age"),
+                    unit="s",
+                    steps=((None, GOOD), (2 * _DAY_S, WARNING)),
+                    width=6,
+                    curve=False,
+                ),
+                number(
+                    "Columns in alarm",
+                    "Of the newest drift report: what would make the policy queue a retraining.",
+                    Query("sum(max by (column) (rayonnage_drift_alarm))", "columns"),
+                    unit="short",
+                    steps=((None, GOOD), (1, BAD)),
+                    width=6,
+                ),
+                number(
+                    "Trainings in the table",
+                    "Trainings by state: those that people asked for, and those that the drift policy did.",
+                    Query(
+                        'sum by (status) (max by (kind, status) (rayonnage_jobs{kind=~"train.*"}) > 0)', "{{status}}"
+                    ),
+                    unit="short",
+                    width=6,
+                    curve=False,
+                ),
+            ],
+            "What follows a promotion": [
+                number(
+                    "Followers that are behind",
+                    "1 while MLflow, DVC or another follower has something to catch up with. Predictions do not "
+                    "depend on them.",
+                    Query("max by (follower) (rayonnage_follower_pending)", "{{follower}}"),
+                    unit="short",
+                    width=12,
+                    words={"0": ("up to date", GOOD), "1": ("behind", WARNING)},
+                    curve=False,
+                ),
+                lines(
+                    "Since a follower last caught up",
+                    "Climbs while a follower has nothing to do, too: it is bad only together with `behind`.",
+                    Query(
+                        "time() - max by (follower) (rayonnage_follower_last_success_timestamp_seconds)", "{{follower}}"
+                    ),
+                    unit="s",
+                    width=12,
+                ),
+            ],
+        },
+    )
