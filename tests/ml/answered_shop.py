@@ -16,7 +16,7 @@ from rayonnage_shared.contracts.jobs import TrainRequest
 from rayonnage_shared.contracts.predictions import ProductFields
 from rayonnage_shared.database.engine import migrate, open_database, writing
 from rayonnage_shared.database.tables import PredictionRow
-from rayonnage_shared.drift.report import JSON_NAME
+from rayonnage_shared.drift.report_files import JSON_NAME
 from rayonnage_shared.ml.bundle import load_bundle
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion import ingest

@@ -9,7 +9,7 @@ import pytest
 
 from rayonnage_shared.cli.monitoring import EXIT_DRIFT
 from rayonnage_shared.drift.reference import reference_of
-from rayonnage_shared.drift.report import HTML_NAME, JSON_NAME
+from rayonnage_shared.drift.report_files import HTML_NAME, JSON_NAME
 from rayonnage_shared.ml.bundle import BundleNotFound
 from rayonnage_shared.ml.champion import POINTER_NAME
 from rayonnage_shared.prediction_rows import LogUnreadable

@@ -11,14 +11,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from rayonnage_shared.contracts.drift import DriftReport
-from rayonnage_shared.settings import DatabaseSettings, StorageSettings
+from rayonnage_shared.contracts.drift import MAX_HOURS, MIN_HOURS, DriftReport
+from rayonnage_shared.settings import DatabaseSettings, DriftSettings
 
 EXIT_DRIFT = 3
 DATABASE_WAIT_S = 10
 
 
-class MonitorSettings(StorageSettings, DatabaseSettings):
+class MonitorSettings(DriftSettings, DatabaseSettings):
     """What this command reads from the environment."""
 
 
@@ -28,12 +28,16 @@ def register(app: typer.Typer) -> None:
 
 
 def monitor(
-    hours: Annotated[float, typer.Option(min=0.01, max=24 * 366, help="How far back answers count.")] = 24.0,
+    hours: Annotated[float, typer.Option(min=MIN_HOURS, max=MAX_HOURS, help="How far back answers count.")] = 24.0,
     fail_on_drift: Annotated[bool, typer.Option("--fail-on-drift", help="Exit with status 3 on drift.")] = False,
 ) -> None:
-    """Compare the champion's answers with its test split, and write the reports below data/drift."""
+    """Compare the champion's answers with its test split, and write the reports below data/drift.
+
+    What follows from a report is for jobs to decide (POST /drift, DRIFT_EVERY_H); this command only tells.
+    """
     from rayonnage_shared.database.engine import open_database
-    from rayonnage_shared.drift.report import make_report, summary
+    from rayonnage_shared.drift.page import summary
+    from rayonnage_shared.drift.report import make_report
 
     settings = MonitorSettings()
     engine = open_database(settings.database_url, wait_s=DATABASE_WAIT_S)
@@ -46,19 +50,22 @@ def monitor(
                 models_path=settings.models_path,
                 data_path=settings.data_path,
                 hours=hours,
+                feedback_days=settings.drift_feedback_days,
                 progress=lambda fraction, message: bar.update(task, completed=fraction, message=message),
             )
     finally:
         engine.dispose()
     Console().print(_table(report))
     print(summary(report))
+    if report.performance is not None:
+        print(f"Feedback: {report.performance.what}")
     print(f"Reports: {folder}")
-    if fail_on_drift and report.drift:
+    if fail_on_drift and (report.drift or report.feedback_alarm):
         raise typer.Exit(EXIT_DRIFT)
 
 
 def _table(report: DriftReport) -> Table:
-    from rayonnage_shared.drift.report import cells_of
+    from rayonnage_shared.drift.page import cells_of
 
     heads = ("", "column", "distance", "alarm from", "p", "rows")
     table = Table(*(Column(head, no_wrap=True) for head in heads), "what", box=SIMPLE, padding=(0, 1, 0, 0))

@@ -1,4 +1,4 @@
-"""Drift reports: `<data>/drift/<id>/drift_report.json` and `.html`, there both or not at all."""
+"""Makes drift reports; `report_files` says where they lie and reads them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,31 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from rayonnage_shared.atomic_files import write_atomically
-from rayonnage_shared.contracts.drift import ColumnDrift, DriftReport
+from rayonnage_shared.contracts.drift import DriftDecision, DriftReport
 from rayonnage_shared.database.tables import PredictionRow
-from rayonnage_shared.drift.evidently_report import EvidentlyReport, evidently_report
-from rayonnage_shared.drift.observations import JudgedProduct, observe
+from rayonnage_shared.drift.evidently_report import (
+    EvidentlyFailed,
+    EvidentlyMissing,
+    EvidentlyReport,
+    evidently_report,
+)
+from rayonnage_shared.drift.observations import JudgedProduct, Observations, observe
+from rayonnage_shared.drift.page import page
+from rayonnage_shared.drift.performance import Expectation, performance_of
 from rayonnage_shared.drift.reference import reference_of
+from rayonnage_shared.drift.report_files import HTML_NAME, JSON_NAME, read_report, report_ids, reports_folder
 from rayonnage_shared.drift.verdict import enough_rows, judge
-from rayonnage_shared.ml.bundle import BundleNotFound
+from rayonnage_shared.feedback_rows import LabelledAnswer, feedback_between
+from rayonnage_shared.ml.bundle import BundleNotFound, read_manifest
 from rayonnage_shared.ml.champion import read_champion
 from rayonnage_shared.ml.progress import Progress, silent
 from rayonnage_shared.prediction_rows import LogUnreadable, sample_predictions
@@ -32,18 +41,35 @@ MAX_ROWS = 2000
 """Of answers that are looked at, drawn by chance; as many as of the reference."""
 REPORTS_KEPT = 100
 """The newest; one weighs 4 MB."""
-HTML_NAME, JSON_NAME = "drift_report.html", "drift_report.json"
 _LEFT_BEHIND_S = 3600
 _MAKING = ".making-"
 
 
+Decide = Callable[[DriftReport], DriftDecision | None]
+"""Says what follows from a report, before it is written."""
+
+
+def only_tell(_report: DriftReport) -> None:
+    """Decide nothing."""
+
+
 def make_report(
-    engine: Engine, *, models_path: Path, data_path: Path, hours: float, progress: Progress = silent
+    engine: Engine,
+    *,
+    models_path: Path,
+    data_path: Path,
+    hours: float,
+    feedback_days: float,
+    report_id: str | None = None,
+    decide: Decide = only_tell,
+    evidently_needed: bool = True,
+    progress: Progress = silent,
 ) -> tuple[DriftReport, Path]:
     """Compare the champion's answers of the last hours with its reference; return the report and its folder.
 
-    Takes about 40 s at most on two idle cores, and once for each champion as long again. Raises BundleNotFound without
-    a champion, LogUnreadable, EvidentlyMissing or EvidentlyFailed, and what `reference_of` raises.
+    Takes about 40 s at most on two idle cores, and once for each champion as long again. Where another process has
+    written `report_id` meanwhile, that report is returned. Raises BundleNotFound without a champion, LogUnreadable,
+    what `reference_of` raises, and, unless Evidently is not needed, EvidentlyMissing or EvidentlyFailed.
     """
     champion = read_champion(models_path)
     if champion is None:
@@ -51,15 +77,18 @@ def make_report(
     until = datetime.now(UTC)
     since = until - timedelta(hours=hours)
     answers, rows = _answers(engine, champion.version, since, until)
+    labelled_since = until - timedelta(days=feedback_days)
+    labelled = _labelled(engine, champion.version, labelled_since, until)
     reference = reference_of(models_path, data_path, champion.version, progress)
     before = observe(reference.judged, progress)
     current = observe(map(_judged, rows), progress)
     columns = judge(before, current)
-    with _new_folder(data_path / "drift") as making:
+    report_id = report_id or new_report_id()
+    with _new_folder(reports_folder(data_path), report_id) as making:
         progress(0.5, "Evidently compares")
-        evidently = evidently_report(before, current, making.work)
+        evidently, note = _evidently(before, current, making.work, needed=evidently_needed)
         report = DriftReport(
-            id=making.id,
+            id=report_id,
             created_at=until,
             version=champion.version,
             dataset_version=reference.dataset_version,
@@ -71,20 +100,53 @@ def make_report(
             enough_rows=enough_rows(before, current),
             drift=any(one.drift for one in columns),
             columns=columns,
+            performance=performance_of(
+                labelled, Expectation.of(read_manifest(models_path, champion.version)), labelled_since
+            ),
             evidently=evidently.figures if evidently else None,
+            evidently_note=note,
         )
+        report = report.model_copy(update={"decision": decide(report)})
         write_atomically(making.result / JSON_NAME, report.model_dump_json(indent=1).encode())
-        write_atomically(making.result / HTML_NAME, page(report, evidently).encode())
-    _prune(data_path / "drift")
-    return report, data_path / "drift" / report.id
+        write_atomically(making.result / HTML_NAME, page(report, evidently.html if evidently else None).encode())
+    _prune(data_path)
+    return read_report(data_path, report_id), reports_folder(data_path) / report_id
+
+
+def new_report_id() -> str:
+    """Return an id by which reports sort as they were made."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
 def _answers(engine: Engine, version: str, since: datetime, until: datetime) -> tuple[int, list[PredictionRow]]:
-    try:
+    with _readable():
         return sample_predictions(engine, version, since=since, until=until, limit=MAX_ROWS)
+
+
+def _labelled(engine: Engine, version: str, since: datetime, until: datetime) -> list[LabelledAnswer]:
+    with _readable():
+        return feedback_between(engine, version, since, until)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
     except SQLAlchemyError as error:
         reason = getattr(error, "orig", None) or error
         raise LogUnreadable(f"Start the database, then try again ({str(reason).splitlines()[0]}).") from error
+
+
+def _evidently(
+    before: Observations, current: Observations, work: Path, *, needed: bool
+) -> tuple[EvidentlyReport | None, str | None]:
+    """Return Evidently's part, and why there is none where there should be one."""
+    try:
+        return evidently_report(before, current, work), None
+    except (EvidentlyMissing, EvidentlyFailed) as error:
+        if needed:
+            raise
+        return None, f"{error.title}. {error.detail}"
 
 
 def _judged(row: PredictionRow) -> JudgedProduct:
@@ -99,27 +161,30 @@ def _judged(row: PredictionRow) -> JudgedProduct:
     )
 
 
-class _Making:
-    """A report in the making: `work` goes, `result` becomes the folder `id`."""
+class _Making(NamedTuple):
+    """A report in the making: `work` goes, `result` becomes the report's folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-        self.work, self.result = folder / "work", folder / "result"
-        for one in (self.work, self.result):
-            one.mkdir()
+    work: Path
+    result: Path
 
 
 @contextlib.contextmanager
-def _new_folder(folder: Path) -> Iterator[_Making]:
+def _new_folder(folder: Path, name: str) -> Iterator[_Making]:
     """Yield where a report is made; it comes into sight in one step when the block ends well."""
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f"{_MAKING}*"):  # by a process that was killed
         if time.time() - left.stat().st_mtime > _LEFT_BEHIND_S:
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=_MAKING, dir=folder) as temporary:
-        making = _Making(Path(temporary))
+        making = _Making(Path(temporary) / "work", Path(temporary) / "result")
+        for one in making:
+            one.mkdir()
         yield making
-        making.result.rename(folder / making.id)
+        try:
+            making.result.rename(folder / name)
+        except OSError:
+            if not (folder / name / JSON_NAME).exists():
+                raise
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -127,60 +192,6 @@ def _new_folder(folder: Path) -> Iterator[_Making]:
         os.close(handle)
 
 
-def _prune(folder: Path) -> None:
-    reports = sorted(path.parent for path in folder.glob(f"2*/{JSON_NAME}"))
-    for old in reports[:-REPORTS_KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-_STYLE = """
-.rayonnage { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-.rayonnage table { border-collapse: collapse; width: 100%; }
-.rayonnage th, .rayonnage td { text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #ddd; }
-.rayonnage .alarm { color: #b00020; font-weight: 600; }
-"""
-
-
-def page(report: DriftReport, evidently: EvidentlyReport | None) -> str:
-    """Return Evidently's page with our verdict above it, or the verdict alone."""
-    ours = _section(report)
-    if evidently is None:
-        title = f"<title>Drift {report.id}</title>"
-        return f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">{title}</head><body>{ours}</body></html>\n'
-    head, body, rest = evidently.html.partition("<body>")
-    return f"{head}{body}{ours}{rest}" if body else f"{ours}{evidently.html}"
-
-
-def summary(report: DriftReport) -> str:
-    """Return the report in one sentence."""
-    period = f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC"
-    counted = f"{report.current_rows} of {report.answers} answers of {report.version}, {period}"
-    if not report.enough_rows:
-        return f"Too few rows for a verdict: {counted}; reference {report.reference_rows}."
-    alarms = [one.name for one in report.columns if one.drift]
-    found = f"Drift in {', '.join(alarms)}" if alarms else "No drift"
-    return f"{found}: {counted}; reference: {report.reference_rows} test products of {report.dataset_version}."
-
-
-def _section(report: DriftReport) -> str:
-    rows = "".join(map(_row, report.columns))
-    heads = "".join(f"<th>{name}</th>" for name in ("", "column", "distance", "alarm from", "p", "rows", "what"))
-    return (
-        f'<style>{_STYLE}</style><section class="rayonnage"><h1>Rayonnage: drift</h1><p>{escape(summary(report))}</p>'
-        f"<table><tr>{heads}</tr>{rows}</table></section>"
-    )
-
-
-def _row(column: ColumnDrift) -> str:
-    cells = (column.name, *cells_of(column))
-    mark = '<td class="alarm">alarm</td>' if column.drift else "<td></td>"
-    return f"<tr>{mark}{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
-
-
-def cells_of(column: ColumnDrift) -> tuple[str, str, str, str, str]:
-    """Return distance, threshold, p-value, rows (reference | current) and what has changed, as people read them."""
-    rows = f"{column.reference_rows} | {column.current_rows}"
-    threshold = f"{column.threshold:g}"
-    if column.distance is None or column.p_value is None:
-        return "–", threshold, "–", rows, "too few rows"
-    return f"{column.distance:.3f}", threshold, f"{column.p_value:.1g}", rows, column.what
+def _prune(data_path: Path) -> None:
+    for old in report_ids(data_path)[REPORTS_KEPT:]:
+        shutil.rmtree(reports_folder(data_path) / old, ignore_errors=True)

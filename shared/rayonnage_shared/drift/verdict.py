@@ -34,6 +34,11 @@ _MEASURES: dict[Kind, DriftMeasure] = {
 EMBEDDING = "embedding"
 
 
+def column_names() -> tuple[str, ...]:
+    """Return the names of all that can be an alarm."""
+    return (*COLUMNS, EMBEDDING)
+
+
 def judge(reference: Observations, current: Observations) -> list[ColumnDrift]:
     """Return a verdict for each column of the tables, and for the sentence embeddings; no alarm below `MIN_ROWS`."""
     enough = enough_rows(reference, current)

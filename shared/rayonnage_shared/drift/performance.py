@@ -1,0 +1,100 @@
+"""How often the champion was right, as far as feedback tells, and whether that is worse than it should be.
+
+An alarm needs at least 50 labelled answers, a fall of 5 points or more, and one that chance gives in less than one
+report of ten thousand. Two shares are watched: right answers against the champion's own test split, whose rows are a
+sample too (Fisher's exact test), and right ones among the accepted against the promise (exact binomial test).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from rayonnage_shared.contracts.drift import Performance
+from rayonnage_shared.feedback_rows import LabelledAnswer
+
+MIN_LABELLED = 50
+LEAST_FALL = 0.05
+FALSE_ALARMS = 1e-4
+
+
+class Expectation(NamedTuple):
+    """What a bundle's manifest leads to expect; None for what it does not say."""
+
+    accuracy: float | None
+    rows: int | None
+    promised_precision: float | None
+
+    @classmethod
+    def of(cls, manifest: dict[str, Any]) -> Expectation:
+        """Return what a manifest says."""
+        metrics = manifest["metrics"]
+        rows = metrics.get("rows")
+        return cls(metrics.get("accuracy"), None if rows is None else int(rows), manifest.get("promised_precision"))
+
+
+def performance_of(answers: Sequence[LabelledAnswer], expected: Expectation, since: datetime) -> Performance:
+    """Return the verdict on answers of which the truth is known."""
+    right = sum(one.category_id == one.truth for one in answers)
+    accepted = [one.category_id == one.truth for one in answers if one.decision == "accept"]
+    p_accuracy = _p_of_accuracy(right, len(answers), expected)
+    p_precision = _p_of_precision(sum(accepted), len(accepted), expected.promised_precision)
+    accuracy = right / len(answers) if answers else None
+    precision = sum(accepted) / len(accepted) if accepted else None
+    falls = []
+    if _is_alarm(len(answers), accuracy, expected.accuracy, p_accuracy):
+        falls.append(f"right {accuracy:.1%} of the time, where {expected.accuracy:.1%} was expected")
+    if _is_alarm(len(accepted), precision, expected.promised_precision, p_precision):
+        falls.append(
+            f"right {precision:.1%} of the time when accepted, where {expected.promised_precision:.1%} was promised"
+        )
+    known = [one for one in (p_accuracy, p_precision) if one is not None]
+    return Performance(
+        since=since,
+        labelled=len(answers),
+        accuracy=accuracy,
+        expected_accuracy=expected.accuracy,
+        expected_rows=expected.rows,
+        accepted=len(accepted),
+        accepted_precision=precision,
+        promised_precision=expected.promised_precision,
+        p_value=min(1.0, min(known) * len(known)) if known else None,
+        alarm=bool(falls),
+        what=_words(len(answers), accuracy, expected.accuracy, falls),
+    )
+
+
+def _is_alarm(rows: int, share: float | None, expected: float | None, p_value: float | None) -> bool:
+    if rows < MIN_LABELLED or share is None or expected is None or p_value is None:
+        return False
+    return expected - share >= LEAST_FALL and 2 * p_value < FALSE_ALARMS  # two shares are looked at
+
+
+def _p_of_accuracy(right: int, rows: int, expected: Expectation) -> float | None:
+    """Return how often so few are right by chance when both samples have one accuracy."""
+    if not rows or expected.accuracy is None or not expected.rows:
+        return None
+    from scipy.stats import hypergeom
+
+    right_before = round(expected.accuracy * expected.rows)
+    # Fisher's exact test, one-sided; his table's margins make the count of right ones hypergeometric.
+    return float(hypergeom.cdf(right, rows + expected.rows, right + right_before, rows))
+
+
+def _p_of_precision(right: int, rows: int, promised: float | None) -> float | None:
+    if not rows or promised is None:
+        return None
+    from scipy.stats import binom
+
+    return float(binom.cdf(right, rows, promised))
+
+
+def _words(rows: int, accuracy: float | None, expected: float | None, falls: Sequence[str]) -> str:
+    if accuracy is None:
+        return "nobody has said of an answer what the product really is."
+    if falls:
+        return f"of {rows} answers with known truth the champion is {', and '.join(falls)}."
+    against = "" if expected is None else f" ({expected:.1%} expected)"
+    few = f"; fewer than {MIN_LABELLED} give no alarm" if rows < MIN_LABELLED else "; no alarm"
+    return f"{accuracy:.1%} of {rows} answers with known truth are right{against}{few}."

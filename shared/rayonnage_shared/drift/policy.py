@@ -1,0 +1,106 @@
+"""Whether a drift report is a reason to train: facts in, a decision with its reason out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from rayonnage_shared.contracts.drift import DriftDecision
+from rayonnage_shared.settings import DriftSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What has to hold for a training; `columns` may cause one, all of them where there is None."""
+
+    retrain: bool
+    min_rows: int
+    cool_down: timedelta
+    columns: Collection[str] | None = None
+
+    @classmethod
+    def of(cls, settings: DriftSettings) -> Policy:
+        """Return the policy that the settings describe."""
+        named = frozenset(one.strip() for one in settings.drift_retrain_columns.split(",") if one.strip())
+        return cls(
+            retrain=settings.drift_retrain,
+            min_rows=settings.drift_min_rows,
+            cool_down=timedelta(hours=settings.drift_cool_down_h),
+            columns=named or None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known when a report has been made."""
+
+    moment: datetime
+    alarms: Collection[str]
+    """Columns that are an alarm."""
+    rows: int
+    """Answers that were compared."""
+    feedback_alarm: str | None
+    """What feedback says where that is an alarm."""
+    training_under_way: bool
+    """Whether a training waits or runs."""
+    last_training: datetime | None
+    """When one last ended, whoever asked for it."""
+    trained_on: str
+    """Dataset version of the champion."""
+    newest_dataset: str | None
+    trained_already: str | None = None
+    """A version of the champion's families that was trained on the newest dataset and is not the champion."""
+
+
+def decide(facts: Facts, policy: Policy) -> DriftDecision:
+    """Return whether to train, and why or why not."""
+    causes = _causes(facts, policy)
+    if isinstance(causes, str):
+        return _no(causes)
+    found = ", and ".join(causes)
+    if not policy.retrain:
+        return _no(f"DRIFT_RETRAIN is off ({found}).")
+    if facts.training_under_way:
+        return _no(f"a training waits or runs already ({found}).")
+    if facts.last_training is not None and facts.moment < facts.last_training + policy.cool_down:
+        until = facts.last_training + policy.cool_down
+        hours = f"{policy.cool_down / timedelta(hours=1):g}"
+        return _no(
+            f"the last training ended at {facts.last_training:%Y-%m-%d %H:%M} UTC, and for {hours} hours, until "
+            f"{until:%Y-%m-%d %H:%M}, drift causes none ({found})."
+        )
+    ingest = "ingest labelled products like those that came"
+    if facts.newest_dataset is None or facts.newest_dataset <= facts.trained_on:
+        return _no(f"the newest dataset is the one the champion was trained on; {ingest} ({found}).")
+    if facts.trained_already is not None:
+        return _no(
+            f"{facts.trained_already} has learnt from the newest dataset and was not promoted; promote it, or {ingest} "
+            f"({found})."
+        )
+    return DriftDecision(
+        retrain=True,
+        reason=f"A training on {facts.newest_dataset} is queued: {found}; the champion was trained on "
+        f"{facts.trained_on}.",
+    )
+
+
+def _causes(facts: Facts, policy: Policy) -> list[str] | str:
+    """Return what may cause a training, in words, or why nothing does."""
+    counted = [name for name in facts.alarms if policy.columns is None or name in policy.columns]
+    causes = []
+    if counted and facts.rows >= policy.min_rows:
+        causes.append(f"drift in {', '.join(counted)} ({facts.rows} answers)")
+    if facts.feedback_alarm is not None:
+        causes.append(f"feedback says: {facts.feedback_alarm.rstrip('.')}")
+    if causes:
+        return causes
+    if counted:
+        return f"{facts.rows} answers were compared, and a training needs {policy.min_rows} (DRIFT_MIN_ROWS)."
+    if facts.alarms:
+        return f"DRIFT_RETRAIN_COLUMNS does not name {', '.join(facts.alarms)}."
+    return "nothing is an alarm."
+
+
+def _no(why: str) -> DriftDecision:
+    return DriftDecision(retrain=False, reason=f"No retraining: {why}")
