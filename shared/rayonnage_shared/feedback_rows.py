@@ -39,13 +39,20 @@ class LabelledProduct(NamedTuple):
     truth: int
 
 
-def give_feedback(engine: Engine, prediction_id: str, category_id: int, *, username: str, demo: bool) -> bool | None:
-    """Write the truth about a prediction over what was said of it before, and return whether it is the first word.
+class Given(NamedTuple):
+    """Feedback that was written: when, and whether it is the first word about its prediction."""
 
-    None where there is no such prediction any more. Another truth is another product to learn from, so it counts
-    as not ingested yet; the same one again does not.
+    at: datetime
+    is_first: bool
+
+
+def give_feedback(engine: Engine, prediction_id: str, category_id: int, *, username: str, demo: bool) -> Given | None:
+    """Write the truth about a prediction over what was said of it before; None where there is no such prediction.
+
+    Another truth is another product to learn from, so it counts as not ingested yet; the same one again does not.
     """
-    values = {"category_id": category_id, "username": username, "created_at": now(), "demo": demo}
+    at = now()
+    values = {"category_id": category_id, "username": username, "created_at": at, "demo": demo}
     truth = col(FeedbackRow.category_id)
     kept = case((truth == category_id, col(FeedbackRow.ingested_in)), else_=None)
     try:
@@ -53,12 +60,12 @@ def give_feedback(engine: Engine, prediction_id: str, category_id: int, *, usern
             connection = session.connection()
             first = _insert(engine).values(prediction_id=prediction_id, **values)
             if connection.execute(first.returning(col(FeedbackRow.prediction_id))).first() is not None:
-                return True
+                return Given(at, is_first=True)
             newer = update(FeedbackRow).where(col(FeedbackRow.prediction_id) == prediction_id)
             changed = connection.execute(newer.values(**values, ingested_in=kept)).rowcount
     except IntegrityError:
         return None
-    return False if changed else None
+    return Given(at, is_first=False) if changed else None
 
 
 def find_feedback(engine: Engine, prediction_id: str) -> FeedbackRow | None:

@@ -36,6 +36,7 @@ PUBLIC_ROUTES: tuple[PublicRoute, ...] = (
     PublicRoute("POST", "/predict", "predict", "user", "prediction"),
     PublicRoute("POST", "/predict/text/manual", "predict", "user", "prediction"),
     PublicRoute("POST", "/predict/image/manual", "predict", "user", "prediction"),
+    PublicRoute("POST", "/feedback", "predict", "user"),
     PublicRoute("GET", "/info", "predict", "user"),
     PublicRoute("GET", "/models", "predict", "user"),
     PublicRoute("GET", "/models/{version}", "predict", "user"),

@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 from anyio import to_thread
 from fastapi import FastAPI
 
+from rayonnage_predict.feedback import FeedbackDesk
 from rayonnage_predict.judging import Judge
 from rayonnage_predict.routes import router
 from rayonnage_predict.serving import Serving
 from rayonnage_predict.settings import PredictSettings
+from rayonnage_shared.feedback import FeedbackBook
 from rayonnage_shared.ml.categories import load_categories
 from rayonnage_shared.ml.photos import PhotoLimits
 from rayonnage_shared.prediction_log import STOP_WITHIN_S, PredictionLog
@@ -33,6 +35,11 @@ def create_app(settings: PredictSettings) -> FastAPI:
         keep_texts=settings.prediction_log_texts,
     )
 
+    categories = load_categories(settings.categories_path)
+    feedback = FeedbackDesk(
+        settings.database_url, FeedbackBook(settings.models_path, categories, settings.prediction_log_days)
+    )
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
@@ -40,6 +47,7 @@ def create_app(settings: PredictSettings) -> FastAPI:
                 prediction_log.start()  # after the champion: what it imports would keep the first answer waiting
                 yield
         finally:
+            await to_thread.run_sync(feedback.close)
             await to_thread.run_sync(prediction_log.stop, time_to_close(app, STOP_WITHIN_S))
 
     async def keys() -> str | None:
@@ -56,5 +64,6 @@ def create_app(settings: PredictSettings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.verifier = verifier
-    app.state.judge = Judge(serving, load_categories(settings.categories_path), limits, prediction_log)
+    app.state.judge = Judge(serving, categories, limits, prediction_log)
+    app.state.feedback = feedback
     return app

@@ -11,9 +11,11 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi import Path as PathParameter
 
+from rayonnage_predict.feedback import FeedbackDesk
 from rayonnage_predict.forms import Only, read_predict_request
 from rayonnage_predict.judging import Caller, Judge
 from rayonnage_predict.request_body import request_body
+from rayonnage_shared.contracts.feedback import Feedback, FeedbackRequest
 from rayonnage_shared.contracts.models import Info, ModelDetails, ModelList, ModelVersion
 from rayonnage_shared.contracts.predictions import Prediction
 from rayonnage_shared.ml.bundle import list_versions, read_manifest
@@ -74,6 +76,28 @@ async def predict_text(request: Request, user: CurrentUser) -> Response:
 async def predict_image(request: Request, user: CurrentUser) -> Response:
     """Predict from the photo alone."""
     return await _predict(request, user, "image")
+
+
+@router.post(
+    "/feedback",
+    tags=["predictions"],
+    status_code=201,
+    response_model=Feedback,
+    responses={
+        200: {"model": Feedback, "description": "It stands in place of what was said about this prediction before"},
+        **problems(401, 404, 413, 503),
+    },
+)
+async def feedback(request: Request, response: Response, said: FeedbackRequest, user: CurrentUser) -> Feedback:
+    """Say which category the product of a prediction really has; the newest word about a prediction counts.
+
+    It becomes a labelled product of the next dataset version, and tells how good the model is in daily use.
+    """
+    desk: FeedbackDesk = request.app.state.feedback
+    written, is_first = await desk.take(said, user.username)
+    if not is_first:
+        response.status_code = 200
+    return written
 
 
 @router.get("/info", tags=["models"], response_model=Info, responses=problems(401, 503))

@@ -37,7 +37,9 @@ def predicted(engine: Engine, minutes_ago: float = 10, version: str = VERSION) -
 
 
 def give(engine: Engine, prediction_id: str, truth: int, *, username: str = "jane", demo: bool = False) -> bool | None:
-    return give_feedback(engine, prediction_id, truth, username=username, demo=demo)
+    """Say it and return whether it was the first word, or None where there is no such prediction."""
+    given = give_feedback(engine, prediction_id, truth, username=username, demo=demo)
+    return None if given is None else given.is_first
 
 
 def found(engine: Engine, prediction_id: str) -> FeedbackRow:
