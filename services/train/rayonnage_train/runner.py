@@ -46,6 +46,7 @@ def main() -> int:
     os.nice(NICENESS)
     settings = TrainSettings()
     set_up_logging("train-runner", settings)
+    structlog.contextvars.bind_contextvars(job_id=arguments.job_id)  # every line of this process is about it
     kinds = load_kinds(arguments.kinds)
     engine = open_database(settings.database_url)
     queue = JobQueue(engine)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,6 +16,7 @@ from rich.table import Table
 from rayonnage_shared import local
 from rayonnage_shared.environment import effective, env_example
 from rayonnage_shared.log_following import LogFollower
+from rayonnage_shared.log_search import find_request, log_files
 from rayonnage_shared.run_lock import holder
 from rayonnage_shared.supervision import Supervisor
 
@@ -63,9 +65,20 @@ def status() -> None:
     raise typer.Exit(1 if unready else 0)
 
 
-def logs(lines: Annotated[int, typer.Option(help="How many lines of each file to begin with.")] = 5) -> None:
-    """Follow the logs of all processes until Ctrl-C."""
+def logs(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="With --request: files to look in instead; - is standard input.")
+    ] = None,
+    lines: Annotated[int, typer.Option(help="How many lines of each file to begin with.")] = 5,
+    request: Annotated[
+        str | None, typer.Option(help="Show one request, by its id, and the job that it queued.")
+    ] = None,
+) -> None:
+    """Follow the logs of all processes until Ctrl-C, or show one request in all of them."""
     supervisor = Supervisor(HOME, effective(HOME))
+    if request is not None:
+        _show_request(request, sources or [], supervisor.logs)
+        return
     console = Console(highlight=False)
     colours: dict[str, str] = {}
 
@@ -82,6 +95,23 @@ def logs(lines: Annotated[int, typer.Option(help="How many lines of each file to
         pass
     finally:
         follower.close()
+
+
+def _show_request(request_id: str, sources: list[str], folder: Path) -> None:
+    files = [Path(one) for one in sources if one != "-"] if sources else log_files(folder)
+    try:
+        found = find_request(files, sys.stdin.buffer if "-" in sources else (), request_id)
+    except OSError as err:
+        print(f"{err.filename}: {err.strerror}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    if not found:
+        where = ", ".join(sources) or f"{folder}, {len(files)} files"
+        print(f"No line of the request {request_id} ({where}). Rotated files are removed in time.", file=sys.stderr)
+        raise typer.Exit(1)
+    render = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+    for one in found:
+        event = dict(one.event)
+        print(f"{event.pop('service', ''):>13} {render(None, '', event)}")
 
 
 def write_env_example(

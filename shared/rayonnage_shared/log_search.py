@@ -1,0 +1,87 @@
+"""Finds one request in the log files of all services, rotated ones included."""
+
+from __future__ import annotations
+
+import io
+import json
+import mmap
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_LOG_FILE = re.compile(r".+\.log(\.\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One event of a log, as it was written."""
+
+    event: dict[str, Any]
+
+    @property
+    def timestamp(self) -> str:
+        """When it was, in a form that sorts by time (ISO 8601, UTC)."""
+        return str(self.event.get("timestamp", ""))
+
+
+def log_files(folder: Path) -> list[Path]:
+    """Return the log files of a folder: `predict.log`, and what was put aside as `predict.log.1`, …"""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_file() and _LOG_FILE.fullmatch(path.name))
+
+
+def find_request(files: Iterable[Path], piped: Iterable[bytes], request_id: str) -> list[Found]:
+    """Return a request's events from files and from lines, in the order of time.
+
+    Those of a job that the request has queued belong to it: they carry the job's id, since the job outlives the
+    request. 100 MB of files take a second.
+    """
+    files = list(files)
+    lines = [line for line in piped if request_id.encode() in line or b'"job_id"' in line]
+    found = _with(files, lines, "request_id", request_id)
+    jobs = {str(one.event["job_id"]) for one in found if one.event.get("event") == "job.queued"}
+    seen = {json.dumps(one.event, sort_keys=True) for one in found}
+    for job_id in sorted(jobs):
+        more = _with(files, lines, "job_id", job_id)
+        found += [one for one in more if json.dumps(one.event, sort_keys=True) not in seen]
+    return sorted(found, key=lambda one: one.timestamp)
+
+
+def _with(files: list[Path], lines: list[bytes], field: str, value: str) -> list[Found]:
+    needle = value.encode()
+    found = [line for path in files for line in _lines_with(path, needle)]
+    found += [line for line in lines if needle in line]
+    events = (_event(line) for line in found)
+    return [Found(event) for event in events if event is not None and event.get(field) == value]
+
+
+def _lines_with(path: Path, needle: bytes) -> Iterator[bytes]:
+    """Yield the lines that hold some bytes; the file may grow or be rotated meanwhile."""
+    with path.open("rb") as file:
+        if file.seek(0, io.SEEK_END) == 0:
+            return
+        with _mapped(file) as content:
+            at = content.find(needle)
+            while at >= 0:
+                begin = content.rfind(b"\n", 0, at) + 1
+                end = content.find(b"\n", at)
+                end = len(content) if end < 0 else end
+                yield content[begin:end]
+                at = content.find(needle, end)
+
+
+def _mapped(file: BinaryIO) -> mmap.mmap:
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """Return what a JSON line says; the name that `docker compose logs` puts before it is passed over."""
+    _before, brace, rest = line.partition(b"{")
+    try:
+        event = json.loads(brace + rest)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
