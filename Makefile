@@ -33,8 +33,11 @@ stop: ## stop the platform that runs from this folder
 status: ## show each process and whether it is ready
 	@$(BOOTSTRAP) --no-sync rayonnage status
 
-logs: ## follow the logs of all processes, of `make run` or, without one, of the containers
-	@if [ -e .run/supervisord.pid ]; then $(BOOTSTRAP) --no-sync rayonnage logs; else docker compose logs --follow --tail 20; fi
+logs: ## follow the logs of all processes or, without `make run`, of the containers; ARGS="--request ID" shows one request
+	@if [ -e .run/supervisord.pid ]; then $(BOOTSTRAP) --no-sync rayonnage logs $(ARGS); \
+	elif [ -n "$(ARGS)" ]; then docker compose logs --no-color --no-log-prefix \
+		| docker compose run --rm --no-deps --no-TTY --quiet-pull migrate rayonnage logs $(ARGS) -; \
+	else docker compose logs --follow --tail 20; fi
 
 up: env certs ## build and start all containers, and wait until they are ready (docs/deploy.md)
 	@RAYONNAGE_REVISION=$$(git describe --always --dirty 2>/dev/null) docker compose up --detach --build --wait
