@@ -4,7 +4,7 @@ PYTHON ?= python3
 BOOTSTRAP := $(PYTHON) deployments/local/bootstrap.py
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-IMAGE_FOLDERS := services/auth services/gateway services/ingest services/predict services/train deployments/mlflow deployments/monitor deployments/airflow
+IMAGE_FOLDERS := services/auth services/gateway services/ingest services/predict services/train deployments/mlflow deployments/airflow
 IMAGES := $(foreach folder,$(IMAGE_FOLDERS),rayonnage/$(notdir $(folder)):$(or $(RAYONNAGE_VERSION),latest))
 SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometheus, Chromium), \`make test-monitoring\` (alerts and dashboards), \`make test-models\` (networks, S3, MLflow), \`make test-compose\` and \`make test-profiles\` (containers).
 
@@ -12,7 +12,7 @@ SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometh
 .PHONY: help run env certs stop status logs up down down-v ps swagger docker-up docker-down docker-down-v docker-logs backup restore \
 	airflow-up airflow-down \
 	images image-sizes scan-images \
-	ingest train evaluate predict monitor push pull sample test test-system test-monitoring test-models test-compose test-profiles check types lint format env-example dashboards \
+	ingest train evaluate predict monitor dashboard push pull sample test test-system test-monitoring test-models test-compose test-profiles check types lint format env-example dashboards \
 	mlflow real quality models bench docs-picture clean keras install install-dev install-models install-monitor camembert-env
 
 help: ## list the targets
@@ -101,6 +101,9 @@ predict: ## predict one product or a CSV, here: make predict ARGS="--help"
 
 monitor: ## have the products and answers drifted? writes data/drift (ARGS="--hours 48 --fail-on-drift")
 	@$(BOOTSTRAP) --extra monitor rayonnage monitor $(ARGS)
+
+dashboard: ## services, champion, jobs, traffic and drift in this terminal, live; Ctrl-C ends it (ARGS="--once")
+	@$(BOOTSTRAP) --no-sync rayonnage dashboard $(ARGS)
 
 push: ## push datasets, photos and models to the DVC remote, and write the pointers to commit
 	@$(BOOTSTRAP) rayonnage push $(ARGS)

@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
+import structlog
 from sqlalchemy import ColumnElement, Engine, and_, func, or_, text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import aliased
@@ -40,6 +41,8 @@ from rayonnage_shared.job_rows import (
     printable,
     with_lines,
 )
+
+log = structlog.get_logger()
 
 _QUEUE_LOCK = 7_240_002  # any number but the migrations' own, the same in every process
 
@@ -73,6 +76,15 @@ def database_time(session: Session) -> datetime:
     return now()
 
 
+class JobFigures(NamedTuple):
+    """The table in numbers."""
+
+    counts: dict[tuple[str, str], int]
+    """By kind and status; without zeros."""
+    oldest_waiting_s: float
+    """0 when nothing waits."""
+
+
 class JobQueue:
     """The jobs of one database, for services and workers alike."""
 
@@ -82,9 +94,28 @@ class JobQueue:
 
     # What services ask
 
-    def submit(self, kind: str, request: dict[str, Any], *, by: str, lane: str, max_queued: int | None = None) -> Job:
-        """Return the new, queued job. Jobs of one `lane` never run side by side. Raises QueueFull."""
+    def submit(
+        self,
+        kind: str,
+        request: dict[str, Any],
+        *,
+        by: str,
+        lane: str,
+        max_queued: int | None = None,
+        job_id: str | None = None,
+        lines: Sequence[str] = (),
+    ) -> Job:
+        """Return the new, queued job, whose log begins with `lines`. Jobs of one `lane` never run side by side.
+
+        Whoever brings a `job_id` may submit the job again after a crash: the one that is there is returned then.
+        Raises QueueFull.
+        """
         with writing(self._engine) as session:
+            if job_id is not None:
+                _serialise(session)
+                there = session.get(JobRow, job_id)
+                if there is not None:
+                    return as_job(there)
             if max_queued is not None:
                 _serialise(session)
                 waiting = select(func.count()).where(col(JobRow.kind) == kind, col(JobRow.status) == "queued")
@@ -92,16 +123,24 @@ class JobQueue:
                     raise QueueFull(
                         f"{max_queued} jobs are waiting; cancel some or try again later.", headers={"Retry-After": "60"}
                     )
-            row = JobRow(
-                job_id=str(ULID()),
-                kind=kind,
-                lane=lane,
-                request=request,
-                submitted_by=by,
-                submitted_at=self._clock(session),
-            )
-            session.add(row)
-        return as_job(row)
+            return self._add(session, kind, request, by=by, lane=lane, job_id=job_id, lines=lines)
+
+    def submit_if_due(
+        self, kind: str, request: dict[str, Any], *, by: str, lane: str, every: timedelta, first_from: datetime
+    ) -> Job | None:
+        """Queue a job unless one of its kind waits or runs, or the newest was submitted less than `every` ago.
+
+        Where there has never been one, `every` counts from `first_from`. Of callers that ask at the same moment, one
+        gets the job and the others None.
+        """
+        with reading(self._engine) as session:  # which is nearly always all
+            if not self._is_due(session, kind, every, first_from):
+                return None
+        with writing(self._engine) as session:
+            _serialise(session)
+            if not self._is_due(session, kind, every, first_from):
+                return None
+            return self._add(session, kind, request, by=by, lane=lane)
 
     def get(self, job_id: str) -> Job:
         """Return the job as it stands. Raises JobNotFound."""
@@ -126,6 +165,16 @@ class JobQueue:
         with reading(self._engine) as session:
             found = dict(session.exec(statement).all())
         return {status: found.get(status, 0) for status in get_args(JobStatus)}
+
+    def figures(self) -> JobFigures:
+        """Return how many jobs there are by kind and status, and how long the oldest has waited."""
+        counted = select(JobRow.kind, JobRow.status, func.count()).group_by(col(JobRow.kind), col(JobRow.status))
+        oldest = select(func.min(JobRow.submitted_at)).where(col(JobRow.status) == "queued")
+        with reading(self._engine) as session:
+            counts = {(kind, status): count for kind, status, count in session.exec(counted)}
+            since = session.exec(oldest).one()
+            waited = timedelta() if since is None else max(timedelta(), self._clock(session) - since)
+        return JobFigures(counts, waited.total_seconds())
 
     def request_cancel(self, job_id: str) -> Job:
         """Return the job, cancelled where nobody runs it, else with the wish noted for its holder.
@@ -251,6 +300,39 @@ class JobQueue:
         if row is None:
             raise LeaseLost(f"Job {job_id} is not held by this worker any more.")
         return held_job(row, lease_token)
+
+    def _add(
+        self,
+        session: Session,
+        kind: str,
+        request: dict[str, Any],
+        *,
+        by: str,
+        lane: str,
+        job_id: str | None = None,
+        lines: Sequence[str] = (),
+    ) -> Job:
+        row = JobRow(
+            job_id=job_id or str(ULID()),
+            kind=kind,
+            lane=lane,
+            request=request,
+            submitted_by=by,
+            submitted_at=self._clock(session),
+            log_tail=with_lines([], lines),
+        )
+        session.add(row)
+        log.info("job.queued", job_id=row.job_id, kind=kind, by=by)  # with the id of the request that wants it
+        return as_job(row)
+
+    def _is_due(self, session: Session, kind: str, every: timedelta, first_from: datetime) -> bool:
+        of_kind = col(JobRow.kind) == kind
+        under_way = select(JobRow.job_id).where(of_kind, col(JobRow.status).not_in(FINAL_STATUSES)).limit(1)
+        if session.exec(under_way).first() is not None:
+            return False
+        submitted = col(JobRow.submitted_at)
+        newest = session.exec(select(submitted).where(of_kind).order_by(submitted.desc()).limit(1)).first()
+        return self._clock(session) >= (newest or first_from) + every
 
     @contextmanager
     def _held(self, job_id: str, lease_token: str) -> Iterator[tuple[Session, JobRow]]:

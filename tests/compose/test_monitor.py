@@ -26,7 +26,6 @@ def test_answers_become_a_drift_report_on_the_volume(platform: Stack, sample: Pa
         version = answer.json()["model"]["version"]
     wanted = f"SELECT count(*) AS number FROM predictions WHERE version = '{version}'"
     assert eventually(lambda: platform.rows(wanted)[0]["number"] >= ANSWERS, 5)
-    platform.compose("--profile", "monitor", "build", "monitor", within_s=BUILD_S)
 
     said = platform.compose("run", "--rm", "-T", "monitor", within_s=400)
 

@@ -41,7 +41,7 @@ def test_all_processes_are_scraped_and_a_prediction_is_counted(platform: Platfor
         metrics = {
             "rayonnage_champion_info": "predict",
             "rayonnage_prediction_confidence_count": "predict",
-            "rayonnage_jobs": "train-worker",
+            "rayonnage_jobs": "train",
             "rayonnage_dataset_rows": "ingest",
             "rayonnage_rate_limit_hits_total": "gateway",
         }

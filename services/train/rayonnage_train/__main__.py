@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rayonnage_shared.server import serve
 from rayonnage_shared.telemetry import set_up_logging
+from rayonnage_shared.tracing import set_up_tracing
 from rayonnage_train.app import create_app
 from rayonnage_train.settings import TrainSettings
 
@@ -11,6 +12,7 @@ from rayonnage_train.settings import TrainSettings
 def main() -> None:
     settings = TrainSettings()
     set_up_logging("train", settings)
+    set_up_tracing("train", settings)
     serve(create_app(settings), host=settings.train_host, port=settings.train_port)
 
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 
 from rayonnage_shared.database.engine import migrate, open_database
 from rayonnage_shared.database.outage import answer_outages
@@ -15,8 +15,10 @@ from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.promotion import record_champion
 from rayonnage_shared.security.access import following_auth
 from rayonnage_shared.security.tokens import TokenVerifier
-from rayonnage_shared.web import create_service
+from rayonnage_shared.web import create_service, metrics
+from rayonnage_train.drift_routes import drift_routes
 from rayonnage_train.events import EventStreams
+from rayonnage_train.figures import TrainFigures
 from rayonnage_train.routes import Train, job_routes, model_routes, train_routes
 from rayonnage_train.settings import TrainSettings
 
@@ -33,16 +35,19 @@ def create_app(settings: TrainSettings) -> FastAPI:
         try:
             await to_thread.run_sync(migrate, engine)
             await to_thread.run_sync(record_champion, settings.models_path, engine)
+            queue, datasets = JobQueue(engine), DatasetStore(settings.data_path)
             app.state.train = Train(
-                queue=JobQueue(engine),
+                queue=queue,
                 engine=engine,
-                datasets=DatasetStore(settings.data_path),
+                datasets=datasets,
                 models_path=settings.models_path,
                 max_queued=settings.train_max_queued,
                 streams=EventStreams(settings.train_max_event_streams),
             )
-            async with following_auth(verifier, settings):
-                yield
+            app.state.figures = TrainFigures(queue, engine, settings.data_path)
+            with app.state.figures.registered():
+                async with following_auth(verifier, settings):
+                    yield
         finally:
             engine.dispose()
 
@@ -54,17 +59,23 @@ def create_app(settings: TrainSettings) -> FastAPI:
             return f"the database cannot be reached ({type(error.orig).__name__})"
         return None
 
+    async def shown(request: Request) -> Response:
+        await app.state.figures.refresh()
+        return await metrics(request)
+
     async def keys() -> str | None:
         return None if verifier.has_keys else "auth's public keys have not been fetched yet"
 
     app = create_service(
         title="Rayonnage train",
-        description="Training jobs, promotion and rollback.",
+        description="Training jobs, promotion and rollback, drift reports.",
         lifespan=lifespan,
-        routers=[train_routes, job_routes, model_routes],
+        routers=[train_routes, job_routes, model_routes, drift_routes],
         readiness={"database": database, "auth": keys},
         max_body_bytes=MAX_BODY_BYTES,
+        metrics_route=False,
     )
+    app.add_route("/metrics", shown, include_in_schema=False)
     answer_outages(app)
     app.state.verifier = verifier
     return app

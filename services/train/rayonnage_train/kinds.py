@@ -13,6 +13,7 @@ from typing import Any, cast
 import structlog
 from sqlalchemy import Engine
 
+from rayonnage_shared.contracts.drift import DriftRequest
 from rayonnage_shared.contracts.jobs import SearchRequest, TrainRequest
 from rayonnage_shared.job_rows import HeldJob
 from rayonnage_shared.jobs import DATABASE_AWAY, JobQueue
@@ -24,7 +25,10 @@ REPORT_EVERY_S = 0.5
 DEFAULT_KINDS = "rayonnage_train.kinds:JOB_KINDS"
 TRAIN_KIND = "train"
 SEARCH_KIND = "search"
+DRIFT_KIND = "drift"
+TRAINING_KINDS = (TRAIN_KIND, SEARCH_KIND)
 TRAIN_LANE = "models"  # trainings move the champion and take all cores: one at a time
+DRIFT_LANE = "drift"  # two reports at once would decide without knowing of each other
 
 
 class JobContext:
@@ -106,6 +110,20 @@ def search(context: JobContext) -> dict[str, Any]:
     return search_and_train(SearchRequest.model_validate(context.request), **_circumstances(context))
 
 
+def drift(context: JobContext) -> dict[str, Any]:
+    """Compare the champion's answers with its test split, and queue a training where that is called for."""
+    from rayonnage_train.drift_job import report_and_act
+
+    return report_and_act(
+        DriftRequest.model_validate(context.request),
+        settings=context.settings,
+        engine=context.engine,
+        work=context.work,
+        stage=context.stage,
+        progress=context.progress,
+    )
+
+
 def _circumstances(context: JobContext) -> dict[str, Any]:
     """Return what a training is told beside the request: where it works, for whom, and whom it tells."""
     return {
@@ -119,7 +137,7 @@ def _circumstances(context: JobContext) -> dict[str, Any]:
     }
 
 
-JOB_KINDS: Mapping[str, JobFunction] = {TRAIN_KIND: train, SEARCH_KIND: search}
+JOB_KINDS: Mapping[str, JobFunction] = {TRAIN_KIND: train, SEARCH_KIND: search, DRIFT_KIND: drift}
 
 
 def load_kinds(path: str) -> Mapping[str, JobFunction]:

@@ -1,27 +1,26 @@
-"""What a worker shows to Prometheus."""
+"""What a worker shows to Prometheus; what there is in the tables and on the volume, the API shows (`figures`)."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from rayonnage_shared.contracts.jobs import Job, JobStatus
+from rayonnage_shared.contracts.jobs import Job
 
 DURATION_BUCKETS_S = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 
 
 class WorkerMetrics:
-    """Job states, durations and followers, in a registry of this worker's own."""
+    """Durations of jobs, and followers, in a registry of this worker's own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self._jobs = Gauge("rayonnage_jobs", "Jobs in the table by status.", ["status"], registry=self.registry)
         self._durations = Histogram(
             "rayonnage_job_duration_seconds",
             "From a job's first start to its end.",
@@ -42,11 +41,6 @@ class WorkerMetrics:
             ["follower"],
             registry=self.registry,
         )
-
-    def show(self, counts: Mapping[JobStatus, int]) -> None:
-        """Take over how many jobs there are in each status."""
-        for status, count in counts.items():
-            self._jobs.labels(status).set(count)
 
     def ended(self, job: Job) -> None:
         """Count a job that has ended."""

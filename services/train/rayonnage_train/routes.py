@@ -1,11 +1,11 @@
-"""Trainings as jobs, and the moves of the champion. All of it is for admins."""
+"""Jobs, most of them trainings, and the moves of the champion. All of it is for admins."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi import Path as PathParameter
@@ -30,7 +30,7 @@ from rayonnage_shared.security.access import CurrentAdmin, bearer
 from rayonnage_shared.security.tokens import TokenVerifier
 from rayonnage_shared.web import problems
 from rayonnage_train.events import EVENT_HEADERS, EVENT_MEDIA_TYPE, EVENT_SCHEMA, EventStreams, job_events
-from rayonnage_train.kinds import SEARCH_KIND, TRAIN_KIND, TRAIN_LANE
+from rayonnage_train.kinds import DRIFT_KIND, SEARCH_KIND, TRAIN_KIND, TRAIN_LANE, TRAINING_KINDS
 from rayonnage_train.parameters import check_parameters, check_search, whole_request, with_dataset
 
 train_routes = APIRouter(tags=["train"])
@@ -61,10 +61,10 @@ def existing_job(
     job_id: Annotated[str, PathParameter(max_length=32, pattern="^[A-Za-z0-9_-]+$")],
     _admin: CurrentAdmin,
 ) -> Job:
-    """Return the training or search with this id. Raises JobNotFound, also for jobs of other services."""
+    """Return the job with this id. Raises JobNotFound, also for jobs of other services."""
     job = train.queue.get(job_id)
     if job.kind not in OWN_KINDS:
-        raise JobNotFound("There is no training with this id; GET /train/jobs lists them.")
+        raise JobNotFound("There is no job with this id; GET /train/jobs lists them.")
     return job
 
 
@@ -77,7 +77,8 @@ async def stream_place(train: Annotated[Train, Depends(train_of)], _admin: Curre
 CurrentTrain = Annotated[Train, Depends(train_of)]
 ExistingJob = Annotated[Job, Depends(existing_job)]
 
-OWN_KINDS = (TRAIN_KIND, SEARCH_KIND)
+JobKind = Literal["train", "search", "drift"]
+OWN_KINDS = (*TRAINING_KINDS, DRIFT_KIND)
 SUBMIT_ERRORS = problems(401, 403, 404, 413, 503)
 
 
@@ -137,22 +138,23 @@ def _queue(train: Train, by: str, kind: str, wanted: TrainRequest | SearchReques
 def list_jobs(
     train: CurrentTrain,
     _admin: CurrentAdmin,
+    kind: Annotated[JobKind | None, Query(description="Only jobs of this kind.")] = None,
     status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> JobList:
-    """List the trainings and searches, newest first."""
-    return JobList(jobs=train.queue.list(kinds=OWN_KINDS, status=status, limit=limit))
+    """List trainings, searches and drift reports, newest first."""
+    return JobList(jobs=train.queue.list(kinds=[kind] if kind else OWN_KINDS, status=status, limit=limit))
 
 
 @job_routes.get("/{job_id}", response_model=Job, responses=problems(401, 403, 404, 503))
 def show_job(job: ExistingJob) -> Job:
-    """Show a training as it stands."""
+    """Show a job as it stands."""
     return job
 
 
 @job_routes.delete("/{job_id}", status_code=202, response_model=Job, responses=problems(401, 403, 404, 409, 503))
 def cancel_job(job: ExistingJob, train: CurrentTrain) -> Job:
-    """Cancel a training: at once while it waits, within seconds while it runs."""
+    """Cancel a job: at once while it waits, within seconds while it runs."""
     return train.queue.request_cancel(job.job_id)
 
 
@@ -165,7 +167,7 @@ def cancel_job(job: ExistingJob, train: CurrentTrain) -> Job:
 async def follow_job(
     request: Request, job: ExistingJob, train: CurrentTrain, token: Annotated[str, Depends(bearer)]
 ) -> StreamingResponse:
-    """Follow a training by server-sent events; ends with the job, the token, or the service."""
+    """Follow a job by server-sent events; ends with the job, the token, or the service."""
     verifier: TokenVerifier = request.app.state.verifier
 
     def may_go_on() -> bool:

@@ -7,6 +7,7 @@ worker free to say that it is alive while this one computes.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import threading
@@ -21,6 +22,7 @@ from rayonnage_shared.errors import RayonnageError
 from rayonnage_shared.host import die_with
 from rayonnage_shared.jobs import DATABASE_AWAY, JobQueue, LeaseLost
 from rayonnage_shared.telemetry import set_up_logging
+from rayonnage_shared.tracing import set_up_tracing, stop_tracing, tracing
 from rayonnage_train.kinds import DEFAULT_KINDS, JobContext, JobFunction, load_kinds
 from rayonnage_train.settings import TrainSettings
 
@@ -46,6 +48,7 @@ def main() -> int:
     os.nice(NICENESS)
     settings = TrainSettings()
     set_up_logging("train-runner", settings)
+    set_up_tracing("train-runner", settings)
     structlog.contextvars.bind_contextvars(job_id=arguments.job_id)  # every line of this process is about it
     kinds = load_kinds(arguments.kinds)
     engine = open_database(settings.database_url)
@@ -53,12 +56,15 @@ def main() -> int:
     try:
         held = queue.held(arguments.job_id, arguments.lease_token)
         watch_lease(queue, held.job_id, held.lease_token)
-        run_job(kinds, JobContext(held, queue, engine, settings), queue, held.kind, held.lease_token)
+        traces = tracing()
+        with traces.work(f"job {held.kind}", job_id=held.job_id) if traces else contextlib.nullcontext():
+            run_job(kinds, JobContext(held, queue, engine, settings), queue, held.kind, held.lease_token)
     except LeaseLost as error:
         log.warning("job.lease_lost", job_id=arguments.job_id, detail=error.detail)
         return EXIT_LEASE_LOST
     finally:
         engine.dispose()
+        stop_tracing()
     return 0
 
 

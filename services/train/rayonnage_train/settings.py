@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from rayonnage_shared.settings import CamembertSettings, FollowSettings, PipelineSettings, ServiceSettings
+from rayonnage_shared.settings import (
+    CamembertSettings,
+    DriftSettings,
+    FollowSettings,
+    PipelineSettings,
+    ServiceSettings,
+)
 
 
-class TrainSettings(ServiceSettings, PipelineSettings, FollowSettings, CamembertSettings):
+class TrainSettings(ServiceSettings, PipelineSettings, DriftSettings, FollowSettings, CamembertSettings):
     train_host: str = Field("127.0.0.1", description="Address that train listens on.")
     train_port: int = Field(8002, ge=1, le=65535, description="Port that train listens on.")
-    train_max_queued: int = Field(100, ge=1, description="Trainings that may wait; one more is answered 503.")
+    train_max_queued: int = Field(100, ge=1, description="Jobs of a kind that may wait; one more is answered 503.")
     train_max_event_streams: int = Field(
         32, ge=1, le=1000, description="Callers that may follow a job's events at once."
     )

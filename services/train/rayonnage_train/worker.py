@@ -27,6 +27,7 @@ from rayonnage_train.children import describe_exit, exited_within, stop_group
 from rayonnage_train.follow_up import FollowUps
 from rayonnage_train.kinds import DEFAULT_KINDS, load_kinds, work_folder
 from rayonnage_train.metrics import WorkerMetrics
+from rayonnage_train.schedule import DriftSchedule
 from rayonnage_train.settings import TrainSettings
 
 log = structlog.get_logger()
@@ -56,6 +57,7 @@ class Worker:
     lease_s: float
     metrics: WorkerMetrics
     follow_ups: FollowUps
+    schedule: DriftSchedule
     stopping: threading.Event
 
     @property
@@ -77,7 +79,7 @@ class Worker:
         while not self.stopping.is_set():
             self.follow_ups.tend()
             try:
-                self.metrics.show(self.queue.counts())
+                self.schedule.tend()
                 held = self.queue.claim(kinds, self.lease_s)
                 database_up = True
             except DATABASE_AWAY as error:
@@ -126,7 +128,6 @@ class Worker:
             try:
                 cancel = self.queue.heartbeat(held, self.lease_s)
                 held_until = asked_at + self.lease_s
-                self.metrics.show(self.queue.counts())
             except LeaseLost:
                 return Ending.EXITED if exited_within(child, CHILD_POLL_S) else Ending.LEASE_LOST
             except DATABASE_AWAY as error:
@@ -208,7 +209,14 @@ def main() -> None:
         remove_finished_work(queue, settings.models_path)
         follow_ups = FollowUps(settings, metrics)
         Worker(
-            queue, arguments.kinds, settings.models_path, settings.train_lease_s, metrics, follow_ups, stopping
+            queue=queue,
+            kinds_path=arguments.kinds,
+            models_path=settings.models_path,
+            lease_s=settings.train_lease_s,
+            metrics=metrics,
+            follow_ups=follow_ups,
+            schedule=DriftSchedule(settings, engine),
+            stopping=stopping,
         ).run()
     engine.dispose()
 

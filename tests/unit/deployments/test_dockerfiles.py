@@ -16,7 +16,6 @@ SERVICES = ["auth", "gateway", "ingest", "predict", "train"]
 FILES = {
     **{name: ROOT / "services" / name / "Dockerfile" for name in SERVICES},
     "mlflow": ROOT / "deployments" / "mlflow" / "Dockerfile",
-    "monitor": ROOT / "deployments" / "monitor" / "Dockerfile",
 }
 
 

@@ -1,0 +1,162 @@
+"""A drift report that acts: made once, and where it gives reason to, followed by one training.
+
+Killed at any moment and begun again, the job makes no second report and queues no second training: the report's id is
+noted before it is made, and the training's id stands in the report.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+from ulid import ULID
+
+from rayonnage_shared.atomic_files import write_atomically
+from rayonnage_shared.contracts.drift import DriftDecision, DriftReport, DriftRequest
+from rayonnage_shared.contracts.jobs import JobStatus, TrainRequest
+from rayonnage_shared.drift.page import summary
+from rayonnage_shared.drift.policy import Facts, Policy, decide
+from rayonnage_shared.drift.report import make_report, new_report_id
+from rayonnage_shared.drift.report_files import DriftReportNotFound, read_report
+from rayonnage_shared.jobs import JobQueue
+from rayonnage_shared.ml.bundle import BundleBroken, BundleNotFound, list_versions, read_manifest
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.families import fusion_family, image_family, text_family
+from rayonnage_shared.ml.families.base import Family
+from rayonnage_shared.ml.progress import Progress
+from rayonnage_train.kinds import TRAIN_KIND, TRAIN_LANE, TRAINING_KINDS
+from rayonnage_train.settings import TrainSettings
+
+_UNDER_WAY: tuple[JobStatus, ...] = ("queued", "running")
+
+
+def report_and_act(
+    request: DriftRequest,
+    *,
+    settings: TrainSettings,
+    engine: Engine,
+    work: Path,
+    stage: Callable[[str], None],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Make a drift report, decide what follows from it, and queue a training where that is the decision.
+
+    Returns `{report, drift, alarms, feedback_alarm, rows, summary, decision}`. Raises what `make_report` raises.
+    """
+    queue = JobQueue(engine)
+    report_id = _report_id(work)
+    try:
+        report = read_report(settings.data_path, report_id)
+    except DriftReportNotFound:
+        stage("report")
+        report, _ = make_report(
+            engine,
+            models_path=settings.models_path,
+            data_path=settings.data_path,
+            hours=request.hours,
+            feedback_days=settings.drift_feedback_days,
+            report_id=report_id,
+            decide=lambda made: _decide(made, queue, settings),
+            evidently_needed=False,  # our own verdict is what counts; the page says why the rest is missing
+            progress=progress,
+        )
+    if report.decision is not None and report.decision.retrain:
+        stage("retrain")
+        _queue_training(queue, settings, report, report.decision)
+    return {
+        "report": report.id,
+        "drift": report.drift,
+        "alarms": report.alarms,
+        "feedback_alarm": report.feedback_alarm,
+        "rows": report.current_rows,
+        "summary": summary(report),
+        "decision": report.decision.model_dump() if report.decision else None,
+    }
+
+
+def _report_id(work: Path) -> str:
+    """Return the id under which every attempt of this job makes its report."""
+    work.mkdir(parents=True, exist_ok=True)
+    noted = work / "report_id"
+    if not noted.exists():
+        write_atomically(noted, new_report_id().encode())
+    return noted.read_text(encoding="utf-8")
+
+
+def _decide(report: DriftReport, queue: JobQueue, settings: TrainSettings) -> DriftDecision:
+    decision = decide(_facts(report, queue, settings), Policy.of(settings))
+    return decision.model_copy(update={"job_id": str(ULID())}) if decision.retrain else decision
+
+
+def _facts(report: DriftReport, queue: JobQueue, settings: TrainSettings) -> Facts:
+    models_path = settings.models_path
+    newest = DatasetStore(settings.data_path).current()
+    champion = read_manifest(models_path, report.version)
+    bundles = _manifests(models_path)
+    ends = [datetime.fromisoformat(bundle["created_at"]) for bundle in bundles]  # trained here or by command
+    ends += [
+        job.finished_at for job in queue.list(kinds=TRAINING_KINDS) if job.started_at is not None and job.finished_at
+    ]
+    same = [
+        bundle["version"]
+        for bundle in bundles
+        if bundle["dataset"]["version"] == newest and bundle["families"] == champion["families"]
+    ]
+    return Facts(
+        moment=datetime.now(UTC),
+        alarms=report.alarms,
+        rows=report.current_rows,
+        feedback_alarm=report.performance.what if report.performance and report.performance.alarm else None,
+        training_under_way=any(queue.list(kinds=TRAINING_KINDS, status=status, limit=1) for status in _UNDER_WAY),
+        last_training=max(ends, default=None),
+        trained_on=str(champion["dataset"]["version"]),
+        newest_dataset=newest,
+        trained_already=next((version for version in same if version != report.version), None),
+    )
+
+
+def _manifests(models_path: Path) -> list[dict[str, Any]]:
+    found = []
+    for version in list_versions(models_path):
+        with contextlib.suppress(BundleNotFound, BundleBroken):  # pruned since, or nothing that anybody could promote
+            found.append(read_manifest(models_path, version))
+    return found
+
+
+def _queue_training(queue: JobQueue, settings: TrainSettings, report: DriftReport, decision: DriftDecision) -> None:
+    request = TrainRequest(
+        **_as_the_champion(read_manifest(settings.models_path, report.version)),
+        dataset_version=DatasetStore(settings.data_path).current(),
+    )
+    queue.submit(
+        TRAIN_KIND,
+        request.model_dump(mode="json"),
+        by=f"drift {report.id}",
+        lane=TRAIN_LANE,
+        job_id=decision.job_id,
+        lines=[f"Drift report {report.id}: {decision.reason}"],
+    )
+
+
+def _as_the_champion(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return what a request for such a bundle names: its families, and the parameters that are not their defaults."""
+    families = manifest["families"]
+    of: dict[str, Callable[[str], type[Family]]] = {"text": text_family, "image": image_family, "fusion": fusion_family}
+    parameters: dict[str, Any] = {}
+    for model, described in manifest.get("models", {}).items():
+        defaults = of[model](families[model]).parameters
+        parameters |= {
+            f"{model}.{name}": value
+            for name, value in described.get("parameters", {}).items()
+            if name in defaults and value is not None and value != defaults[name]
+        }
+    return {
+        "text": families["text"],
+        "image": families["image"],
+        "fusion": families["fusion"],
+        "parameters": parameters,
+    }

@@ -1,0 +1,91 @@
+"""Drift reports over HTTP: users read them, admins ask for new ones."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import Path as PathParameter
+from fastapi.responses import FileResponse
+
+from rayonnage_shared.contracts.drift import DriftList, DriftReport, DriftRequest
+from rayonnage_shared.contracts.jobs import Job
+from rayonnage_shared.drift.report_files import newest_reports, read_report, report_page
+from rayonnage_shared.ml.bundle import BundleNotFound
+from rayonnage_shared.ml.champion import read_champion
+from rayonnage_shared.security.access import CurrentAdmin, CurrentUser
+from rayonnage_shared.web import problems
+from rayonnage_train.kinds import DRIFT_KIND, DRIFT_LANE
+from rayonnage_train.routes import CurrentTrain
+
+drift_routes = APIRouter(prefix="/drift", tags=["train"])
+
+PAGE_HEADERS = {
+    # The page brings scripts of Evidently's along. In a sandbox without an origin they draw, and cannot act as whoever
+    # looks at them: no cookies, no requests, nothing from elsewhere.
+    "Content-Security-Policy": "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+@drift_routes.post("", status_code=202, response_model=Job, responses=problems(401, 403, 404, 413, 503))
+def start_drift_report(
+    train: CurrentTrain,
+    admin: CurrentAdmin,
+    response: Response,
+    wanted: Annotated[DriftRequest | None, Body()] = None,
+) -> Job:
+    """Queue a drift report, which may queue a training; `Location` says where to watch it."""
+    if read_champion(train.models_path) is None:
+        raise BundleNotFound("There is no champion whose answers could drift; train one first.")
+    request = (wanted or DriftRequest()).model_dump(mode="json")
+    job = train.queue.submit(DRIFT_KIND, request, by=admin.username, lane=DRIFT_LANE, max_queued=train.max_queued)
+    response.headers["Location"] = f"/train/jobs/{job.job_id}"
+    return job
+
+
+@drift_routes.get("", response_model=DriftList, responses=problems(401))
+def list_drift_reports(
+    train: CurrentTrain, _user: CurrentUser, limit: Annotated[int, Query(ge=1, le=100)] = 20
+) -> DriftList:
+    """List the drift reports, newest first."""
+    return DriftList(reports=newest_reports(train.datasets.data_path, limit))
+
+
+@drift_routes.get(
+    "/{report_id}",
+    response_model=DriftReport,
+    responses={
+        **problems(401, 404),
+        200: {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "The report, or its page."},
+    },
+)
+def show_drift_report(
+    train: CurrentTrain,
+    _user: CurrentUser,
+    report_id: Annotated[str, PathParameter(max_length=64)],
+    response: Response,
+    accept: Annotated[str, Header(include_in_schema=False)] = "",
+) -> DriftReport | FileResponse:
+    """Show a drift report: its figures, or for `Accept: text/html` its page."""
+    if prefers_html(accept):
+        page = report_page(train.datasets.data_path, report_id)
+        return FileResponse(page, media_type="text/html", headers=PAGE_HEADERS | {"Vary": "Accept"})
+    response.headers["Vary"] = "Accept"
+    return read_report(train.datasets.data_path, report_id)
+
+
+def prefers_html(accept: str) -> bool:
+    """Return whether an Accept header names `text/html`, and JSON not above it."""
+    weights: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        media_type, *parameters = (one.strip() for one in part.split(";"))
+        weight = next((one.removeprefix("q=") for one in parameters if one.startswith("q=")), "1")
+        try:
+            weights[media_type] = float(weight)
+        except ValueError:
+            continue
+    html = weights.get("text/html", 0.0)
+    return html > 0 and html >= weights.get("application/json", 0.0)

@@ -1,0 +1,63 @@
+"""Queues what is due by the clock: a drift report every DRIFT_EVERY_H hours, however many workers look."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import Engine, func
+from sqlmodel import col, select
+
+from rayonnage_shared.contracts.drift import DriftRequest
+from rayonnage_shared.database.engine import reading
+from rayonnage_shared.database.tables import PromotionRow
+from rayonnage_shared.jobs import JobQueue
+from rayonnage_shared.ml.champion import POINTER_NAME
+from rayonnage_train.kinds import DRIFT_KIND, DRIFT_LANE
+from rayonnage_train.settings import TrainSettings
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 15.0
+SCHEDULE = "schedule"
+"""By whom such jobs are submitted."""
+
+
+class DriftSchedule:
+    """Looks now and then whether a drift report is due; the table of jobs is all that it remembers.
+
+    There is nothing to report without a champion, and the first report comes a period after the first promotion.
+    """
+
+    def __init__(self, settings: TrainSettings, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
+        self._engine = engine
+        self._queue = JobQueue(engine)
+        self._pointer = settings.models_path / POINTER_NAME
+        self._hours = settings.drift_every_h
+        self._clock = clock
+        self._next_look = float("-inf")
+
+    def tend(self) -> None:
+        """Queue a report when one is due. Raises what a database that is away raises."""
+        now = self._clock()
+        if not self._hours or now < self._next_look or not self._pointer.exists():
+            return
+        self._next_look = now + LOOK_EVERY_S
+        with reading(self._engine) as session:
+            first_promotion = session.exec(select(func.min(col(PromotionRow.moved_at)))).one()
+        if first_promotion is None:
+            return
+        # Each report looks back as far as the one before it.
+        request = DriftRequest(hours=self._hours)
+        job = self._queue.submit_if_due(
+            DRIFT_KIND,
+            request.model_dump(mode="json"),
+            by=SCHEDULE,
+            lane=DRIFT_LANE,
+            every=timedelta(hours=self._hours),
+            first_from=first_promotion,
+        )
+        if job is not None:
+            log.info("drift.scheduled", job_id=job.job_id, every_h=self._hours)
