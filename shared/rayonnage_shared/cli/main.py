@@ -14,10 +14,22 @@ from pydantic_settings import SettingsError
 
 from rayonnage_shared.errors import RayonnageError
 
-SUBJECTS = ("local", "data", "models", "users", "versions", "tracking", "lineage", "deployment", "monitoring")
+SUBJECTS = (
+    "local",
+    "data",
+    "models",
+    "users",
+    "versions",
+    "tracking",
+    "lineage",
+    "deployment",
+    "monitoring",
+    "dashboard",
+)
 ALONE = {
     **dict.fromkeys(("up", "stop", "status", "logs", "prepare", "env-example"), "local"),
     "monitor": "monitoring",
+    "dashboard": "dashboard",
 }
 """Commands whose subject is loaded alone: `make status` answers at once, `monitor` runs where nothing else could."""
 

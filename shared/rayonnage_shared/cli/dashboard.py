@@ -1,0 +1,52 @@
+"""`rayonnage dashboard`: the platform's state in this terminal, drawn anew every two seconds."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from rayonnage_shared.cli.dashboard_panels import drawn
+from rayonnage_shared.environment import effective
+from rayonnage_shared.platform_state import DashboardSettings, Watcher
+
+HOME = Path()
+SECOND_LOOK_S = 1.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(dashboard)
+
+
+def dashboard(
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 2.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Print one picture and end, as where there is no terminal.")
+    ] = False,
+) -> None:
+    """Show services, champion, jobs, traffic and drift until Ctrl-C. Only reads."""
+    console = Console()
+    with closing(Watcher(HOME, effective(HOME), DashboardSettings())) as watcher:
+        try:
+            if once or not console.is_terminal:
+                watcher.look()
+                time.sleep(SECOND_LOOK_S)  # rates are of what happens between two looks
+                console.print(drawn(watcher.look(), console.width))
+            else:
+                _follow(console, watcher, every)
+        except KeyboardInterrupt:
+            pass
+
+
+def _follow(console: Console, watcher: Watcher, every_s: float) -> None:
+    with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            began = time.monotonic()
+            live.update(drawn(watcher.look(), console.width), refresh=True)
+            time.sleep(max(0.1, every_s - (time.monotonic() - began)))

@@ -1,0 +1,81 @@
+"""`rayonnage dashboard` over the real processes, and in a terminal of its own."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+
+from tests.e2e.platform import Platform, environment_without_settings
+
+COMMAND = [sys.executable, "-m", "rayonnage_shared.cli.main", "dashboard"]
+DRAWN_WITHIN_S = 60
+ENDS_WITHIN_S = 15
+
+
+def environment(columns: int) -> dict[str, str]:
+    return environment_without_settings() | {"COLUMNS": str(columns), "LINES": "50", "TERM": "xterm-256color"}
+
+
+def test_one_picture_shows_the_platform_as_it_is(platform: Platform) -> None:
+    with platform.client(platform.admin_token()) as caller:
+        version = caller.get("/info").json()["champion"]["version"]
+        assert caller.post("/predict", json={"designation": "Pompe de piscine"}).status_code == 200
+
+    done = subprocess.run(
+        [*COMMAND, "--once"],
+        cwd=platform.home,
+        env=environment(150),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "all processes are ready" in done.stdout
+    assert version in done.stdout
+    for name in ("auth", "ingest", "train", "train-worker", "predict", "gateway"):
+        line = next(line for line in done.stdout.splitlines() if f" {name} " in line)
+        assert " yes " in line and str(platform.pid(name)) in line and " MB" in line, line
+    assert "written" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_terminal_is_drawn_live_until_ctrl_c(platform: Platform) -> None:
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "--every", "0.5"],
+        cwd=platform.home,
+        env=environment(150),
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
+    )
+    os.close(follower)
+    seen = b""
+    try:
+        deadline = time.monotonic() + DRAWN_WITHIN_S
+        while seen.count(b"services") < 3 and time.monotonic() < deadline:
+            if select.select([leader], [], [], 1)[0]:
+                seen += os.read(leader, 65_536)
+        assert seen.count(b"services") >= 3, seen[-2000:]
+        process.send_signal(signal.SIGINT)
+        while process.poll() is None and time.monotonic() < deadline + ENDS_WITHIN_S:
+            if select.select([leader], [], [], 0.2)[0]:
+                try:
+                    seen += os.read(leader, 65_536)
+                except OSError:  # the other end is closed
+                    break
+        assert process.wait(ENDS_WITHIN_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(leader)
+    assert b"Traceback" not in seen
+    assert seen.rstrip().endswith(b"\x1b[?25h"), "the cursor is shown again"
