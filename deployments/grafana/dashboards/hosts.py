@@ -7,10 +7,10 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deployments.grafana.dashboards.panels import BAD, GOOD, WARNING, Query, bars, lines, number, page, variable
 
+_AVAILABLE = "instance_mountpoint:node_filesystem_avail:ratio"
 _NODE = 'instance=~"$node"'
 _IN = '{name=~"$container",name!=""}'
 _OURS = 'job=~"auth|ingest|train|train-worker|predict|gateway"'
-_DISK = f'{_NODE},fstype!~"tmpfs|ramfs|overlay|squashfs|nsfs|fuse.*",mountpoint!~"/(dev|proc|sys|run|boot).*"'
 
 
 def hosts() -> Dashboard:
@@ -51,10 +51,7 @@ def hosts() -> Dashboard:
                 lines(
                     "Memory in use",
                     "Share that programs hold; what caches files does not count. Near 100 %: something will be killed.",
-                    Query(
-                        f"1 - node_memory_MemAvailable_bytes{{{_NODE}}} / node_memory_MemTotal_bytes{{{_NODE}}}",
-                        "{{instance}}",
-                    ),
+                    Query(f"instance:node_memory_used:ratio{{{_NODE}}}", "{{instance}}"),
                     unit="percentunit",
                     most=1,
                     steps=((None, GOOD), (0.9, BAD)),
@@ -63,8 +60,7 @@ def hosts() -> Dashboard:
                     "Disks in use",
                     "Share of each file system. A full disk stops databases, datasets and logs. docs/runbook.md",
                     Query(
-                        f"max by (mountpoint) (1 - node_filesystem_avail_bytes{{{_DISK}}}"
-                        f" / node_filesystem_size_bytes{{{_DISK}}})",
+                        f"sort_desc(max by (mountpoint) (1 - {_AVAILABLE}{{{_NODE}}}))",
                         "{{mountpoint}}",
                     ),
                     unit="percentunit",
@@ -116,11 +112,7 @@ def hosts() -> Dashboard:
                 bars(
                     "Memory against the limit",
                     "At 100 % the kernel ends the container's largest process.",
-                    Query(
-                        f"sort_desc(max by (name) (container_memory_working_set_bytes{_IN})"
-                        f" / (max by (name) (container_spec_memory_limit_bytes{_IN}) > 0))",
-                        "{{name}}",
-                    ),
+                    Query(f"sort_desc(name:container_memory_used:ratio{_IN})", "{{name}}"),
                     unit="percentunit",
                     most=1,
                     steps=((None, GOOD), (0.8, WARNING), (0.95, BAD)),
@@ -174,23 +166,37 @@ def hosts() -> Dashboard:
                     "What Prometheus reads its figures from, exporters and itself included.",
                     Query("sum by (job) (up)", "{{job}}"),
                     unit="short",
-                    width=12,
+                    width=18,
                     steps=((None, BAD), (1, GOOD)),
                     curve=False,
+                ),
+                number(
+                    "Alerting works",
+                    "The alert Watchdog always fires. When it does not, Prometheus does not reckon its rules.",
+                    Query('count(ALERTS{alertname="Watchdog",alertstate="firing"}) or vector(0)', "watchdog"),
+                    unit="short",
+                    width=6,
+                    words={"0": ("NO", BAD), "1": ("yes", GOOD)},
+                    curve=False,
+                ),
+                lines(
+                    "Messages sent and failed",
+                    "What Alertmanager has sent. Failed: Slack or its address; docs/runbook.md, NotificationsFailing",
+                    Query("sum(rate(alertmanager_notifications_total[$__rate_interval]))", "sent"),
+                    Query("sum(rate(alertmanager_notifications_failed_total[$__rate_interval]))", "failed"),
+                    unit="reqps",
                 ),
                 lines(
                     "Time to read a target",
                     "Prometheus gives up after 5 s (scrape_timeout), and the process then counts as down.",
                     Query("max by (job) (scrape_duration_seconds)", "{{job}}"),
                     unit="s",
-                    width=6,
                 ),
                 lines(
                     "Series in memory",
                     "Should stay flat: a metric whose labels are not bounded shows here first.",
                     Query("max(prometheus_tsdb_head_series)", "series"),
                     unit="short",
-                    width=6,
                 ),
             ],
         },

@@ -11,6 +11,8 @@ _OURS = 'job=~"auth|ingest|train|train-worker|predict|gateway"'
 _CHOSEN = 'job=~"$job"'
 _SECONDS = "http_request_duration_seconds"
 _DOOR = 'job="gateway",handler="/predict"'
+_FIRING = 'ALERTS{alertstate="firing",severity!="none"}'
+"""The Watchdog, which always fires, has severity `none`."""
 _POSTED = 'job="gateway",handler="/predict",method="POST"'
 AVAILABILITY_BUDGET, LATENCY_BUDGET, FRESHNESS_DAYS = 0.001, 0.01, 30
 """As deployments/prometheus/rules/slo.yml promises; a test compares them."""
@@ -48,7 +50,7 @@ def overview() -> Dashboard:
                 number(
                     "Alerts that fire",
                     "They go to Slack, too. What to do is in docs/runbook.md, by the alert's name.",
-                    Query('count(ALERTS{alertstate="firing"}) or vector(0)', "alerts"),
+                    Query(f"count({_FIRING}) or vector(0)", "alerts"),
                     unit="short",
                     steps=((None, GOOD), (1, BAD)),
                 ),
@@ -118,7 +120,7 @@ def overview() -> Dashboard:
                 rows(
                     "Which alerts fire",
                     "Empty is good. What to do stands in docs/runbook.md under the alert's name.",
-                    Query('max by (alertname, severity, job) (ALERTS{alertstate="firing"})'),
+                    Query(f"max by (alertname, severity, job) ({_FIRING})"),
                     columns={"alertname": "Alert", "severity": "Severity", "job": "Where"},
                     unit="short",
                     width=8,
@@ -204,7 +206,7 @@ def overview() -> Dashboard:
                 ),
                 lines(
                     "Login failures",
-                    "By reason. Many `throttled` or `wrong password` at once: somebody guesses passwords.",
+                    "By reason. Many in a short time: somebody guesses passwords. docs/runbook.md, LoginFailures",
                     Query("sum by (reason) (rate(rayonnage_login_failures_total[$__rate_interval]))", "{{reason}}"),
                     unit="reqps",
                     width=12,

@@ -48,9 +48,9 @@ def predictions() -> Dashboard:
                     curve=False,
                 ),
                 number(
-                    "Predict processes with a model",
-                    "Each process of predict that has a champion loaded. Fewer than there are replicas: look at ready.",
-                    Query("count(rayonnage_champion_info)", "processes"),
+                    "Replicas with a model",
+                    "Replicas of predict with a champion loaded. Fewer than run: ask the others why.",
+                    Query("count(count by (instance) (rayonnage_champion_info))", "replicas"),
                     unit="short",
                     steps=((None, BAD), (1, GOOD)),
                 ),
@@ -127,8 +127,8 @@ def predictions() -> Dashboard:
             "Speed": [
                 lines(
                     "Time by stage, p50",
-                    "Half of the predictions are faster: prepare (cleaning, decoding the photo) and model "
-                    "(features, network, fusion). There is no batching: a product is judged when it comes.",
+                    "Half of the predictions are faster: prepare (cleaning, decoding the photo), the models of text "
+                    "and image, fusion. There is no batching: a product is judged when it comes.",
                     Query(
                         "histogram_quantile(0.5, sum by (stage, le) "
                         "(rate(rayonnage_prediction_stage_seconds_bucket[$__rate_interval])))",
@@ -138,8 +138,8 @@ def predictions() -> Dashboard:
                 ),
                 lines(
                     "Time by stage, p99",
-                    "One prediction in a hundred is slower. Prepare growing alone: larger photos; model growing "
-                    "alone: another family was promoted; both: no processor left.",
+                    "One prediction in a hundred is slower. Prepare growing alone: larger photos; a model growing "
+                    "alone: another family was promoted; all of them: no processor left.",
                     Query(
                         "histogram_quantile(0.99, sum by (stage, le) "
                         "(rate(rayonnage_prediction_stage_seconds_bucket[$__rate_interval])))",
@@ -186,8 +186,7 @@ def predictions() -> Dashboard:
                     "How far each column of the newest report is from the reference; 100 % is its threshold. It is an "
                     "alarm only when chance alone would not give as much. docs/drift.md",
                     Query(
-                        "sort_desc(max by (column) (rayonnage_drift_distance)"
-                        " / on (column) max by (column) (rayonnage_drift_threshold))",
+                        "sort_desc(column:rayonnage_drift_excess:max)",
                         "{{column}}",
                     ),
                     unit="percentunit",
@@ -199,8 +198,7 @@ def predictions() -> Dashboard:
                     "The same over time. Slow growth is a catalogue that changes: retrain. A step is a fault, "
                     "mostly of what is sent.",
                     Query(
-                        "max by (column) (rayonnage_drift_distance)"
-                        " / on (column) max by (column) (rayonnage_drift_threshold)",
+                        "column:rayonnage_drift_excess:max",
                         "{{column}}",
                     ),
                     unit="percentunit",
@@ -236,17 +234,17 @@ def predictions() -> Dashboard:
             "Feedback": [
                 lines(
                     "Accuracy by feedback",
-                    "How often the champion was right where a person has said what is right, beside what its own "
-                    "confidence promised for the same products. Below the promise for long: retrain.",
+                    "How often the champion was right where a person has said what is right, beside its accuracy on "
+                    "its test split. Below that for long: retrain.",
                     Query("max(rayonnage_feedback_accuracy)", "by feedback"),
-                    Query("max(rayonnage_feedback_expected_accuracy)", "promised"),
+                    Query("max(rayonnage_feedback_expected_accuracy)", "on its test split"),
                     unit="percentunit",
                     most=1,
                     width=12,
                 ),
                 number(
                     "Verdict",
-                    "Whether the accuracy is lower than promised by more than chance.",
+                    "Whether that is lower by more than chance. docs/runbook.md, FeedbackAccuracyLow",
                     Query("max(rayonnage_feedback_alarm)", "verdict"),
                     unit="short",
                     words=_ALARM,

@@ -18,8 +18,9 @@ from deployments.grafana.dashboards.panels import (
     variable,
 )
 
-_JOBS = 'max by (kind, status) (rayonnage_jobs{kind=~"$kind"})'
-"""Every process of the train API tells of the same table, so it is counted once."""
+_COUNTED = "kind_status:rayonnage_jobs:max"
+"""Every process of the train API tells of the same table; this rule counts it once."""
+_JOBS = f'{_COUNTED}{{kind=~"$kind"}}'
 _INGESTS = '{job="ingest",handler="/ingest"}'
 _DURATION = "rayonnage_job_duration_seconds"
 _DAY_S = 86_400
@@ -53,9 +54,7 @@ def training() -> Dashboard:
                 number(
                     "Failed in the time shown",
                     "Jobs that ended with an error. Why stands in GET /train/jobs/{id}, field error. docs/runbook.md",
-                    Query(
-                        'sum(clamp_min(delta(max by (kind) (rayonnage_jobs{status="failed"})[$__range:]), 0))', "failed"
-                    ),
+                    Query(f'sum(clamp_min(delta({_COUNTED}{{status="failed"}}[$__range]), 0))', "failed"),
                     unit="short",
                     steps=((None, GOOD), (1, BAD)),
                 ),
@@ -71,10 +70,7 @@ def training() -> Dashboard:
                 lines(
                     "Queued and running",
                     "Work that is there. Queued that never comes down: more is asked for than one worker does.",
-                    Query(
-                        'sum by (status) (max by (kind, status) (rayonnage_jobs{status=~"queued|running"}))',
-                        "{{status}}",
-                    ),
+                    Query(f'sum by (status) ({_COUNTED}{{status=~"queued|running"}})', "{{status}}"),
                     unit="short",
                     width=12,
                 ),
@@ -171,9 +167,7 @@ def training() -> Dashboard:
                 number(
                     "Trainings in the table",
                     "Trainings by state: those that people asked for, and those that the drift policy did.",
-                    Query(
-                        'sum by (status) (max by (kind, status) (rayonnage_jobs{kind=~"train.*"}) > 0)', "{{status}}"
-                    ),
+                    Query(f'sum by (status) ({_COUNTED}{{kind=~"train|search"}})', "{{status}}"),
                     unit="short",
                     width=6,
                     curve=False,
