@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Engine, Insert, bindparam, func, select, update
+from sqlalchemy import Engine, Insert, bindparam, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import case, col
@@ -101,19 +101,34 @@ def count_feedback(engine: Engine) -> int:
         return session.scalar(select(func.count()).select_from(FeedbackRow)) or 0
 
 
-def labelled_products(engine: Engine, *, demo: bool) -> list[LabelledProduct]:
-    """Return what is in no dataset yet, in the order in which it was said; `demo` says of which models' predictions."""
+def count_waiting(engine: Engine) -> int:
+    """Return how much feedback is in no dataset yet, whether or not anything can be learned from it."""
+    with reading(engine) as session:
+        waiting = select(func.count()).select_from(FeedbackRow).where(col(FeedbackRow.ingested_in).is_(None))
+        return session.scalar(waiting) or 0
+
+
+def labelled_products(engine: Engine, *, demo: bool, limit: int) -> list[LabelledProduct]:
+    """Return what is in no dataset yet and has a text, in the order in which it was said, `limit` at most.
+
+    `demo` says of which models' predictions: those that learned from the demo catalogue, or from real products.
+    """
+    texts = (col(PredictionRow.designation), col(PredictionRow.description))
     wanted = (
         select(
             col(PredictionRow.prediction_id),
             col(FeedbackRow.created_at),
-            col(PredictionRow.designation),
-            col(PredictionRow.description),
+            *texts,
             col(FeedbackRow.category_id),
         )
         .join(FeedbackRow, col(FeedbackRow.prediction_id) == col(PredictionRow.prediction_id))
-        .where(col(FeedbackRow.ingested_in).is_(None), col(FeedbackRow.demo) == demo)
+        .where(
+            col(FeedbackRow.ingested_in).is_(None),
+            col(FeedbackRow.demo) == demo,
+            or_(*(text.is_not(None) for text in texts)),
+        )
         .order_by(col(FeedbackRow.created_at), col(PredictionRow.prediction_id))
+        .limit(limit)
     )
     with reading(engine) as session:
         return [LabelledProduct(*row) for row in session.connection().execute(wanted)]

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from anyio import to_thread
 from fastapi import FastAPI
 
+from rayonnage_ingest.feedback_schedule import taking_feedback
 from rayonnage_ingest.ingestions import Ingestions
 from rayonnage_ingest.metrics import show_dataset
 from rayonnage_ingest.routes import Ingest, router
@@ -32,7 +33,8 @@ def create_app(settings: IngestSettings) -> FastAPI:
         app.state.ingest = Ingest(settings, ingestions, store, IngestReports(settings.data_path))
         async with following_auth(verifier, settings):
             try:
-                yield
+                async with taking_feedback(ingestions, settings.feedback_ingest_every_h):
+                    yield
             finally:
                 await ingestions.close()
 

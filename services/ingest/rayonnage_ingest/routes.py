@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse
 
 from rayonnage_ingest.ingestions import Ingestions
 from rayonnage_ingest.settings import IngestSettings
-from rayonnage_ingest.uploads import FLAG, receive_upload
+from rayonnage_ingest.uploads import FROM_FEEDBACK, NEW_CODES, receive_upload
 from rayonnage_shared.contracts.datasets import Dataset, DatasetList, IngestReport
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.catalogue.datasets import VERSION_PATTERN, DatasetStore
@@ -56,17 +56,25 @@ _BODY: dict[str, Any] = {
             "schema": {
                 "type": "object",
                 "title": "IngestForm",
-                "required": ["features"],
                 "additionalProperties": False,
                 "properties": {
                     "features": _FILE
                     | {
                         "description": "CSV with `designation`, `description`, `productid`, `imageid`; "
-                        "with a column `prdtypecode` it needs no target."
+                        "with a column `prdtypecode` it needs no target. Needed unless `from_feedback` is set."
                     },
                     "target": _FILE | {"description": "CSV with the same unnamed index column and `prdtypecode`."},
                     "images": _FILE | {"description": "Zip of photos named `image_{imageid}_product_{productid}.jpg`."},
-                    FLAG: {"type": "boolean", "default": False, "description": "Let codes in that are not known yet."},
+                    NEW_CODES: {
+                        "type": "boolean",
+                        "default": False,
+                        "description": "Let codes in that are not known yet.",
+                    },
+                    FROM_FEEDBACK: {
+                        "type": "boolean",
+                        "default": False,
+                        "description": "Instead of files: take the feedback that no dataset holds yet.",
+                    },
                 },
             }
         }
@@ -104,7 +112,7 @@ async def ingest_products(request: Request, response: Response, opened: Opened) 
         ingestions.give_up(ingestion)
         raise
     report = await ingestions.run(ingestion, upload)
-    if report.dataset_version is None:
+    if report.dataset_version is None and report.rows_total:
         raise EveryRowRejected(
             f"All {report.rows_total} rows were rejected; `rejects` says why.", **report.model_dump(mode="json")
         )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from rayonnage_shared.settings import ServiceSettings, StorageSettings
+from rayonnage_shared.settings import DatabaseSettings, ServiceSettings, StorageSettings
 
 
-class IngestSettings(ServiceSettings, StorageSettings):
+class IngestSettings(ServiceSettings, StorageSettings, DatabaseSettings):
     """Settings of the ingest service."""
 
     ingest_host: str = Field("127.0.0.1", description="Address that ingest listens on.")
@@ -22,5 +22,11 @@ class IngestSettings(ServiceSettings, StorageSettings):
         60, gt=0, description="Time without a byte after which an upload is given up, seconds."
     )
     ingest_work_timeout_s: float = Field(3600, gt=0, description="Longest time that the work itself may take, seconds.")
+    feedback_ingest_every_h: float = Field(
+        24,
+        ge=0,
+        le=24 * 366,
+        description="Hours between two ingests of what was said about predictions by POST /feedback; 0 for none.",
+    )
     max_image_bytes: int = Field(5_000_000, gt=0, description="Largest photo, bytes.")
     max_image_pixels: int = Field(25_000_000, gt=0, description="Largest photo, width × height in pixels.")

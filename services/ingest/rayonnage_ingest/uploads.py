@@ -19,7 +19,9 @@ from starlette.requests import ClientDisconnect
 from rayonnage_shared.errors import BadInput, BodyTooLarge, RayonnageError, UnsupportedMedia
 
 FILES = ("features", "target", "images")
-FLAG = "allow_new_codes"
+NEW_CODES = "allow_new_codes"
+FROM_FEEDBACK = "from_feedback"
+FLAGS = (NEW_CODES, FROM_FEEDBACK)
 _FLAG_WORDS = {"": False, "false": False, "0": False, "no": False, "off": False}
 _FLAG_WORDS |= {"true": True, "1": True, "yes": True, "on": True}
 _WRITE_AT_BYTES = 1 << 20
@@ -39,12 +41,12 @@ class UploadBroken(RayonnageError):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Where the parts of one ingest lie."""
+    """Where the parts of one ingest lie; without `features` the products are those of feedback."""
 
-    features: Path
-    target: Path | None
-    images: Path | None
-    allow_new_codes: bool
+    features: Path | None
+    target: Path | None = None
+    images: Path | None = None
+    allow_new_codes: bool = False
 
 
 async def receive_upload(
@@ -84,7 +86,7 @@ async def receive_upload(
 
 
 class _Parts:
-    """Follows the parser: each part into a file of its own, the flag into memory."""
+    """Follows the parser: each part into a file of its own, the flags into memory."""
 
     def __init__(self, folder: Path, boundary: bytes) -> None:
         self._folder = folder
@@ -92,7 +94,7 @@ class _Parts:
         self._name = ""
         self._header = b""
         self._value = b""
-        self._flag = b""
+        self._flags: dict[str, bytes] = {}
         self._file: BinaryIO | None = None
         self._pending: list[tuple[BinaryIO, bytes]] = []
         self._open: list[BinaryIO] = []
@@ -125,17 +127,23 @@ class _Parts:
         if not self._ended:
             raise UploadBroken("The multipart body ends before its last boundary.")
         self.close()
-        flag = _FLAG_WORDS.get(self._flag.decode("latin-1").strip().lower())
-        if flag is None:
-            raise BadInput(f"{FLAG}: send `true` or `false`.")
+        allow_new_codes, from_feedback = self._flag(NEW_CODES), self._flag(FROM_FEEDBACK)
         features, target, images = (self._path(name) for name in FILES)
-        if features is None:
-            raise BadInput("features: send a CSV file of products in this field.")
-        return Upload(features, target, images, flag)
+        if from_feedback and (features or target or images or allow_new_codes):
+            raise BadInput(f"{FROM_FEEDBACK}: the products are those of feedback; send nothing else with it.")
+        if features is None and not from_feedback:
+            raise BadInput(f"features: send a CSV file of products in this field, or {FROM_FEEDBACK} instead.")
+        return Upload(features, target, images, allow_new_codes)
 
     def close(self) -> None:
         for file in self._open:
             file.close()
+
+    def _flag(self, name: str) -> bool:
+        flag = _FLAG_WORDS.get(self._flags.get(name, b"").decode("latin-1").strip().lower())
+        if flag is None:
+            raise BadInput(f"{name}: send `true` or `false`.")
+        return flag
 
     def _path(self, name: str) -> Path | None:
         path = self._folder / name
@@ -160,19 +168,20 @@ class _Parts:
 
     def _start(self) -> None:
         name = self._name
-        if name not in (*FILES, FLAG):
-            raise BadInput(f"{name[:40] or 'a part without a name'}: no such field; send {', '.join(FILES)} or {FLAG}.")
+        if name not in (*FILES, *FLAGS):
+            fields = ", ".join((*FILES, *FLAGS))
+            raise BadInput(f"{name[:40] or 'a part without a name'}: no such field; there are {fields}.")
         if name in self._seen:
             raise BadInput(f"{name}: sent twice.")
         self._seen.add(name)
         self._file = None
-        if name != FLAG:
+        if name in FILES:
             self._file = (self._folder / name).open("wb")
             self._open.append(self._file)
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._file is None:
-            self._flag = (self._flag + data[start:end])[:16]
+            self._flags[self._name] = (self._flags.get(self._name, b"") + data[start:end])[:16]
             return
         self._pending.append((self._file, data[start:end]))
         self.pending_bytes += end - start

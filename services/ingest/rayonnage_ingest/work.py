@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rayonnage_shared.errors import RayonnageError
+from rayonnage_shared.contracts.datasets import IngestReport
+from rayonnage_shared.errors import DependencyDown, RayonnageError
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion import IngestLimits, ingest
 from rayonnage_shared.ml.categories import load_categories
@@ -24,24 +25,42 @@ def main() -> None:
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
     """Return {"report": …}, or {"error": …} for a domain error."""
+    store = DatasetStore(Path(request["data_path"]))
+    features = _path(request["features"])
+    options: dict[str, Any] = {
+        "categories": load_categories(_path(request["categories_path"])),
+        "limits": IngestLimits(
+            photos=PhotoLimits(max_bytes=request["max_image_bytes"], max_pixels=request["max_image_pixels"]),
+            max_rows=request["max_rows"],
+        ),
+        "ingest_id": request["ingest_id"],
+    }
     try:
-        report = ingest(
-            DatasetStore(Path(request["data_path"])),
-            Path(request["features"]),
-            _path(request["target"]),
-            _path(request["images"]),
-            allow_new_codes=request["allow_new_codes"],
-            categories=load_categories(_path(request["categories_path"])),
-            limits=IngestLimits(
-                photos=PhotoLimits(max_bytes=request["max_image_bytes"], max_pixels=request["max_image_pixels"]),
-                max_rows=request["max_rows"],
-            ),
-            ingest_id=request["ingest_id"],
-        )
+        if features is None:
+            report = _ingest_feedback(store, request["database_url"], options)
+        else:
+            target, images = _path(request["target"]), _path(request["images"])
+            report = ingest(store, features, target, images, allow_new_codes=request["allow_new_codes"], **options)
     except RayonnageError as error:
         members = {"status": error.status, "code": error.code, "title": error.title, "detail": error.detail}
         return {"error": members | {"headers": error.headers, "extra": error.extra}}
     return {"report": report.model_dump(mode="json")}
+
+
+def _ingest_feedback(store: DatasetStore, database_url: str, options: dict[str, Any]) -> IngestReport:
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    from rayonnage_shared.database.engine import migrate, open_database
+    from rayonnage_shared.feedback_ingestion import ingest_feedback
+
+    engine = open_database(database_url)
+    try:
+        migrate(engine)
+        return ingest_feedback(store, engine, **options)
+    except (OperationalError, InterfaceError) as error:
+        raise DependencyDown("The database is away or too busy; try again in a moment.") from error
+    finally:
+        engine.dispose()
 
 
 def _path(text: str | None) -> Path | None:

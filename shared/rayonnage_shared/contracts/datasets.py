@@ -14,7 +14,9 @@ class Reject(BaseModel):
 
 class IngestReport(BaseModel):
     ingest_id: str
-    dataset_version: str | None = Field(description="The version that now holds these rows; null if all were rejected.")
+    dataset_version: str | None = Field(
+        description="The version that now holds these rows; null if all were rejected, or there are no data at all."
+    )
     rows_total: int
     rows_added: int
     rows_duplicate: int
@@ -22,6 +24,11 @@ class IngestReport(BaseModel):
     conflicts: int = Field(description="Rows whose ids or content were known under another label; the newest wins.")
     images_added: int
     images_rejected: int = Field(0, description="Photos that were refused; their rows got in if they have text.")
+    feedback_skipped: int = Field(
+        0,
+        description="Feedback that was left out: no text of the product is kept (photos never are), or the model "
+        "that was judged has learned from the demo catalogue and the dataset is real, or the other way round.",
+    )
     rejects: list[Reject] = Field(description="Refused rows and photos, the first 100.")
     conflict_rows: list[Reject] = Field(default_factory=list, description="The conflicts, the first 100.")
     report_url: str

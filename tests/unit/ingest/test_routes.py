@@ -39,6 +39,7 @@ def settings(tmp_path: Path) -> IngestSettings:
     return IngestSettings(
         _env_file=None,
         data_path=tmp_path / "data",
+        database_url=f"sqlite:///{tmp_path}/rayonnage.db",
         algorithm="HS256",
         secret_key=SecretStr(SECRET),
         auth_url="http://127.0.0.1:9",

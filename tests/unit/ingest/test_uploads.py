@@ -43,6 +43,7 @@ async def test_parts_land_in_files_whatever_the_chunks(tmp_path: Path) -> None:
     )
     for size in (1, 7, 10_000):
         upload = await receive(tmp_path, [whole[i : i + size] for i in range(0, len(whole), size)])
+        assert upload.features is not None
         assert upload.features.read_bytes() == b"designation\r\na\r\n"
         assert upload.images is not None
         assert upload.images.read_bytes() == data
@@ -54,6 +55,11 @@ async def test_an_empty_part_is_a_file_that_was_not_chosen(tmp_path: Path) -> No
     assert (upload.target, upload.images, upload.allow_new_codes) == (None, None, False)
 
 
+async def test_feedback_stands_in_place_of_files(tmp_path: Path) -> None:
+    upload = await receive(tmp_path, [body(("from_feedback", None, b"true"), ("features", "", b""))])
+    assert upload == Upload(features=None)
+
+
 @pytest.mark.parametrize(
     ("whole", "words"),
     [
@@ -62,6 +68,11 @@ async def test_an_empty_part_is_a_file_that_was_not_chosen(tmp_path: Path) -> No
         (body(("features", "f.csv", b"x"), ("../../etc/passwd", "p", b"x")), "no such field"),
         (body(("features", "f.csv", b"x"), ("features", "f.csv", b"x")), "sent twice"),
         (body(("features", "f.csv", b"x"), ("allow_new_codes", None, b"perhaps")), "true"),
+        (body(("from_feedback", None, b"perhaps")), "from_feedback: send `true`"),
+        (body(("from_feedback", None, b"false")), "features"),
+        (body(("from_feedback", None, b"true"), ("features", "f.csv", b"x")), "nothing else"),
+        (body(("from_feedback", None, b"true"), ("images", "i.zip", b"x")), "nothing else"),
+        (body(("from_feedback", None, b"true"), ("allow_new_codes", None, b"true")), "nothing else"),
     ],
 )
 async def test_wrong_fields_are_refused_in_words(tmp_path: Path, whole: bytes, words: str) -> None:

@@ -49,7 +49,7 @@ def found(engine: Engine, prediction_id: str) -> FeedbackRow:
 
 
 def waiting(engine: Engine, *, demo: bool = False) -> list[LabelledProduct]:
-    return labelled_products(engine, demo=demo)
+    return labelled_products(engine, demo=demo, limit=100)
 
 
 def test_the_newest_word_about_a_prediction_wins(engine: Engine) -> None:

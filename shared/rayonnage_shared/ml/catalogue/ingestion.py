@@ -23,7 +23,7 @@ from rayonnage_shared.ml.catalogue.photo_sources import PhotoSource, open_photos
 from rayonnage_shared.ml.catalogue.product_table import ProductTable, RowDetails
 from rayonnage_shared.ml.catalogue.row_checks import check_rows
 from rayonnage_shared.ml.catalogue.splits import place
-from rayonnage_shared.ml.catalogue.table import RawProduct, read_products
+from rayonnage_shared.ml.catalogue.table import RawProduct, RawTable, read_products
 from rayonnage_shared.ml.catalogue.text_intake import prepare_texts
 from rayonnage_shared.ml.categories import Categories
 from rayonnage_shared.ml.photos import PhotoLimits
@@ -56,6 +56,14 @@ class _Incoming:
     photos: dict[str, StoredPhoto]
 
 
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What came of products, and the lines of those that were refused."""
+
+    report: IngestReport
+    refused: frozenset[int]
+
+
 def ingest(
     store: DatasetStore,
     features: Path,
@@ -77,33 +85,61 @@ def ingest(
     limits = limits or IngestLimits()
     ingest_id = ingest_id or str(ULID())
     with writing(store, wait_s=limits.wait_s):
-        pointers = store.pointers()
-        parent = pointers.demo if demo else pointers.real
-        table = ProductTable.read(store, parent)
         raw = read_products(features, target, max_rows=limits.max_rows)
-        known_codes = None if allow_new_codes else {*categories.codes, *table.codes.tolist()}
-        sent = [(one.designation, one.description) for one in raw.products]
-        texts = prepare_texts(sent, table.known_texts(), part(progress, 0.02, 0.3))
-        with open_photos(images) as source:
-            intake = PhotoIntake(store, table.known_photos(), limits.photos)
-            members, photos = _take_photos(raw.products, source, intake, part(progress, 0.3, 0.7))
-        incoming = _judge(raw.products, texts, members, photos, known_codes)
-        incoming.findings.extend(Finding(reject.line, "row", reject.reason) for reject in raw.rejects)
-        merged = merge(table.for_merging(), incoming.rows)
-        progress(0.72, f"{merged.n_taken} new or changed products")
-        version = parent
-        if merged.n_taken:
-            grown = _grow(table, merged, incoming, ingest_id, part(progress, 0.72, 0.9))
-            any_new_photo = any(photo.is_new for photo in incoming.photos.values())
-            version = write_version(
-                store, grown.arrow, parent=parent, demo=demo, ingest_id=ingest_id, sync_photos=any_new_photo
-            ).version
-        report = _report(ingest_id, version, incoming, len(raw.rejects), merged)
-        conflicts = [Finding(one.line, "conflict", one.reason) for one in merged.conflicts]
-        findings = sorted(incoming.findings + conflicts, key=lambda one: one.line)
-        IngestReports(store.data_path).write(report, findings)
+        return ingest_table(
+            store,
+            raw,
+            images,
+            allow_new_codes=allow_new_codes,
+            demo=demo,
+            categories=categories,
+            photo_limits=limits.photos,
+            progress=progress,
+            ingest_id=ingest_id,
+        ).report
+
+
+def ingest_table(
+    store: DatasetStore,
+    raw: RawTable,
+    images: Path | None,
+    *,
+    allow_new_codes: bool,
+    demo: bool,
+    categories: Categories,
+    photo_limits: PhotoLimits,
+    progress: Progress,
+    ingest_id: str,
+    feedback_skipped: int = 0,
+) -> Ingested:
+    """Do `ingest`'s work on products that have been read; needs the writer's lock. Raises UnsafeArchive."""
+    pointers = store.pointers()
+    parent = pointers.demo if demo else pointers.real
+    table = ProductTable.read(store, parent)
+    known_codes = None if allow_new_codes else {*categories.codes, *table.codes.tolist()}
+    sent = [(one.designation, one.description) for one in raw.products]
+    texts = prepare_texts(sent, table.known_texts(), part(progress, 0.02, 0.3))
+    with open_photos(images) as source:
+        intake = PhotoIntake(store, table.known_photos(), photo_limits)
+        members, photos = _take_photos(raw.products, source, intake, part(progress, 0.3, 0.7))
+    incoming = _judge(raw.products, texts, members, photos, known_codes)
+    incoming.findings.extend(Finding(reject.line, "row", reject.reason) for reject in raw.rejects)
+    merged = merge(table.for_merging(), incoming.rows)
+    progress(0.72, f"{merged.n_taken} new or changed products")
+    version = parent
+    if merged.n_taken:
+        grown = _grow(table, merged, incoming, ingest_id, part(progress, 0.72, 0.9))
+        any_new_photo = any(photo.is_new for photo in incoming.photos.values())
+        version = write_version(
+            store, grown.arrow, parent=parent, demo=demo, ingest_id=ingest_id, sync_photos=any_new_photo
+        ).version
+    report = _report(ingest_id, version, incoming, len(raw.rejects), merged)
+    report = report.model_copy(update={"feedback_skipped": feedback_skipped})
+    conflicts = [Finding(one.line, "conflict", one.reason) for one in merged.conflicts]
+    findings = sorted(incoming.findings + conflicts, key=lambda one: one.line)
+    IngestReports(store.data_path).write(report, findings)
     progress(1.0, f"{report.rows_added} of {report.rows_total} rows added")
-    return report
+    return Ingested(report, frozenset(one.line for one in incoming.findings if one.kind == "row"))
 
 
 def _take_photos(
@@ -150,6 +186,7 @@ def _row(product: RawProduct, text_hash: str, photo: StoredPhoto | None, source:
         text_hash=text_hash,
         photo=None if photo is None else photo.sha256,
         source=source,
+        said=product.said,
     )
 
 
@@ -177,7 +214,7 @@ def _report(ingest_id: str, version: str | None, incoming: _Incoming, uncut: int
     accepted = len(incoming.rows)
     return IngestReport(
         ingest_id=ingest_id,
-        dataset_version=version if accepted else None,
+        dataset_version=version if accepted or not rows_total else None,
         rows_total=rows_total,
         rows_added=merged.n_taken,
         rows_duplicate=accepted - merged.n_taken,

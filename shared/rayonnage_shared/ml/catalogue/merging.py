@@ -3,7 +3,8 @@
 A product is known by its ids. A row without ids is known by its content: cleaned text and photo; without a photo, by
 its text alone. Two rows with different ids are two products whatever they contain; their near-duplicate group keeps
 them on one side of the split.
-The newest row wins; a label that changes is a conflict and is listed.
+The newest row wins; a label that changes is a conflict and is listed. A row that was said before the stored one came
+in (feedback waits for its ingest) changes nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Row:
     photo: str | None
     source: int
     """Position among the rows of this ingest, for what was computed beside them."""
+    said: str = ""
+    """When somebody said so, as the part of a ULID that is its time; "" for now."""
 
     @property
     def ids(self) -> str | None:
@@ -44,12 +47,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What merging needs of the version before: (n,) each."""
+    """What merging needs of the version before: (n,) each.
+
+    `ingest_ids` are ULIDs, of the last change of each row; needed only where rows come that were `said` before.
+    """
 
     ids: Sequence[str]
     text_hashes: Sequence[str]
     photos: Sequence[str | None]
     codes: Sequence[int]
+    ingest_ids: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -90,7 +97,7 @@ class _Merger:
             position = self._find(row)
             if position is None:
                 self._add(row)
-            else:
+            elif not self._is_stale(position, row):
                 self._change(position, row)
         merged = Merged(new=self._new)
         for position, row in self._touched.items():
@@ -110,6 +117,10 @@ class _Merger:
             return self._by_text.get(row.text_hash)
         # The same row came without its photo before.
         return self._without_ids(row.text_hash, None) if row.text_hash else None
+
+    def _is_stale(self, position: int, row: Row) -> bool:
+        """Return whether the stored row has come in since this one was said."""
+        return position < self._n and "" < row.said < self._stored.ingest_ids[position][: len(row.said)]
 
     def _without_ids(self, text_hash: str, photo: str | None) -> int | None:
         position = self._by_content.get((text_hash, photo))

@@ -86,7 +86,13 @@ class ProductTable:
 
     def for_merging(self) -> Stored:
         """Return what new rows are compared with."""
-        return Stored(self.ids, self._list("text_hash"), self._list("photo"), self._list("prdtypecode"))
+        return Stored(
+            self.ids,
+            self._list("text_hash"),
+            self._list("photo"),
+            self._list("prdtypecode"),
+            self._list("ingest_id"),
+        )
 
     def text_keys(self) -> TextKeys:
         """Return the keys of all texts."""

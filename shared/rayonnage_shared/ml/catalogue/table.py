@@ -31,7 +31,10 @@ class UnreadableTable(BadInput):
 
 @dataclass(slots=True)
 class RawProduct:
-    """One row as it was sent; `line` is where it ends in the features file. Ids are "" where missing."""
+    """One row as it was sent; `line` is where it ends in the features file. Ids are "" where missing.
+
+    `said` is `merging.Row`'s.
+    """
 
     line: int
     designation: str
@@ -40,6 +43,7 @@ class RawProduct:
     image_id: str
     photo_name: str
     code: str
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)

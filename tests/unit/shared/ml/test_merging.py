@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rayonnage_shared.ml.catalogue.merging import Merged, Row, Stored, merge
 
 EMPTY = Stored([], [], [], [])
@@ -62,3 +64,20 @@ def test_the_retry_with_photos_of_rows_without_ids_makes_no_second_product() -> 
     first = stored_after(merge(EMPTY, [row("a")]))
     retried = merge(first, [row("a", photo="p")])
     assert (len(retried.new), retried.updates[0].photo) == (0, "p")
+
+
+def said(moment: str, code: int) -> Row:
+    return replace(row("a", code=code), said=moment)
+
+
+def test_what_was_said_before_the_stored_row_came_in_changes_nothing() -> None:
+    before = Stored(["1:1"], ["a"], [None], [10], ["01M7Z00000XXXXXXXXXXXXXXXX"])
+    assert merge(before, [said("01M7Y00000", 40)]) == Merged()
+    assert merge(before, [said("01M7Z00001", 40)]).updates[0].code == 40
+
+
+def test_of_what_was_said_since_the_newest_wins_whatever_the_stored_row_says() -> None:
+    before = Stored(["1:1"], ["a"], [None], [10], ["01M7Z00000XXXXXXXXXXXXXXXX"])
+    merged = merge(before, [said("01M7Y00000", 20), said("01M7Z00001", 40), said("01M7Z00002", 30)])
+    assert merged.updates[0].code == 30
+    assert merge(EMPTY, [said("01M7Z00001", 40), said("01M7Z00002", 30)]).new[0][1].code == 30

@@ -1,0 +1,55 @@
+"""Takes feedback into the dataset now and then, by the way that uploads go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from rayonnage_ingest.ingestions import Ingestions
+from rayonnage_ingest.uploads import Upload
+from rayonnage_shared.errors import RayonnageError
+
+log = structlog.get_logger()
+
+HOUR_S = 3600.0
+SOON_S = 600.0
+"""When the first one comes, for a service that is restarted daily has its turn too; and the next after a failure."""
+
+
+@asynccontextmanager
+async def taking_feedback(ingestions: Ingestions, every_h: float) -> AsyncIterator[None]:
+    """Ingest feedback every `every_h` hours until the block ends; never with 0."""
+    if not every_h:
+        yield
+        return
+    task = asyncio.create_task(_take(ingestions, every_h * HOUR_S))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _take(ingestions: Ingestions, every_s: float) -> None:
+    pause_s = min(SOON_S, every_s)
+    while True:
+        await asyncio.sleep(pause_s)
+        pause_s = every_s if await _take_once(ingestions) else min(SOON_S, every_s)
+
+
+async def _take_once(ingestions: Ingestions) -> bool:
+    """Return whether it worked; what did not is in the log, and is tried again."""
+    try:
+        await ingestions.run(ingestions.admit(), Upload(features=None))
+    except RayonnageError as error:
+        log.warning("ingest.feedback.postponed", code=error.code, detail=error.detail)
+    except Exception:
+        log.exception("ingest.feedback.failed")
+    else:
+        return True
+    return False
