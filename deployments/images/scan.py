@@ -127,7 +127,8 @@ def findings(archive: IO[bytes], name: str, base: list[str]) -> Iterator[Finding
                 if content.peek(1)[:1] in (b"{", b"["):
                     documents[member.name] = json.load(content)
                 elif member.size >= tarfile.BLOCKSIZE:  # an older engine's file VERSION is neither
-                    layers[member.name] = _of_layer(content, name)
+                    is_base = f"sha256:{posixpath.basename(member.name)}" in base  # as engines since 25 name layers
+                    layers[member.name] = _of_layer(content, None if is_base else name)
     (manifest,) = documents["manifest.json"]
     configuration = documents[manifest["Config"]]
     yield from _of_configuration(configuration)
@@ -142,12 +143,14 @@ def findings(archive: IO[bytes], name: str, base: list[str]) -> Iterator[Finding
             yield from found.of_own
 
 
-def _of_layer(content: IO[bytes], name: str) -> LayerFindings:
+def _of_layer(content: IO[bytes], name: str | None) -> LayerFindings:
+    """Return what is found in a layer; without the name of an image it is the base's, of which less is looked at."""
     found = LayerFindings([], [])
     with tarfile.open(fileobj=content, mode="r|*") as files:
         for member in files:
             found.of_any.extend(_of_any_file(member))
-            found.of_own.extend(_of_own_file(member, _content(files, member), name))
+            if name is not None:
+                found.of_own.extend(_of_own_file(member, _content(files, member), name))
     return found
 
 
