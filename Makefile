@@ -36,7 +36,7 @@ status: ## show each process and whether it is ready
 logs: ## follow the logs of all processes or, without `make run`, of the containers; ARGS="--request ID" shows one request
 	@if [ -e .run/supervisord.pid ]; then $(BOOTSTRAP) --no-sync rayonnage logs $(ARGS); \
 	elif [ -n "$(ARGS)" ]; then docker compose logs --no-color --no-log-prefix \
-		| docker compose run --rm --no-deps --no-TTY --quiet-pull migrate rayonnage logs $(ARGS) -; \
+		| docker compose run --rm --no-deps --no-TTY tools rayonnage logs $(ARGS) -; \
 	else docker compose logs --follow --tail 20; fi
 
 up: env certs ## build and start all containers, and wait until they are ready (docs/deploy.md)

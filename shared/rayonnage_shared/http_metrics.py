@@ -11,6 +11,7 @@ from prometheus_fastapi_instrumentator.middleware import PrometheusInstrumentato
 from starlette.routing import BaseRoute
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+ROUTE = "route_template"  # in a request's state, for the traces
 OTHER_METHOD = "other"  # the parser knows forty, and a stranger may try them all
 
 REQUESTS = Counter("http_requests", "Requests by method, status and route template.", ["method", "status", "handler"])
@@ -61,7 +62,10 @@ class _HttpMetrics(PrometheusInstrumentatorMiddleware):
         if self._plain is None:
             self._plain = frozenset(_plain_paths(request.app.routes))
         path = request.scope["path"]
-        return (path, True) if path in self._plain else super()._get_handler(request)
+        handler, templated = (path, True) if path in self._plain else super()._get_handler(request)
+        if templated:
+            request.scope["state"][ROUTE] = handler
+        return handler, templated
 
 
 def _plain_paths(routes: Iterable[BaseRoute]) -> Iterator[str]:

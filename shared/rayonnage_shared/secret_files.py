@@ -36,6 +36,7 @@ _FIRST_VALUES: Mapping[str, Callable[[], str]] = {
     "airflow_jwt_secret": lambda: secrets.token_urlsafe(64),  # signed with HS512
     "airflow_fernet_key": lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
     # A file that is mounted must be there; without such an account it is empty.
+    "otel_exporter_otlp_headers": str,
     "dvc_password": str,
     "mlflow_tracking_password": str,
 }

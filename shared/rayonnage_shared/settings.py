@@ -291,6 +291,13 @@ class ServiceSettings(TokenSettings):
     logs_path: Path | None = Field(None, description="Folder for rotating log files; none are written when empty.")
     log_file_max_bytes: int = Field(10_000_000, gt=0, description="Size at which a log file rotates, bytes.")
     log_file_count: int = Field(5, ge=1, description="How many rotated log files are kept for each service.")
+    otel_exporter_otlp_endpoint: OptionalText = Field(
+        None, description="Collector of traces by OTLP over HTTP, such as http://127.0.0.1:4318; empty for no traces."
+    )
+    otel_exporter_otlp_headers: OptionalSecret = Field(
+        None, description="Headers that the collector asks for, such as authorization=Bearer …; several by commas."
+    )
+    otel_traces_sampler_arg: float = Field(1.0, ge=0, le=1, description="Share of the requests that are traced.")
 
 
 def is_example_secret(secret: str) -> bool:

@@ -23,7 +23,8 @@ from ulid import ULID
 
 from rayonnage_shared.contracts.platform import Health, Problem
 from rayonnage_shared.errors import PROBLEM_MEDIA_TYPE, BodyTooLarge, DependencyDown, RayonnageError, problem_document
-from rayonnage_shared.http_metrics import add_http_metrics
+from rayonnage_shared.http_metrics import ROUTE, add_http_metrics
+from rayonnage_shared.tracing import TRACEPARENT, stop_tracing, trace_id_of, tracing
 from rayonnage_shared.worker_metrics import exposition
 from rayonnage_shared.workers import Worker, this_worker
 
@@ -34,6 +35,8 @@ ReadinessCheck = Callable[[], Awaitable[str | None]]
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
+CALLER_LEFT_STATUS = 499  # the caller left before an answer began
+SPAN = "span"  # in a request's state, where traces are wanted
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _CODES_BY_STATUS = {
     400: "bad_request",
@@ -64,6 +67,7 @@ def create_service(
     `readiness` names what `/health/ready` needs and `reported` what it only tells about; `max_body_bytes` of None
     leaves the limit to each route; `app_class` lets the gateway serve its documentation offline.
     """
+    lifespan = _tracing(lifespan)
     if (worker := this_worker()) is not None:
         lifespan = _telling(lifespan, worker, readiness)
         readiness = {**readiness, "workers": worker.why_others_are_not_ready}
@@ -133,7 +137,14 @@ class RequestContext:
         request_id = _incoming_request_id(scope) or str(ULID())
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        quiet = scope["path"].startswith(("/health/", "/metrics", "/internal/"))
+        traces = None if quiet else tracing()
+        trace_id = None
+        if traces is not None:
+            span = state[SPAN] = traces.server_span(scope["method"], _header(scope, TRACEPARENT), request_id)
+            trace_id = trace_id_of(span)
+        about = {"request_id": request_id} if trace_id is None else {"request_id": request_id, "trace_id": trace_id}
+        structlog.contextvars.bind_contextvars(**about)
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -157,16 +168,18 @@ class RequestContext:
                 raise
             await problem_response(request_id, _unexpected())(scope, receive, send_with_id)
         finally:
-            if not scope["path"].startswith(("/health/", "/metrics", "/internal/")):
+            if not quiet:
                 log.info(
                     "http.request",
                     method=scope["method"],
                     path=scope["path"],
-                    status=status or 499,  # 499: the caller left before an answer began
+                    status=status or CALLER_LEFT_STATUS,
                     duration_ms=round((time.perf_counter() - started) * 1000, 2),
                     user=state.get("user"),
                 )
-            structlog.contextvars.unbind_contextvars("request_id")
+            if traces is not None:
+                traces.end_server_span(span, scope["method"], state.get(ROUTE), status or CALLER_LEFT_STATUS)
+            structlog.contextvars.unbind_contextvars(*about)
 
 
 async def metrics(_request: Request) -> Response:
@@ -176,10 +189,17 @@ async def metrics(_request: Request) -> Response:
 
 
 def _incoming_request_id(scope: Scope) -> str | None:
+    value = _header(scope, b"x-request-id")
+    if value is None:
+        return None
+    text = value.decode("latin-1")
+    return text if _REQUEST_ID.fullmatch(text) else None
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes | None:
     for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            text = value.decode("latin-1")
-            return text if _REQUEST_ID.fullmatch(text) else None
+        if name == wanted:
+            return bytes(value)
     return None
 
 
@@ -284,6 +304,19 @@ def _health_router(readiness: Mapping[str, ReadinessCheck], reported: Mapping[st
         return Health(status=status, dependencies=dict.fromkeys(found, "ok") | told)
 
     return router
+
+
+def _tracing(lifespan: Lifespan) -> Lifespan:
+    """Return `lifespan` with the traces sent at its end."""
+
+    @contextlib.asynccontextmanager
+    async def longer(app: FastAPI) -> AsyncIterator[None]:
+        async with lifespan(app):
+            yield
+        if tracing() is not None:
+            await to_thread.run_sync(stop_tracing)
+
+    return longer
 
 
 def _telling(lifespan: Lifespan, worker: Worker, readiness: Mapping[str, ReadinessCheck]) -> Lifespan:

@@ -6,11 +6,13 @@ from rayonnage_auth.app import create_app
 from rayonnage_auth.settings import AuthSettings
 from rayonnage_shared.server import serve
 from rayonnage_shared.telemetry import set_up_logging
+from rayonnage_shared.tracing import set_up_tracing
 
 
 def main() -> None:
     settings = AuthSettings()
     set_up_logging("auth", settings)
+    set_up_tracing("auth", settings)
     # Login throttling needs the caller's own address, which the gateway hands on.
     serve(
         create_app(settings),

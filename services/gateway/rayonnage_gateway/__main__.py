@@ -6,12 +6,14 @@ from rayonnage_gateway.app import create_app
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_shared.server import serve
 from rayonnage_shared.telemetry import set_up_logging
+from rayonnage_shared.tracing import set_up_tracing
 
 
 def main() -> None:
     """Serve until told to stop."""
     settings = GatewaySettings()
     set_up_logging("gateway", settings)
+    set_up_tracing("gateway", settings, public=True)
     serve(
         create_app(settings),
         host=settings.gateway_host,

@@ -18,6 +18,8 @@ from rayonnage_gateway.headers import CHUNKED, answer_headers, body_length, requ
 from rayonnage_gateway.upstream import Upstream
 from rayonnage_shared.errors import BodyTooLarge, DependencyDown, RayonnageError
 from rayonnage_shared.security.access import current_admin, current_user
+from rayonnage_shared.tracing import traceparent_of, tracing
+from rayonnage_shared.web import SPAN
 
 log = structlog.get_logger()
 
@@ -92,30 +94,43 @@ class Forwarding:
         length = body_length(scope["headers"])
         if length > operation.max_body_bytes:
             raise _too_large(operation.max_body_bytes)
-        head = _head(scope, operation, length)
+        call = _Call(operation, method, receive, send)
         try:
-            if length == 0 and method in _SAFE_METHODS:
-                await _Call(operation, method, receive, send).held(head, b"")
-            elif operation.replayable and length != CHUNKED and self._held.take(length):
-                try:
-                    body = await _whole_body(receive, operation, length)
-                    await _Call(operation, method, receive, send).held(head, body)
-                finally:
-                    self._held.give_back(length)
-            else:
-                await _Call(operation, method, receive, send).streamed(head, length)
+            traces, parent = tracing(), scope["state"].get(SPAN)
+            if traces is None or parent is None:
+                await self._pass_on(call, _head(scope, operation, length), receive, length)
+                return
+            span = traces.client_span(parent, method, operation.upstream.service)
+            try:
+                head = _head(scope, operation, length, traceparent_of(span))
+                await self._pass_on(call, head, receive, length)
+            finally:
+                traces.end(span, call.status)
         except CallerLeft:
             # Nobody reads this, but metrics and the access log see that it was the caller who left.
             await send({"type": "http.response.start", "status": CALLER_LEFT_STATUS, "headers": []})
+
+    async def _pass_on(self, call: _Call, head: bytes, receive: Receive, length: int) -> None:
+        operation = call.operation
+        if length == 0 and call.method in _SAFE_METHODS:
+            await call.held(head, b"")
+        elif operation.replayable and length != CHUNKED and self._held.take(length):
+            try:
+                await call.held(head, await _whole_body(receive, operation, length))
+            finally:
+                self._held.give_back(length)
+        else:
+            await call.streamed(head, length)
 
 
 class _Call:
     """One request on its way to a service and the answer on its way back."""
 
     def __init__(self, operation: Operation, method: str, receive: Receive, send: Send) -> None:
-        self._operation = operation
+        self.operation = operation
+        self.method = method
+        self.status = 0  # of the answer, once it has begun
         self._upstream = operation.upstream
-        self._method = method
         self._receive = receive
         self._send = send
         self._connection: Connection | None = None
@@ -140,8 +155,8 @@ class _Call:
     async def _exchange(self, head: bytes, body: bytes, *, fresh: bool) -> None:
         connection = await self._acquire(fresh=fresh)
         try:
-            connection.start(self._method, head, body)
-            connection.expect_within(self._operation.timeout_s)
+            connection.start(self.method, head, body)
+            connection.expect_within(self.operation.timeout_s)
             try:
                 await connection.wait_for_head()
             except UpstreamClosed:
@@ -160,7 +175,7 @@ class _Call:
             connection = await self._acquire(checked=True)
             pump: asyncio.Future[None] | None = None
             try:
-                connection.start(self._method, head, whole=False)
+                connection.start(self.method, head, whole=False)
                 pump = asyncio.ensure_future(self._pump(connection, length))
                 await connection.wait_for_head()
                 if not connection.request_sent:
@@ -181,7 +196,7 @@ class _Call:
         return connection
 
     async def _pump(self, connection: Connection, length: int) -> None:
-        operation = self._operation
+        operation = self.operation
         sent = 0
         more = length != 0
         try:
@@ -208,12 +223,13 @@ class _Call:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._caller_left = True
-        if self._connection is not None and not self._operation.finishes_alone:
+        if self._connection is not None and not self.operation.finishes_alone:
             self._connection.fail(CallerLeft())
 
     async def _relay(self, connection: Connection) -> None:
-        operation = self._operation
+        operation = self.operation
         connection.deadline = float("inf")
+        self.status = connection.status
         await self._send(
             {
                 "type": "http.response.start",
@@ -251,7 +267,7 @@ async def _authorise(request: Request, access: Access) -> None:
         await current_admin(user)
 
 
-def _head(scope: Scope, operation: Operation, length: int) -> bytes:
+def _head(scope: Scope, operation: Operation, length: int, traceparent: bytes | None = None) -> bytes:
     target: bytes = scope["raw_path"]
     if scope["query_string"]:
         target = b"%b?%b" % (target, scope["query_string"])
@@ -265,6 +281,7 @@ def _head(scope: Scope, operation: Operation, length: int) -> bytes:
         request_id=scope["state"]["request_id"],
         client=client[0] if client else "unknown",
         scheme=scope["scheme"],
+        traceparent=traceparent,
     )
 
 

@@ -29,7 +29,10 @@ _OWN_IN_REQUESTS = frozenset(
         b"host",
         b"content-length",
         b"expect",
+        b"baggage",
         b"forwarded",
+        b"traceparent",
+        b"tracestate",
         b"x-forwarded-for",
         b"x-forwarded-host",
         b"x-forwarded-port",
@@ -100,6 +103,7 @@ def request_head(
     request_id: str,
     client: str,
     scheme: str,
+    traceparent: bytes | None = None,
 ) -> bytes:
     """Return the head that a service gets: what the caller sent, without what is not the caller's to say.
 
@@ -117,6 +121,8 @@ def request_head(
         parts.append(b"transfer-encoding: chunked\r\n")
     elif length or method in ("POST", "PUT", "PATCH"):
         parts.append(b"content-length: %d\r\n" % length)
+    if traceparent is not None:
+        parts.append(b"traceparent: %b\r\n" % traceparent)
     parts.append(
         b"x-request-id: %b\r\nx-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n\r\n"
         % (request_id.encode("latin-1"), client.encode("latin-1", "replace"), scheme.encode("latin-1"))

@@ -6,11 +6,13 @@ from rayonnage_ingest.app import create_app
 from rayonnage_ingest.settings import IngestSettings
 from rayonnage_shared.server import serve
 from rayonnage_shared.telemetry import set_up_logging
+from rayonnage_shared.tracing import set_up_tracing
 
 
 def main() -> None:
     settings = IngestSettings()
     set_up_logging("ingest", settings)
+    set_up_tracing("ingest", settings)
     serve(create_app(settings), host=settings.ingest_host, port=settings.ingest_port)
 
 

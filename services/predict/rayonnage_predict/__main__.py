@@ -5,6 +5,7 @@ from __future__ import annotations
 from rayonnage_predict.settings import PredictSettings
 from rayonnage_shared import workers
 from rayonnage_shared.telemetry import set_up_logging
+from rayonnage_shared.tracing import set_up_tracing
 
 
 def main() -> None:
@@ -15,6 +16,7 @@ def main() -> None:
         host, port = settings.predict_host, settings.predict_port
         workers.run("rayonnage_predict", host=host, port=port, count=settings.predict_workers)
 
+    set_up_tracing("predict", settings)
     # Not at the top: metrics are made when these are imported, and the parent of workers needs none of it.
     from rayonnage_predict.app import create_app
     from rayonnage_shared.server import serve

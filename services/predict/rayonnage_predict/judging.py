@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Histogram
 
@@ -17,7 +18,11 @@ from rayonnage_shared.ml.categories import Categories
 from rayonnage_shared.ml.photos import PhotoLimits
 from rayonnage_shared.prediction import describe, prepare
 from rayonnage_shared.prediction_log import PredictionLog
+from rayonnage_shared.tracing import tracing
 from rayonnage_shared.worker_metrics import RecentVersions
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 PREDICTIONS = Counter(
     "rayonnage_predictions_total",
@@ -46,11 +51,15 @@ VERSIONS = RecentVersions(PREDICTIONS)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, and under which request id; `started` is when the request came, by `time.perf_counter`."""
+    """Who asks, and under which request id; `started` is when the request came, by `time.perf_counter`.
+
+    `span` is the request's in a trace, where those are wanted.
+    """
 
     username: str
     request_id: str
     started: float
+    span: Span | None = None
 
 
 class Judge:
@@ -85,6 +94,13 @@ class Judge:
             _IMAGE.observe(image_done - text_done)
         if outcome.text is not None and outcome.image is not None:
             _FUSION.observe(done - image_done)
+        if caller.span is not None and (traces := tracing()) is not None:
+            stages = {"read": (caller.started, before), "prepare": (before, prepared)}
+            if outcome.text is not None:
+                stages["text"] = (started, text_done)
+            if outcome.image is not None:
+                stages["image"] = (text_done, image_done)
+            traces.stages(caller.span, stages | {"fusion": (image_done, done)})
         prediction = describe(
             bundle,
             self._categories,

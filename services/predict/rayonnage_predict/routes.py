@@ -25,7 +25,7 @@ from rayonnage_shared.ml.evaluation.figure_files import FIGURE_NAME_PATTERN, fig
 from rayonnage_shared.ml.evaluation.report import read_report
 from rayonnage_shared.security.access import CurrentUser
 from rayonnage_shared.security.tokens import Principal
-from rayonnage_shared.web import problems, request_id_of
+from rayonnage_shared.web import SPAN, problems, request_id_of
 
 router = APIRouter()
 
@@ -36,7 +36,8 @@ PREDICT_ERRORS = problems(400, 401, 413, 415, 429, 503)
 
 
 async def _predict(request: Request, user: Principal, only: Only) -> Response:
-    caller = Caller(user.username, request_id_of(request), time.perf_counter())
+    span = getattr(request.state, SPAN, None)
+    caller = Caller(user.username, request_id_of(request), time.perf_counter(), span)
     product = await read_predict_request(request, only)
     judge: Judge = request.app.state.judge
     return Response(await judge.answer(product, caller), media_type="application/json")

@@ -57,7 +57,7 @@ def test_two_places_share_no_secret(tmp_path: Path) -> None:
         home.mkdir()
         write_secrets(home)
     same = {name for name, content in files(one).items() if files(other)[name] == content}
-    assert same == {"slack_webhook_url", "dvc_password", "mlflow_tracking_password"}
+    assert same == {"slack_webhook_url", "dvc_password", "mlflow_tracking_password", "otel_exporter_otlp_headers"}
 
 
 def test_a_second_call_changes_nothing(tmp_path: Path) -> None:
