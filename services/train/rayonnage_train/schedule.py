@@ -49,8 +49,8 @@ class DriftSchedule:
             first_promotion = session.exec(select(func.min(col(PromotionRow.moved_at)))).one()
         if first_promotion is None:
             return
-        # Each report looks back as far as the one before it.
-        request = DriftRequest(hours=self._hours)
+        # At least a day, so that reports by the hour have rows enough; no gap between reports that are further apart.
+        request = DriftRequest(hours=max(DriftRequest().hours, self._hours))
         job = self._queue.submit_if_due(
             DRIFT_KIND,
             request.model_dump(mode="json"),

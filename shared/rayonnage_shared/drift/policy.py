@@ -57,32 +57,33 @@ def decide(facts: Facts, policy: Policy) -> DriftDecision:
     """Return whether to train, and why or why not."""
     causes = _causes(facts, policy)
     if isinstance(causes, str):
-        return _no(causes)
+        return DriftDecision(retrain=False, reason=f"No retraining: {causes}")
     found = ", and ".join(causes)
+    objection = _objection(facts, policy)
+    if objection is not None:
+        return DriftDecision(retrain=False, reason=f"No retraining: {objection} Found: {found}.")
+    queued = f"A training on {facts.newest_dataset} is queued: {found}; the champion was trained on {facts.trained_on}."
+    return DriftDecision(retrain=True, reason=queued)
+
+
+def _objection(facts: Facts, policy: Policy) -> str | None:
+    """Return what speaks against a training for which there is a cause."""
     if not policy.retrain:
-        return _no(f"DRIFT_RETRAIN is off ({found}).")
+        return "DRIFT_RETRAIN is off."
     if facts.training_under_way:
-        return _no(f"a training waits or runs already ({found}).")
+        return "a training waits or runs already."
     if facts.last_training is not None and facts.moment < facts.last_training + policy.cool_down:
         until = facts.last_training + policy.cool_down
-        hours = f"{policy.cool_down / timedelta(hours=1):g}"
-        return _no(
-            f"the last training ended at {facts.last_training:%Y-%m-%d %H:%M} UTC, and for {hours} hours, until "
-            f"{until:%Y-%m-%d %H:%M}, drift causes none ({found})."
+        return (
+            f"the last training ended at {facts.last_training:%Y-%m-%d %H:%M} UTC, and drift causes none until "
+            f"{until:%Y-%m-%d %H:%M} (DRIFT_COOL_DOWN_H)."
         )
-    ingest = "ingest labelled products like those that came"
+    ingest = "ingest labelled products like those that came."
     if facts.newest_dataset is None or facts.newest_dataset <= facts.trained_on:
-        return _no(f"the newest dataset is the one the champion was trained on; {ingest} ({found}).")
+        return f"the newest dataset is the one the champion was trained on; {ingest}"
     if facts.trained_already is not None:
-        return _no(
-            f"{facts.trained_already} has learnt from the newest dataset and was not promoted; promote it, or {ingest} "
-            f"({found})."
-        )
-    return DriftDecision(
-        retrain=True,
-        reason=f"A training on {facts.newest_dataset} is queued: {found}; the champion was trained on "
-        f"{facts.trained_on}.",
-    )
+        return f"{facts.trained_already} has learnt from the newest dataset already; promote it, or {ingest}"
+    return None
 
 
 def _causes(facts: Facts, policy: Policy) -> list[str] | str:
@@ -100,7 +101,3 @@ def _causes(facts: Facts, policy: Policy) -> list[str] | str:
     if facts.alarms:
         return f"DRIFT_RETRAIN_COLUMNS does not name {', '.join(facts.alarms)}."
     return "nothing is an alarm."
-
-
-def _no(why: str) -> DriftDecision:
-    return DriftDecision(retrain=False, reason=f"No retraining: {why}")

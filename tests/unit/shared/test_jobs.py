@@ -16,6 +16,7 @@ from rayonnage_shared.contracts.jobs import Job
 from rayonnage_shared.database.engine import open_database
 from rayonnage_shared.job_rows import LOG_TAIL_LINES, MAX_ATTEMPTS, HeldJob
 from rayonnage_shared.jobs import (
+    JobFigures,
     JobFinished,
     JobNotFound,
     JobQueue,
@@ -289,6 +290,75 @@ def test_counts_name_every_status(queue: JobQueue) -> None:
     submit(queue)
     queue.request_cancel(submit(queue).job_id)
     assert queue.counts() == {"queued": 1, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 1}
+
+
+def test_figures_count_by_kind_and_status_and_tell_how_long_the_oldest_waits(queue: JobQueue, clock: Clock) -> None:
+    assert queue.figures() == JobFigures({}, 0.0)
+    submit(queue)
+    clock.advance(60)
+    queue.submit("drift", {}, by="claire", lane="drift")
+    queue.request_cancel(submit(queue).job_id)
+    found = queue.figures()
+    assert found.counts == {("train", "queued"): 1, ("train", "cancelled"): 1, ("drift", "queued"): 1}
+    assert found.oldest_waiting_s == pytest.approx(60, abs=0.1)
+
+
+def test_a_job_that_brings_its_id_is_submitted_once_whatever_has_become_of_it(queue: JobQueue) -> None:
+    def again() -> Job:
+        return queue.submit("train", {}, by="drift x", lane="models", job_id="01HZZZ", lines=["Drift: language"])
+
+    first = again()
+    assert (first.job_id, first.log_tail) == ("01HZZZ", ["Drift: language"])
+    assert again() == first
+    queue.request_cancel("01HZZZ")
+    assert again().status == "cancelled"
+    assert len(queue.list()) == 1
+
+
+DAY = timedelta(days=1)
+
+
+def test_a_job_is_due_when_the_newest_of_its_kind_was_submitted_long_enough_ago(queue: JobQueue, clock: Clock) -> None:
+    def due(first_from: datetime = clock.moment) -> Job | None:
+        return queue.submit_if_due(
+            "drift", {"hours": 24}, by="schedule", lane="drift", every=DAY, first_from=first_from
+        )
+
+    submit(queue)  # of another kind
+    assert due() is None
+    clock.advance(DAY.total_seconds())
+    first = due()
+    assert first is not None
+    assert (first.kind, first.submitted_by, first.status) == ("drift", "schedule", "queued")
+    clock.advance(2 * DAY.total_seconds())
+    assert due() is None, "one waits"
+    held = queue.claim(["drift"], LEASE_S)
+    assert held is not None
+    assert due() is None, "one runs"
+    queue.fail(held.job_id, held.lease_token, "It broke.")
+    second = due()
+    assert second is not None
+    queue.request_cancel(second.job_id)
+    assert due() is None, "one was submitted just now, whoever cancelled it"
+
+
+def _submit_if_due(database_url: str) -> list[str]:
+    """Look at the schedule as a worker does, again and again; return what this process queued."""
+    engine = open_database(database_url)
+    queue, long_ago = JobQueue(engine), datetime(2026, 1, 1, tzinfo=UTC)
+    found = [
+        queue.submit_if_due("drift", {}, by="schedule", lane="drift", every=DAY, first_from=long_ago) for _ in range(20)
+    ]
+    engine.dispose()
+    return [job.job_id for job in found if job is not None]
+
+
+def test_of_many_workers_that_look_at_the_schedule_one_queues_the_job(engine: Engine, database_url: str) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(4, mp_context=spawn) as pool:
+        found = [job_id for queued in pool.map(_submit_if_due, [database_url] * 4) for job_id in queued]
+    assert len(found) == 1
+    assert [job.job_id for job in JobQueue(engine).list()] == found
 
 
 def test_leases_are_measured_by_a_clock_in_utc(engine: Engine) -> None:

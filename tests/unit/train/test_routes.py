@@ -289,6 +289,7 @@ ROUTES = [
     ("GET", "/train/jobs/x"),
     ("GET", "/train/jobs/x/events"),
     ("DELETE", "/train/jobs/x"),
+    ("POST", "/drift"),
     ("POST", f"/models/{VERSION}/promote"),
     ("POST", "/models/rollback"),
 ]
