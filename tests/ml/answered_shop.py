@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlmodel import delete
+from sqlmodel import delete, select
 from typer.testing import CliRunner, Result
 
 from rayonnage_shared.cli.main import create_app
@@ -17,6 +18,7 @@ from rayonnage_shared.contracts.predictions import ProductFields
 from rayonnage_shared.database.engine import migrate, open_database, writing
 from rayonnage_shared.database.tables import PredictionRow
 from rayonnage_shared.drift.report_files import JSON_NAME
+from rayonnage_shared.feedback_rows import give_feedback
 from rayonnage_shared.ml.bundle import load_bundle
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion import ingest
@@ -71,6 +73,27 @@ class AnsweredShop:
             fields = ProductFields(designation=sent.title, description=sent.description or None)
             log.note(answer, fields, sent.photo, username="jane", request_id="request-1")
         log.stop()
+
+    def told_the_truth(self, truth: int, days_ago: float) -> int:
+        """Say of every answer that the product is `truth`, and that it was given so long ago; return how many."""
+        engine = open_database(self.url)
+        with writing(engine) as session:
+            rows = session.exec(select(PredictionRow)).all()
+            for row in rows:
+                row.created_at -= timedelta(days=days_ago)
+                session.add(row)
+        for row in rows:
+            give_feedback(engine, row.prediction_id, truth, username="jane", demo=False)
+        engine.dispose()
+        return len(rows)
+
+    def learn_more(self) -> str:
+        """Ingest a product that was not there, and return the dataset's version."""
+        features = self.folder / "more.csv"
+        features.write_text("designation,description,prdtypecode\nUne toute nouvelle piscine de jardin,,2583\n")
+        store = DatasetStore(self.folder / "data")
+        ingest(store, features, None, None, categories=load_categories(None))
+        return str(store.current())
 
     def forget_answers(self) -> None:
         engine = open_database(self.url)

@@ -1,18 +1,28 @@
-"""`rayonnage monitor` on the answers of a real champion: from the log of predictions to the reports."""
+"""Drift of a real champion's answers: the command `rayonnage monitor`, and the job, which may queue a training."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rayonnage_shared.cli.monitoring import EXIT_DRIFT
+from rayonnage_shared.contracts.drift import DriftRequest
+from rayonnage_shared.contracts.jobs import Job, TrainRequest
+from rayonnage_shared.database.engine import open_database
+from rayonnage_shared.drift.evidently_report import EvidentlyMissing
 from rayonnage_shared.drift.reference import reference_of
 from rayonnage_shared.drift.report_files import HTML_NAME, JSON_NAME
+from rayonnage_shared.jobs import JobQueue
 from rayonnage_shared.ml.bundle import BundleNotFound
 from rayonnage_shared.ml.champion import POINTER_NAME
+from rayonnage_shared.ml.families.text.tfidf_svm import TfidfSvm
+from rayonnage_shared.ml.progress import silent
 from rayonnage_shared.prediction_rows import LogUnreadable
+from rayonnage_train.drift_job import as_the_champion, report_and_act
+from rayonnage_train.settings import TrainSettings
 from tests.ml.answered_shop import AnsweredShop, Sent, trained_shop
 
 
@@ -69,6 +79,116 @@ def test_without_a_champion_or_a_log_one_sentence_says_so(shop: AnsweredShop) ->
     (shop.folder / "models" / POINTER_NAME).unlink()
     assert isinstance(shop.monitor().exception, BundleNotFound)
     assert not shop.reports()
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the product may catch it."""
+
+
+def job(shop: AnsweredShop, die_in: str | None = None, **settings: Any) -> tuple[dict[str, Any], list[Job]]:
+    """Run the drift job as its worker does; return its result and the trainings that are in the table now."""
+
+    def stage(name: str) -> None:
+        if name == die_in:
+            raise Killed
+
+    engine = open_database(shop.url)
+    chosen: dict[str, Any] = {
+        "models_path": shop.folder / "models",
+        "data_path": shop.folder / "data",
+        "drift_cool_down_h": 0,
+    }
+    try:
+        result = report_and_act(
+            DriftRequest(),
+            settings=TrainSettings(_env_file=None, **(chosen | settings)),
+            engine=engine,
+            work=shop.folder / "work",
+            stage=stage,
+            progress=silent,
+        )
+        return result, JobQueue(engine).list(kinds=["train"])
+    finally:
+        engine.dispose()
+
+
+def test_late_labels_queue_one_training_however_often_the_job_is_killed(shop: AnsweredShop) -> None:
+    shop.answer(shop.unseen()[:60])
+    assert shop.told_the_truth(9, days_ago=3) == 60
+    newest = shop.learn_more()
+
+    with pytest.raises(Killed):
+        job(shop, die_in="retrain")
+    decided = shop.newest().decision
+    assert decided is not None and decided.retrain and decided.job_id
+    result, (training,) = job(shop)
+    again, trainings = job(shop)  # killed before its end was written
+
+    assert [one.name for one in shop.reports()] == [result["report"]] == [again["report"]]
+    assert trainings == [training]
+    assert (training.job_id, training.submitted_by) == (decided.job_id, f"drift {result['report']}")
+    assert decided.reason in training.log_tail[0]
+    assert "feedback says: of 60 answers with known truth the champion is right" in decided.reason
+    assert result["decision"] == decided.model_dump()
+    assert (result["drift"], result["feedback_alarm"], result["rows"]) == (False, True, 0)
+    html = (shop.reports()[0] / HTML_NAME).read_text(encoding="utf-8")
+    assert decided.reason in html
+
+    held = queue_of(shop).claim(["train"], 60)
+    assert held is not None
+    request = TrainRequest.model_validate(held.request)
+    assert (request.text, request.image, request.promote) == ("tfidf-svm", None, "if_better")
+    assert request.dataset_version == newest
+
+
+def queue_of(shop: AnsweredShop) -> JobQueue:
+    return JobQueue(open_database(shop.url))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"drift_cool_down_h": 1}, "drift causes none until"),
+        ({}, "the newest dataset is the one the champion was trained on"),
+    ],
+)
+def test_a_training_that_is_not_called_for_is_not_queued(
+    shop: AnsweredShop, settings: dict[str, Any], words: str
+) -> None:
+    shop.answer(shop.unseen()[:50])
+    shop.told_the_truth(9, days_ago=3)
+
+    result, trainings = job(shop, **settings)
+
+    assert trainings == []
+    assert words in result["decision"]["reason"]
+    assert (result["decision"]["retrain"], result["decision"]["job_id"]) == (False, None)
+
+
+def test_a_training_takes_over_what_a_search_found_for_the_champion() -> None:
+    manifest = {
+        "families": {"text": "tfidf-svm", "image": None, "fusion": None},
+        "models": {"text": {"parameters": {**TfidfSvm.parameters, "penalty": 3.5, "gone": 1}}},
+    }
+    assert as_the_champion(manifest) == {
+        "text": "tfidf-svm",
+        "image": None,
+        "fusion": None,
+        "parameters": {"text.penalty": 3.5},
+    }
+
+
+def test_a_report_without_evidently_says_how_to_add_it(shop: AnsweredShop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise EvidentlyMissing("Install it with `make monitor`.")
+
+    monkeypatch.setattr("rayonnage_shared.drift.report.evidently_report", missing)
+    result, _ = job(shop)
+    html = (shop.reports()[0] / HTML_NAME).read_text(encoding="utf-8")
+    assert "Evidently is not installed. Install it with `make monitor`." in html
+    assert shop.newest().id == result["report"]
+    assert isinstance(shop.monitor().exception, EvidentlyMissing), "the command needs it"
+    assert len(shop.reports()) == 1
 
 
 @pytest.mark.system

@@ -129,7 +129,7 @@ def _manifests(models_path: Path) -> list[dict[str, Any]]:
 
 def _queue_training(queue: JobQueue, settings: TrainSettings, report: DriftReport, decision: DriftDecision) -> None:
     request = TrainRequest(
-        **_as_the_champion(read_manifest(settings.models_path, report.version)),
+        **as_the_champion(read_manifest(settings.models_path, report.version)),
         dataset_version=DatasetStore(settings.data_path).current(),
     )
     queue.submit(
@@ -142,7 +142,7 @@ def _queue_training(queue: JobQueue, settings: TrainSettings, report: DriftRepor
     )
 
 
-def _as_the_champion(manifest: dict[str, Any]) -> dict[str, Any]:
+def as_the_champion(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return what a request for such a bundle names: its families, and the parameters that are not their defaults."""
     families = manifest["families"]
     of: dict[str, Callable[[str], type[Family]]] = {"text": text_family, "image": image_family, "fusion": fusion_family}

@@ -144,7 +144,7 @@ async def test_a_report_is_json_unless_html_is_asked_for(user: httpx2.AsyncClien
 async def test_what_is_no_report_is_a_problem(user: httpx2.AsyncClient, tmp_path: Path) -> None:
     write_report(tmp_path / "data", NEWER)
     (tmp_path / "data" / "drift" / "references").mkdir()
-    for report_id in ("20261121T120000Z-ffff", "..%2fdrift", "%2e%2e%2f", "%00", "references", NEWER.lower(), "a" * 64):
+    for report_id in ("20261121T120000Z-ffff", "..%2fdrift", "..%2f..", "%00", "references", NEWER.lower(), "a" * 64):
         for accept in ("*/*", "text/html"):
             answer = await user.get(f"/drift/{report_id}", headers={"Accept": accept})
             assert answer.status_code == 404, report_id
