@@ -1,0 +1,111 @@
+"""One request through the whole platform, as a collector of traces and the logs show it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.collector import Collector, running_collector
+from tests.e2e.api import finished_job
+from tests.e2e.conftest import MakePlatform
+from tests.e2e.platform import Platform, environment_without_settings, eventually
+
+SERVER, CLIENT = 2, 3  # kinds by OTLP
+CALLER_TRACE, CALLER_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with running_collector() as running:
+        yield running
+
+
+@pytest.fixture
+def platform(make_platform: MakePlatform, collector: Collector) -> Platform:
+    """A platform that sends its traces."""
+    return make_platform({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint})
+
+
+def logs_of(platform: Platform, request_id: str) -> list[str]:
+    """Return what `rayonnage logs --request` shows, a line each."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "rayonnage_shared.cli.main", "logs", "--request", request_id],
+        cwd=platform.home,
+        env=environment_without_settings(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return shown.stdout.splitlines()
+
+
+def test_a_prediction_is_one_trace_through_gateway_and_predict(
+    platform: Platform, collector: Collector, sample: Path
+) -> None:
+    with platform.client(platform.admin_token()) as client:
+        answer = client.post(
+            "/predict",
+            data={"designation": "piscine"},
+            files={"image": (sample / "exemple.jpg").read_bytes()},
+            headers={"traceparent": f"00-{CALLER_TRACE}-{CALLER_SPAN}-01", "tracestate": "x=1", "baggage": "a=b"},
+        )
+    assert answer.status_code == 200
+    assert eventually(
+        lambda: any(span.kind == SERVER and span.name == "POST /predict" for span in collector.of("predict"))
+    )
+    assert eventually(lambda: any(span.trace_id == CALLER_TRACE for span in collector.of("gateway")))
+    trace = [span for span in collector.spans if span.trace_id == CALLER_TRACE]
+    by = {(span.service, span.name): span for span in trace}
+    door, hop = by["gateway", "POST /predict"], by["gateway", "POST predict"]
+    served = by["predict", "POST /predict"]
+    assert (door.kind, door.parent) == (SERVER, CALLER_SPAN)
+    assert (hop.kind, hop.parent) == (CLIENT, door.span_id)
+    assert (served.kind, served.parent) == (SERVER, hop.span_id)
+    assert door.seconds >= hop.seconds >= served.seconds > 0
+    stages = {span.name: span for span in trace if span.parent == served.span_id}
+    assert set(stages) == {"read", "prepare", "text", "image", "fusion"}
+    assert sum(stage.seconds for stage in stages.values()) <= served.seconds
+    request_id = answer.headers["x-request-id"]
+    assert {span.attributes["rayonnage.request_id"] for span in (door, served)} == {request_id}
+
+    lines = logs_of(platform, request_id)
+    assert [line.split()[0] for line in lines] == ["predict", "gateway"], "predict ends first"
+    assert all(CALLER_TRACE in line and request_id in line for line in lines)
+
+
+def test_a_job_is_a_span_and_its_lines_belong_to_the_request(platform: Platform, collector: Collector) -> None:
+    with platform.client(platform.admin_token()) as client:
+        answer = client.post("/train/text", json={"text": "tfidf-svm", "promote": "never"})
+        job_id = answer.json()["job_id"]
+        assert finished_job(client, job_id)["status"] == "succeeded"
+    assert eventually(lambda: collector.of("train-runner"))
+    (job,) = collector.of("train-runner")
+    assert (job.name, job.parent, job.attributes["job_id"]) == ("job train", "", job_id)
+    lines = logs_of(platform, answer.headers["x-request-id"])
+    services = [line.split()[0] for line in lines]
+    assert {"gateway", "train", "train-worker", "train-runner"} <= set(services)
+    assert any("job.left" in line for line in lines)
+
+
+def test_without_its_collector_the_platform_answers_and_stops_as_ever(make_platform: MakePlatform) -> None:
+    platform = make_platform({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"})
+    with platform.client(platform.admin_token()) as client:
+        statuses = {client.post("/predict", json={"designation": "piscine"}).status_code for _ in range(50)}
+    assert statuses == {200}
+    assert eventually(lambda: "traces.not_taken" in (platform.supervisor.logs / "predict.log").read_text(), within_s=20)
+    text = (platform.supervisor.logs / "predict.log").read_text()
+    assert text.count("traces.not_taken") == 1 and "Traceback" not in text
+    pid = platform.pid("predict")
+    assert pid is not None
+    platform.stop("predict")
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{platform.url('predict')}/health/live")
