@@ -23,7 +23,7 @@ def environment(columns: int) -> dict[str, str]:
 
 def test_one_picture_shows_the_platform_as_it_is(platform: Platform) -> None:
     with platform.client(platform.admin_token()) as caller:
-        version = caller.get("/info").json()["champion"]["version"]
+        version = caller.get("/info").json()["version"]
         assert caller.post("/predict", json={"designation": "Pompe de piscine"}).status_code == 200
 
     done = subprocess.run(
@@ -56,6 +56,7 @@ def test_a_terminal_is_drawn_live_until_ctrl_c(platform: Platform) -> None:
         stdout=follower,
         stderr=follower,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a run in the background ignores it
     )
     os.close(follower)
     seen = b""
