@@ -115,8 +115,8 @@ def number(
 
 
 def name(title: str, why: str, query: Query, *, width: int = 6) -> Panel:
-    """Return what a metric says in its labels: the series' name is what is shown."""
-    panel = _with(stat.Panel(), title, why, [query], width=width, height=5)
+    """Return what a metric says in its labels, now: the series' name is what is shown."""
+    panel = _with(stat.Panel(), title, why, [query], width=width, height=5, instant=True)
     panel.text_mode(kinds.BigValueTextMode.NAME).graph_mode(kinds.BigValueGraphMode.NONE)
     panel.color_mode(kinds.BigValueColorMode.NONE).reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     return panel
@@ -164,15 +164,20 @@ def cloud(title: str, why: str, query: Query, *, unit: str, width: int = 8) -> P
     return panel
 
 
-def variable(label: str, query: str, *, name: str, everything: bool = True) -> Builder[model.VariableModel]:
+def variable(label: str, query: str, *, name: str) -> Builder[model.VariableModel]:
     """Return a choice above the dashboard; several values can be chosen, and all of them are at first."""
-    built = dashboard.QueryVariable(name).label(label).datasource(DATASOURCE)
-    built.query({"query": query, "refId": f"variable-{name}"}).sort(model.VariableSort.ALPHABETICAL_ASC)
-    built.refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).multi(True)
-    if everything:
-        built.include_all(True).all_value(".*")
-        built.current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
-    return built
+    return (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .datasource(DATASOURCE)
+        .query({"qryType": _LABEL_VALUES, "query": query, "refId": _VARIABLE_REF})
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")
+        .current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
+    )
 
 
 def page(
@@ -217,6 +222,7 @@ def page(
 
 
 TAG = "rayonnage"
+_LABEL_VALUES, _VARIABLE_REF = 1, "PrometheusVariableQueryEditor-VariableQuery"  # as Grafana's own editor writes them
 _CHAMPIONS = "max by (version, family) (rayonnage_champion_info"
 PROMOTIONS = f"{_CHAMPIONS}) unless {_CHAMPIONS} offset 1m)"
 """A version in its first minute: where a dashed line is drawn through every panel."""
