@@ -12,8 +12,8 @@ SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometh
 .PHONY: help run env certs stop status logs up down down-v ps swagger docker-up docker-down docker-down-v docker-logs backup restore \
 	airflow-up airflow-down \
 	images image-sizes scan-images \
-	ingest train evaluate predict monitor dashboard push pull sample test test-system test-monitoring test-models test-compose test-profiles check types lint format env-example dashboards \
-	mlflow real quality models bench docs-picture clean keras install install-dev install-models install-monitor camembert-env
+	ingest train evaluate predict monitor dashboard push pull sample test test-system test-monitoring test-models test-compose test-profiles check check-rules types lint format env-example dashboards \
+	mlflow real quality models bench docs-picture docs-pictures clean keras install install-dev install-models install-monitor camembert-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -124,6 +124,11 @@ test-system: install-monitor ## run the tests that need PostgreSQL, Prometheus a
 test-monitoring: install-monitor ## make every alert fire that can, and run what the dashboards ask (needs Prometheus, Alertmanager, node-exporter)
 	@$(PYTEST) tests/monitoring -m monitoring $(ARGS)
 
+check-rules: ## check and try the rules, and check Alertmanager's routes (needs Prometheus and Alertmanager here)
+	@promtool check config deployments/prometheus/prometheus.yml
+	@promtool test rules deployments/prometheus/rules/*_test.yml
+	@amtool check-config deployments/alertmanager/alertmanager.yml
+
 test-models: install-models camembert-env ## run the tests of the networks, of DVC on a real S3 server and of MLflow
 	@$(PYTEST) tests/models -m models $(ARGS)
 
@@ -135,6 +140,9 @@ test-profiles: install-dev ## the same for the profiles airflow and monitor
 
 docs-picture: install-dev ## take the picture of the documentation page in docs/ anew (needs Chromium)
 	@DOCS_PICTURE=docs/swagger-predict.png $(PYTEST) tests/e2e/test_docs_page.py -m system -k newcomer
+
+docs-pictures: install-monitor ## take the pictures of what watches the platform in docs/pictures anew (needs Prometheus, Alertmanager and Chromium)
+	@DOCS_PICTURES=docs/pictures $(PYTEST) tests/monitoring/test_pages.py -m monitoring
 
 check: lint types ## lint, types, import rules and unit tests
 	@$(PYTEST) tests/unit -m "not system and not monitoring and not models and not compose and not profiles" -q $(ARGS)

@@ -9,6 +9,9 @@ import pytest
 
 from tests.e2e.conftest import sample, trained_volume
 from tests.e2e.platform import running_platform
+from tests.monitoring.alerts import NOT_FIRED
+from tests.monitoring.slack_story import SlackStory
+from tests.monitoring.slack_story import slack_story as begin_slack_story
 from tests.monitoring.stack import MonitoringStack, monitoring_stack
 
 __all__ = ["sample", "trained_volume"]
@@ -23,3 +26,18 @@ def stack(trained_volume: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         monitoring_stack(folder / "stack", platform) as running,
     ):
         yield running
+
+
+@pytest.fixture(scope="session")
+def slack_story(trained_volume: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlackStory]:
+    """An outage of which Slack is told; it goes on while other tests run."""
+    with begin_slack_story(tmp_path_factory.mktemp("outage"), trained_volume) as story:
+        yield story
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the alerts that were tried by promtool alone."""
+    if any("test_alerts" in report.nodeid for report in terminalreporter.stats.get("passed", [])):
+        terminalreporter.section("alerts that were not made to fire")
+        for name, reason in NOT_FIRED.items():
+            terminalreporter.line(f"{name}: {reason}")

@@ -38,6 +38,8 @@ class Slack:
     """What was received, in order, and what was wrong with any of it."""
 
     url: str = ""
+    refuses: bool = False
+    """Whether Slack takes nothing now, as when the webhook was revoked."""
     messages: list[Message] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -78,8 +80,9 @@ def slack_receiver(address: str = "127.0.0.1") -> Iterator[Slack]:
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            fault = slack.take(json.loads(body)) if self.path == SECRET_PATH else "no_team"
-            if fault is not None:
+            known = self.path == SECRET_PATH and not slack.refuses
+            fault = slack.take(json.loads(body)) if known else "no_team"
+            if fault is not None and not slack.refuses:
                 slack.faults.append(f"{fault}: {body.decode(errors='replace')}")
             self.send_response(200 if fault is None else 400)
             self.end_headers()

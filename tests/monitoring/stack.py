@@ -10,10 +10,10 @@ scraped has the job names of the containers. cAdvisor needs root and Grafana has
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from tests.system.prometheus import configured_prometheus, query
 
 DEPLOYMENTS = Path(__file__).parents[2] / "deployments"
 RULES = DEPLOYMENTS / "prometheus" / "rules"
+OWN_RULES = "own-rules"
 AWAY = frozenset({"cadvisor", "grafana"})
 STARTS_WITHIN_S = 30
 
@@ -94,6 +95,8 @@ class MonitoringStack:
     node_exporter: Daemon
     slack: Slack
     alertmanager_url: str
+    addresses: dict[str, str]
+    """What Prometheus scrapes, by job: host and port."""
     seen: set[str] = field(default_factory=set)
     """Names of the alerts that were seen firing."""
 
@@ -113,6 +116,17 @@ class MonitoringStack:
         self.seen |= {labels["alertname"] for labels in firing}
         return [labels for labels in firing if name in (None, labels["alertname"])]
 
+    def fires(self, *names: str, within_s: float = 60) -> None:
+        """Return when all of these alerts have fired, at whatever moment; else fail with what did fire."""
+        missing = set(names)
+
+        def all_fired() -> bool:
+            self.firing()
+            missing.difference_update(self.seen)
+            return not missing
+
+        assert eventually(all_fired, within_s, 0.2), f"{missing} did not fire; seen {self.seen}"
+
     def targets(self) -> dict[str, str]:
         """Return each job's health: `up`, or what its first unhealthy target says."""
         found: dict[str, str] = {}
@@ -120,6 +134,10 @@ class MonitoringStack:
             if found.get(one["labels"]["job"], "up") == "up":
                 found[one["labels"]["job"]] = "up" if one["health"] == "up" else (one["lastError"] or one["health"])
         return found
+
+    def set_target(self, job: str, address: str | None) -> None:
+        """Let a job have this one target, or none, as when the name server knows no container of that name."""
+        write_target(self.folder, job, address)
 
     def wait_until_scraped(self, within_s: float = 30) -> None:
         """Return when every target is up; else fail with what they say."""
@@ -133,28 +151,42 @@ class MonitoringStack:
         return done.stdout
 
 
-def prometheus_configuration(
-    platform: Platform, others: dict[str, str], alertmanager: str, *, scrape_interval: str = "1s"
-) -> str:
-    """Return `deployments/prometheus/prometheus.yml` with the addresses of this machine; `others` by job name."""
+def prometheus_configuration(folder: Path, addresses: dict[str, str], *, scrape_interval: str) -> str:
+    """Return `deployments/prometheus/prometheus.yml` with the targets that stand in files below `folder`."""
     document = yaml.safe_load((DEPLOYMENTS / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
     document["global"] |= {
         "scrape_interval": scrape_interval,
         "scrape_timeout": "1s" if scrape_interval == "1s" else "5s",
         "evaluation_interval": scrape_interval,
     }
-    document["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [urlsplit(alertmanager).netloc]}]}]}
-    addresses = {process.name: platform.metrics_url(process.name) for process in PROCESSES} | others
+    document["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [addresses["alertmanager"]]}]}]}
+    document["rule_files"].append(f"{OWN_RULES}/*.yml")
     scrapes = []
     for scrape in document["scrape_configs"]:
-        if scrape["job_name"] in AWAY:
+        job = scrape["job_name"]
+        if job in AWAY:
             continue
-        kept = {key: value for key, value in scrape.items() if not key.endswith("_sd_configs")}
-        target = urlsplit(addresses[scrape["job_name"]]).netloc
-        scrapes.append(kept | {"static_configs": [{"targets": [target]}]})
+        kept = {
+            key: value for key, value in scrape.items() if not key.endswith("_sd_configs") and key != "static_configs"
+        }
+        scrapes.append(kept | {"file_sd_configs": [{"files": [str(_target_file(folder, job))]}]})
+        write_target(folder, job, addresses[job])
     document["scrape_configs"] = scrapes
     text: str = yaml.safe_dump(document, sort_keys=False)
     return text
+
+
+def write_target(folder: Path, job: str, address: str | None) -> None:
+    """Write the file that names a job's target; Prometheus looks again when it is replaced."""
+    path = _target_file(folder, job)
+    path.parent.mkdir(exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps([{"targets": [address] if address else []}]), encoding="utf-8")
+    new.replace(path)
+
+
+def _target_file(folder: Path, job: str) -> Path:
+    return folder / "targets" / f"{job}.json"
 
 
 def copy_rules(folder: Path, change: ChangeText | None = None) -> None:
@@ -172,16 +204,20 @@ def monitoring_stack(
     *,
     change_rules: ChangeText | None = None,
     change_routes: ChangeText | None = None,
+    own_rules: Mapping[str, str] | None = None,
     scrape_interval: str = "1s",
 ) -> Iterator[MonitoringStack]:
-    """Start all that watches `platform` in `folder`, and end it, whatever happens."""
+    """Start all that watches `platform` in `folder`, and end it, whatever happens; `own_rules` are files to add."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / OWN_RULES).mkdir()
+    for name, rules in (own_rules or {}).items():
+        (folder / OWN_RULES / f"{name}.yml").write_text(rules, encoding="utf-8")
     prometheus_port, alertmanager_port, node_exporter_port = free_ports(3)
     alertmanager_url = f"http://127.0.0.1:{alertmanager_port}"
-    others = {
-        "prometheus": f"http://127.0.0.1:{prometheus_port}",
-        "alertmanager": alertmanager_url,
-        "node-exporter": f"http://127.0.0.1:{node_exporter_port}",
+    addresses = {process.name: urlsplit(platform.metrics_url(process.name)).netloc for process in PROCESSES} | {
+        "prometheus": f"127.0.0.1:{prometheus_port}",
+        "alertmanager": f"127.0.0.1:{alertmanager_port}",
+        "node-exporter": f"127.0.0.1:{node_exporter_port}",
     }
     copy_rules(folder / "rules", change_rules)
     with contextlib.ExitStack() as stack:
@@ -207,14 +243,14 @@ def monitoring_stack(
                 "--log.level=warn",
             ],
             folder,
-            f"{others['node-exporter']}/",
+            f"http://127.0.0.1:{node_exporter_port}/",
         )
         stack.callback(node_exporter.stop)
         node_exporter.start()
-        text = prometheus_configuration(platform, others, alertmanager_url, scrape_interval=scrape_interval)
+        text = prometheus_configuration(folder, addresses, scrape_interval=scrape_interval)
         client = stack.enter_context(configured_prometheus(folder, prometheus_port, text))
         running = MonitoringStack(
-            platform, folder, client, alertmanager, node_exporter, slack, alertmanager_url=alertmanager_url
+            platform, folder, client, alertmanager, node_exporter, slack, alertmanager_url, addresses
         )
         running.wait_until_scraped()
         yield running
@@ -230,10 +266,3 @@ def _alertmanager_files(folder: Path, slack_url: str, change: ChangeText | None)
     text = path.read_text(encoding="utf-8").replace("/run/secrets/slack_webhook_url", str(secret))
     path.write_text(change(text) if change else text, encoding="utf-8")
     return path
-
-
-def within(stack: MonitoringStack, name: str, within_s: float) -> float:
-    """Return after how many seconds the alert fires; fails when it does not."""
-    started = time.monotonic()
-    assert eventually(lambda: stack.firing(name), within_s, 0.3), f"{name} did not fire: {stack.firing()}"
-    return time.monotonic() - started

@@ -1,0 +1,108 @@
+"""What Slack is told: when, in which words, and what it is spared."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.monitoring.slack import Message
+from tests.monitoring.slack_story import PAGED_WITHIN_S, RESOLVED_WITHIN_S, SlackStory, Told
+from tests.monitoring.stack import DEPLOYMENTS, binary
+
+pytestmark = [pytest.mark.monitoring, pytest.mark.timeout(600)]
+
+CONFIGURATION = DEPLOYMENTS / "alertmanager" / "alertmanager.yml"
+
+
+@pytest.fixture(scope="module")
+def told(slack_story: SlackStory) -> Told:
+    return slack_story.told()
+
+
+def of(told: Told, name: str, *, resolved: bool = False) -> list[Message]:
+    return [one for one in told.messages if name in one.title and one.resolved == resolved]
+
+
+def test_a_process_that_is_killed_pages_within_two_minutes_and_its_return_is_told(told: Told) -> None:
+    assert told.paged_after_s < PAGED_WITHIN_S
+    assert told.resolved_after_s < RESOLVED_WITHIN_S
+    assert len(of(told, "ProcessDown")) == len(of(told, "ProcessDown", resolved=True)) == 1
+    assert not told.faults
+
+
+def test_a_message_says_what_since_when_how_bad_and_where_to_read_on(told: Told) -> None:
+    (message,) = of(told, "ProcessDown")
+
+    assert message.title == "🔥 ProcessDown predict"
+    assert re.search(
+        r"^• predict \(127\.0\.0\.1:\d+\) does not answer Prometheus\. Since \d\d:\d\d:\d\d UTC\.$", message.text, re.M
+    )
+    assert "docker compose logs --tail 50 predict" in message.text
+    assert message.fields["Severity"] == "page"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", message.fields["Since"])
+    assert message.fields["Runbook"] == "docs/runbook.md#processdown"
+    assert message.color == "danger"
+    assert "/#/silences/new?filter=%7Balertname%3D%22ProcessDown%22%2C" in message.actions["Silence"]
+    assert "/graph?g0.expr=up" in message.actions["Query"]
+    assert "/#/alerts?receiver=slack" in message.title_link
+
+
+def test_the_end_is_a_message_of_its_own(told: Told) -> None:
+    (message,) = of(told, "ProcessDown", resolved=True)
+
+    assert message.title == "✅ Resolved: ProcessDown predict"
+    assert re.search(r"^• Over at \d\d:\d\d:\d\d UTC: predict ", message.text, re.M)
+    assert message.color == "good"
+
+
+def test_two_alerts_of_one_name_are_one_message(told: Told) -> None:
+    (message,) = of(told, "HostDiskFull")
+
+    assert message.title == "🔥 HostDiskFull (2 of 2 firing)"
+    assert message.text.count("• HostDiskFull") == 2
+    assert "'mountpoint': '/srv'" in message.text and "'mountpoint': '/'" in message.text
+
+
+def test_what_follows_from_a_process_that_is_away_is_not_told(told: Told) -> None:
+    assert {told.states["NoChampion"], told.states["LatencyBurning"]} == {"suppressed"}
+    assert not of(told, "NoChampion") and not of(told, "LatencyBurning")
+    assert told.states["ProcessDown"] == "active"
+
+
+def test_a_silence_by_amtool_keeps_an_alert_from_slack(told: Told) -> None:
+    assert told.states["HostOutOfMemory"] == "suppressed"
+    assert not of(told, "HostOutOfMemory")
+
+
+def test_the_watchdog_fires_for_ever_and_never_reaches_slack(told: Told) -> None:
+    assert told.states["Watchdog"] == "active"
+    assert not of(told, "Watchdog")
+
+
+def amtool(*arguments: str | Path) -> str:
+    done = subprocess.run([binary("amtool"), *arguments], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_alertmanager_takes_the_configuration_and_its_template() -> None:
+    assert "1 templates" in amtool("check-config", CONFIGURATION)
+
+
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        (["alertname=ProcessDown", "severity=page"], "slack"),
+        (["alertname=JobsFailing", "severity=ticket"], "slack"),
+        (["alertname=RateLimiting", "severity=info"], "slack-daily"),
+        (["alertname=Watchdog", "severity=none"], "watchdog"),
+    ],
+)
+def test_each_severity_has_its_route(labels: list[str], receiver: str) -> None:
+    found = amtool(
+        "config", "routes", "test", f"--config.file={CONFIGURATION}", f"--verify.receivers={receiver}", *labels
+    )
+    assert found.strip() == receiver

@@ -1,0 +1,82 @@
+"""Makes trouble for a platform, for as long as a block lasts."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+
+from tests.e2e.platform import Platform
+
+PRODUCT = {"designation": "Piscine hors sol ronde avec pompe", "description": "Diamètre 3 m, filtre à sable"}
+
+
+@contextlib.contextmanager
+def again_and_again(act: Callable[[], Any], *, threads: int = 1, every_s: float = 0.0) -> Iterator[None]:
+    """Call `act` in threads until the block ends. A connection that breaks is part of the trouble."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.is_set():
+            with contextlib.suppress(httpx2.TransportError):
+                act()
+            over.wait(every_s)
+
+    started = [threading.Thread(target=run) for _ in range(threads)]
+    for thread in started:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in started:
+            thread.join(90)
+
+
+@contextlib.contextmanager
+def busy_processors() -> Iterator[None]:
+    """Keep every processor busy with work that gives way to any other."""
+    command = [sys.executable, "-c", "import os\nos.nice(19)\nwhile True: pass"]
+    running = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait(10)
+
+
+@contextlib.contextmanager
+def locked_database(platform: Platform) -> Iterator[None]:
+    """Hold the lock that every writer needs: the database is there, but takes nothing."""
+    with contextlib.closing(sqlite3.connect(platform.home / "data" / "rayonnage.db", timeout=30)) as database:
+        database.isolation_level = None
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            database.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """Stop a process as a machine without a free processor would."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def user_names() -> Iterator[str]:
+    """Yield names that nobody has, so that no lock on one user keeps the others out."""
+    return (f"nobody-{number}" for number in itertools.count())
