@@ -73,7 +73,7 @@ def test_answers_are_what_the_document_says(
     username, password = platform.admin
     for path in ("/", "/status", "/health/live", "/health/ready", "/.well-known/jwks.json"):
         assert client.get(path).status_code == 200
-    for path in ("/info", "/models", "/users/me", "/users", "/datasets", "/train/jobs"):
+    for path in ("/info", "/models", "/users/me", "/users", "/datasets", "/train/jobs", "/drift"):
         assert client.get(path).status_code == 200
         assert client.get(path, headers={"Authorization": "Bearer none"}).status_code == 401
     assert client.get(f"/models/{client.get('/models').json()['champion']}").status_code == 200
@@ -90,7 +90,13 @@ def test_answers_are_what_the_document_says(
     pair = client.post("/token", data={"username": username, "password": password}).json()
     assert client.post("/token/refresh", json={"refresh_token": pair["refresh_token"]}).status_code == 200
     assert client.post("/token/refresh", json={"refresh_token": "none"}).status_code == 401
-    for path in ("/models/none", "/datasets/20200101T000000Z-abcd", "/train/jobs/none", f"/ingest/{'0' * 26}"):
+    for path in (
+        "/models/none",
+        "/datasets/20200101T000000Z-abcd",
+        "/train/jobs/none",
+        "/drift/none",
+        f"/ingest/{'0' * 26}",
+    ):
         assert client.get(path).status_code == 404
     assert client.post("/models/none/promote").status_code == 404
     assert client.post("/ingest", files={"features": ("f.csv", b"a,b\n1,2\n")}).status_code == 422

@@ -85,11 +85,13 @@ class Killed(BaseException):
     """Stands for kill -9: nothing in the product may catch it."""
 
 
-def job(shop: AnsweredShop, die_in: str | None = None, **settings: Any) -> tuple[dict[str, Any], list[Job]]:
+def job(
+    shop: AnsweredShop, name: str = "work", die_in: str | None = None, **settings: Any
+) -> tuple[dict[str, Any], list[Job]]:
     """Run the drift job as its worker does; return its result and the trainings that are in the table now."""
 
-    def stage(name: str) -> None:
-        if name == die_in:
+    def stage(begun: str) -> None:
+        if begun == die_in:
             raise Killed
 
     engine = open_database(shop.url)
@@ -103,7 +105,7 @@ def job(shop: AnsweredShop, die_in: str | None = None, **settings: Any) -> tuple
             DriftRequest(),
             settings=TrainSettings(_env_file=None, **(chosen | settings)),
             engine=engine,
-            work=shop.folder / "work",
+            work=shop.folder / name,
             stage=stage,
             progress=silent,
         )
@@ -133,6 +135,10 @@ def test_late_labels_queue_one_training_however_often_the_job_is_killed(shop: An
     assert (result["drift"], result["feedback_alarm"], result["rows"]) == (False, True, 0)
     html = (shop.reports()[0] / HTML_NAME).read_text(encoding="utf-8")
     assert decided.reason in html
+
+    later, trainings = job(shop, name="later")
+    assert "a training waits or runs already. Found: feedback says" in later["decision"]["reason"]
+    assert trainings == [training]
 
     held = queue_of(shop).claim(["train"], 60)
     assert held is not None
