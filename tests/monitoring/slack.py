@@ -64,7 +64,7 @@ class Slack:
                 text=one["text"],
                 color=one.get("color", ""),
                 fields={each["title"]: each["value"] for each in one.get("fields") or []},
-                actions={each["text"]: each["url"] for each in one.get("actions") or []},
+                actions={each["text"]: each.get("url", "") for each in one.get("actions") or []},
                 raw=payload,
                 at=time.monotonic(),
             )

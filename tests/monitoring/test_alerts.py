@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,11 @@ def test_a_webhook_that_was_revoked(watched: MonitoringStack) -> None:
 
 def test_a_process_that_dies_again_and_again(watched: MonitoringStack, platform: Platform) -> None:
     for _ in range(3):
-        started = watched.value('process_start_time_seconds{job="ingest"}')
-        platform.kill("ingest")
+        started = watched.value('process_start_time_seconds{job="auth"}')
+        platform.kill("auth")
 
         def is_back(before: float | None = started) -> bool:
-            return watched.value('process_start_time_seconds{job="ingest"}') not in (None, before)
+            return watched.value('process_start_time_seconds{job="auth"}') not in (None, before)
 
         assert eventually(is_back, 30)
     watched.fires("ProcessRestarting", within_s=20)
@@ -202,14 +203,12 @@ def test_answers_that_drift_and_are_wrong(watched: MonitoringStack, platform: Pl
         answer: dict[str, Any] = found.json()
         return answer
 
-    answers = []
+    answers: list[dict[str, Any]] = []
     while len(answers) < 150:
         answers.append(told())
         time.sleep(0.06)  # below the limit
-    wrong = {answer["prediction_id"]: 10 if int(answer["category_id"]) != 10 else 40 for answer in answers[:80]}
-    for prediction_id, code in wrong.items():
-        given = eventually(lambda: give(admin, prediction_id, code), 10)  # noqa: B023 - used at once
-        assert given
+    for answer in answers[:80]:
+        assert eventually(partial(disagree, admin, answer), 10), answer
     job = admin.post("/drift", json={"hours": 1}).json()
     assert eventually(lambda: admin.get(f"/train/jobs/{job['job_id']}").json()["status"] == "succeeded", 120, 1)
     watched.fires("DriftAlarm", "FeedbackAccuracyLow", within_s=30)
@@ -226,9 +225,11 @@ def test_answers_that_drift_and_are_wrong(watched: MonitoringStack, platform: Pl
     watched.fires("DriftReportOverdue", within_s=30)
 
 
-def give(admin: httpx2.Client, prediction_id: str, code: int) -> bool:
-    """Give feedback; the prediction may not be in the database yet."""
-    return admin.post("/feedback", json={"prediction_id": prediction_id, "category_id": code}).status_code < 300
+def disagree(admin: httpx2.Client, answer: dict[str, Any]) -> bool:
+    """Give feedback that says otherwise; return False while the prediction is not in the database yet."""
+    truth = 40 if answer["category_id"] == 10 else 10
+    told = admin.post("/feedback", json={"prediction_id": answer["prediction_id"], "category_id": truth})
+    return told.status_code < 300
 
 
 def test_a_job_that_fails_and_one_that_nobody_takes(
