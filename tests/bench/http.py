@@ -37,17 +37,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each run")
     seconds: float = parser.parse_args().seconds
-    titles, photos = _products()
+    titles, photos = products()
     with tempfile.TemporaryDirectory(prefix="rayonnage-bench-") as folder:
         home = Path(folder)
-        volume = _train(home / "trained")
+        volume = train(home / "trained")
         print(f"# Speed, {machine.processor() or machine.machine()}, Python {machine.python_version()}\n")
         print("| what | connections | requests/s | p50 ms | p99 ms | not 200 |\n|---|---|---|---|---|---|", flush=True)
         with running_platform(home / "platform", {"LOG_LEVEL": "info"}, volume=volume) as platform:
             token = platform.admin_token()
             bodies = {
-                "text, JSON": _json_requests(titles, token),
-                "title + photo, form": _form_requests(titles, photos, token),
+                "text, JSON": json_requests(titles, token),
+                "title + photo, form": form_requests(titles, photos, token),
             }
             best: dict[str, float] = {}
             for kind, requests in bodies.items():
@@ -67,7 +67,7 @@ def main() -> None:
 def _peers(volume: Path, titles: list[str], seconds: float) -> None:
     with _plain_fastapi(volume / "data") as port:
         for connections in CONNECTIONS:
-            found = run_load(port, _json_requests(titles, None), connections=connections, seconds=seconds)
+            found = run_load(port, json_requests(titles, None), connections=connections, seconds=seconds)
             _row("peer: plain FastAPI + scikit-learn, text, JSON", connections, found)
 
 
@@ -90,7 +90,7 @@ def _row(what: str, connections: int, found: LoadResult) -> None:
     print(f"| {what} | {connections} | {figures} |", flush=True)
 
 
-def _train(home: Path) -> Path:
+def train(home: Path) -> Path:
     from rayonnage_shared.demo import prepare
     from rayonnage_shared.local import LocalSettings
     from rayonnage_shared.ml.progress import silent
@@ -102,7 +102,7 @@ def _train(home: Path) -> Path:
     return home
 
 
-def _products() -> tuple[list[str], list[bytes]]:
+def products() -> tuple[list[str], list[bytes]]:
     """Return titles of the sample, and its photos with noise added until they weigh what real ones do."""
     with (SAMPLE / "features.csv").open(encoding="utf-8", newline="") as file:
         titles = [row["designation"] for row in csv.DictReader(file) if row["designation"]][:200]
@@ -123,14 +123,14 @@ def _heavier(photo: bytes, seed: int) -> bytes:
     return out.getvalue()
 
 
-def _json_requests(titles: list[str], token: str | None) -> list[bytes]:
+def json_requests(titles: list[str], token: str | None) -> list[bytes]:
     return [
         build_request("/predict", json.dumps({"designation": title}).encode(), "application/json", token=token)
         for title in titles
     ]
 
 
-def _form_requests(titles: list[str], photos: list[bytes], token: str) -> list[bytes]:
+def form_requests(titles: list[str], photos: list[bytes], token: str) -> list[bytes]:
     found = []
     for title, photo in zip(titles, photos, strict=False):
         body, content_type = build_form({"designation": title}, photo)
