@@ -4,6 +4,9 @@ PYTHON ?= python3
 BOOTSTRAP := $(PYTHON) deployments/local/bootstrap.py
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+QUICK := -m "not system and not monitoring and not models and not compose and not profiles"
+SIDE_BY_SIDE := -n 2 --dist loadfile # each file's tests in one process, since they share what they made
+NONE_CHOSEN := [ $$? -eq 5 ] # pytest's status where -k leaves no test of a part
 IMAGE_FOLDERS := services/auth services/gateway services/ingest services/predict services/train deployments/mlflow deployments/airflow
 IMAGES := $(foreach folder,$(IMAGE_FOLDERS),rayonnage/$(notdir $(folder)):$(or $(RAYONNAGE_VERSION),latest))
 SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometheus, Chromium), \`make test-monitoring\` (alerts and dashboards), \`make test-models\` (networks, S3, MLflow), \`make test-compose\` and \`make test-profiles\` (containers).
@@ -115,7 +118,8 @@ sample: ## generate the sample catalogue anew
 	@$(BOOTSTRAP) rayonnage sample $(ARGS)
 
 test: install-dev ## run unit, contract, model and end-to-end tests (ARGS="-k word")
-	@$(PYTEST) tests -m "not system and not monitoring and not models and not compose and not profiles" $(ARGS)
+	@$(PYTEST) tests/unit tests/contract tests/ml $(QUICK) $(SIDE_BY_SIDE) $(ARGS) || $(NONE_CHOSEN)
+	@$(PYTEST) tests/e2e $(QUICK) $(ARGS) || $(NONE_CHOSEN)
 	@echo "$(SYSTEM_NOTE)"
 
 test-system: install-monitor ## run the tests that need PostgreSQL, Prometheus and Chromium
@@ -142,10 +146,10 @@ docs-picture: install-dev ## take the picture of the documentation page in docs/
 	@DOCS_PICTURE=docs/swagger-predict.png $(PYTEST) tests/e2e/test_docs_page.py -m system -k newcomer
 
 docs-pictures: install-monitor ## take the pictures of what watches the platform in docs/pictures anew (needs Prometheus, Alertmanager and Chromium)
-	@DOCS_PICTURES=docs/pictures $(PYTEST) tests/monitoring/test_pages.py -m monitoring
+	@DOCS_PICTURES=docs/pictures $(PYTEST) tests/monitoring/test_dashboards.py -m monitoring -k test_page
 
 check: lint types ## lint, types, import rules and unit tests
-	@$(PYTEST) tests/unit -m "not system and not monitoring and not models and not compose and not profiles" -q $(ARGS)
+	@$(PYTEST) tests/unit $(QUICK) $(SIDE_BY_SIDE) -q $(ARGS)
 	@echo "$(SYSTEM_NOTE)"
 
 lint: install-dev ## check style and formatting
