@@ -18,6 +18,7 @@ from tests.e2e.platform import eventually
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 
 PAGED_WITHIN_S = 120
+SECRET_PATH = "/services/T0/B0/secret"
 
 
 def targets(platform: Stack) -> dict[str, str]:
@@ -60,7 +61,7 @@ def webhook(address: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://{address}:{server.server_port}/services/T0/B0/secret", received
+        yield f"http://{address}:{server.server_port}{SECRET_PATH}", received
     finally:
         server.shutdown()
         server.server_close()
@@ -83,11 +84,11 @@ def test_a_process_that_is_gone_is_told_to_slack_and_told_when_it_is_back(platfo
         try:
             container = platform.container("predict")
             platform.docker("stop", "--time", "10", container.id)
-            assert eventually(lambda: "Process" in said(received) and "predict" in said(received), PAGED_WITHIN_S)
+            assert eventually(lambda: "🔥 Process" in said(received) and "predict" in said(received), PAGED_WITHIN_S)
             platform.docker("start", container.id)
-            assert eventually(lambda: "✅" in said(received), 5 * 60)
+            assert eventually(lambda: "✅ Resolved: Process" in said(received), 5 * 60)
         finally:
             platform.docker("start", container.id)
             secret.write_text(before, encoding="utf-8")
-    assert "secret" not in said(received)
+    assert SECRET_PATH not in said(received)
     platform.wait_until_whole(60)
