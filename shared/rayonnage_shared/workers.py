@@ -119,7 +119,8 @@ def run(module: str, *, host: str, port: int, count: int) -> None:
     Exits with a worker's status when none of the first ones comes to serve.
     """
     listening = _bound_socket(host, port)
-    folder = _fresh_folder(f"{module}-{port}")
+    folder = workers_folder(module, port)
+    _make_empty(folder)
     parent = _Parent(module, listening, folder, count)
     try:
         received = parent.run()
@@ -219,14 +220,17 @@ class _Slot:
     wait_s: float = 0.0
 
 
-def _fresh_folder(name: str) -> Path:
-    """Return an empty folder that only this user may use; the port in its name is ours alone."""
-    folder = Path(tempfile.gettempdir()) / f"rayonnage-{os.getuid()}-{name}"
+def workers_folder(module: str, port: int) -> Path:
+    """Return the folder that the workers behind a port share."""
+    return Path(tempfile.gettempdir()) / f"rayonnage-{os.getuid()}-{module}-{port}"
+
+
+def _make_empty(folder: Path) -> None:
+    """Make a folder that only this user may use, without what a killed parent has left; the port is ours by now."""
     if folder.exists() and folder.lstat().st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to another user")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
-    return folder
 
 
 def _bound_socket(host: str, port: int) -> socket.socket:

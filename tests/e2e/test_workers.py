@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rayonnage_shared import host
 from rayonnage_shared.supervision import MARK
+from rayonnage_shared.workers import workers_folder
 from tests.e2e.api import finished_job, start_training
 from tests.e2e.conftest import MakePlatform
 from tests.e2e.platform import Platform, eventually
@@ -95,6 +96,9 @@ def test_a_scrape_shows_what_all_workers_did(platform: Platform) -> None:
         assert found["process_resident_memory_bytes"][0][1] > 200_000_000, "of both"
         assert len(found["process_cpu_seconds_total"]) == 1
     assert eventually(lambda: total(platform, "rayonnage_prediction_log_written_total") == REQUESTS)
+    folder = workers_folder("rayonnage_predict", int(platform.values["PREDICT_PORT"]))
+    owners = {path.stem.rpartition("_")[2] for path in folder.glob("*.db")}
+    assert owners == {"1", "2"}, "a metric was made before the worker knew its number"
 
 
 def test_a_worker_that_is_killed_is_replaced_and_no_request_fails(platform: Platform, admin: httpx2.Client) -> None:
@@ -160,6 +164,7 @@ def test_a_stop_answers_what_is_under_way_and_leaves_nobody(platform: Platform, 
     platform.stop("predict")
     assert time.monotonic() - started < 10
     assert host.wait_until_gone(before, 1)
+    assert not workers_folder("rayonnage_predict", int(platform.values["PREDICT_PORT"])).exists()
     assert predict(admin) == 503
     with httpx2.Client() as direct, pytest.raises(httpx2.ConnectError):
         direct.get(f"{platform.url('predict')}/health/live")

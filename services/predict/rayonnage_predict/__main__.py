@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from rayonnage_predict.settings import PredictSettings
 from rayonnage_shared import workers
-from rayonnage_shared.telemetry import set_up_logging
-from rayonnage_shared.tracing import set_up_tracing
 
 
 def main() -> None:
     worker = workers.join()
+    # Imported after that, since metrics are made by imports; and the application last: the workers' parent needs none.
+    from rayonnage_predict.settings import PredictSettings
+    from rayonnage_shared.telemetry import set_up_logging
+    from rayonnage_shared.tracing import set_up_tracing
+
     settings = PredictSettings()
     set_up_logging("predict", settings, worker=worker.number if worker else None)
     if worker is None and settings.predict_workers > 1:
         host, port = settings.predict_host, settings.predict_port
         workers.run("rayonnage_predict", host=host, port=port, count=settings.predict_workers)
-
     set_up_tracing("predict", settings)
-    # Not at the top: metrics are made when these are imported, and the parent of workers needs none of it.
+
     from rayonnage_predict.app import create_app
     from rayonnage_shared.server import serve
 
