@@ -160,7 +160,7 @@ def cloud(title: str, why: str, query: Query, *, unit: str, width: int = 8) -> P
     """Return a heat map of a Prometheus histogram: time to the right, its buckets upwards."""
     panel = _with(heatmap.Panel(), title, why, [query], width=width, height=8, buckets=True)
     panel.calculate(False).color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues").steps(64))
-    panel.y_axis(heatmap.YAxisConfig().unit(unit)).cell_gap(1)
+    panel.unit("short").y_axis(heatmap.YAxisConfig().unit(unit)).cell_gap(1)
     return panel
 
 

@@ -113,7 +113,7 @@ def test_every_panel_asks_the_provisioned_prometheus_and_says_what_for(name: str
         assert panel["datasource"] == wanted, panel["title"]
         assert all(target["datasource"] == wanted for target in panel["targets"])
         assert len(panel["description"]) > 15, panel["title"]
-        if panel["type"] not in ("table", "heatmap") and panel["options"].get("textMode") != "name":
+        if panel["type"] != "table" and panel["options"].get("textMode") != "name":
             assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
 
 
