@@ -75,11 +75,16 @@ class Worker:
     async def tell(self, why_not_ready: Callable[[], Awaitable[str | None]]) -> None:
         """Write down twice a second whether this worker is ready, for the others to read."""
         path = _state_path(self.folder, self.number)
+        told = None
         while True:
             trouble = await why_not_ready() or ""
-            fresh = path.with_suffix(".new")
-            fresh.write_text(trouble, encoding="utf-8")
-            fresh.replace(path)
+            if trouble == told and path.exists():
+                os.utime(path)
+            else:
+                fresh = path.with_suffix(".new")
+                fresh.write_text(trouble, encoding="utf-8")
+                fresh.replace(path)
+                told = trouble
             await asyncio.sleep(_TELL_EVERY_S)
 
     def _numbers(self) -> range:
