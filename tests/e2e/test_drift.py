@@ -68,16 +68,16 @@ def test_english_titles_are_drift_and_cause_one_training_with_the_reason(
         f"A training on {newer.json()['dataset_version']} is queued: drift in language"
     )
     training = admin.get(f"/train/jobs/{decision['job_id']}").json()
-    assert (training["kind"], training["submitted_by"]) == ("train", f"drift {first['report']}")
+    assert (training["kind"], training["submitted_by"]) == ("train", f"drift {found['report']}")
     assert decision["reason"] in training["log_tail"][0]
     assert [job["job_id"] for job in admin.get("/train/jobs", params={"kind": "train"}).json()["jobs"]] == [
         decision["job_id"]
     ]
     admin.delete(f"/train/jobs/{decision['job_id']}")
 
-    report = admin.get(f"/drift/{first['report']}").json()
+    report = admin.get(f"/drift/{found['report']}").json()
     assert report["decision"] == decision
-    page = admin.get(f"/drift/{first['report']}", headers={"Accept": "text/html"})
+    page = admin.get(f"/drift/{found['report']}", headers={"Accept": "text/html"})
     assert page.headers["content-type"].startswith("text/html")
     assert page.headers["content-security-policy"].startswith("sandbox allow-scripts; default-src 'none'")
     assert "Rayonnage: drift" in page.text

@@ -23,7 +23,7 @@ drift_routes = APIRouter(prefix="/drift", tags=["train"])
 PAGE_HEADERS = {
     # The page brings scripts of Evidently's along. In a sandbox without an origin they draw, and cannot act as whoever
     # looks at them: no cookies, no requests, nothing from elsewhere.
-    "Content-Security-Policy": "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
+    "Content-Security-Policy": "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
