@@ -110,7 +110,7 @@ class SearchRequest(BaseModel):
 
 class Job(BaseModel):
     job_id: str
-    kind: str = Field(examples=["train", "search"])
+    kind: str = Field(examples=["train", "search", "drift"])
     status: JobStatus
     stage: str | None
     progress: float = Field(ge=0, le=1, description="Of the present stage.")
