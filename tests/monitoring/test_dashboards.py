@@ -1,34 +1,42 @@
-"""Every query of every dashboard, against a real Prometheus that watches a platform under load, returns data."""
+"""Every query of every dashboard returns data from a real Prometheus that watches a platform under load.
+
+And the pages of what watches it, in a real browser; `make docs-pictures` keeps pictures of them.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
+import io
 import math
-import threading
+import os
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-import httpx2
 import pytest
+from PIL import Image
+from rich.console import Console
 
 from deployments.grafana.dashboards.panels import PROMOTIONS
-from tests.e2e.api import add_user, catalogue, finished_job, ingest, predict_form, start_training
-from tests.e2e.platform import Platform, running_platform
+from rayonnage_shared.cli.dashboard_panels import drawn
+from rayonnage_shared.platform_state import DashboardSettings, Watcher
+from tests.e2e.platform import running_platform
 from tests.monitoring.dashboard_queries import PanelQuery, panel_queries, substituted, variable_queries
+from tests.monitoring.load import RATE_LIMIT, make_users, refused_logins, steady_load, work
 from tests.monitoring.stack import MonitoringStack, monitoring_stack
+from tests.system.chromium import Browser, chromium
 
 pytestmark = [pytest.mark.monitoring, pytest.mark.timeout(900)]
 
-PASSWORD = "correct horse battery staple"
 DATA_WITHIN_S = 60
-JOB_WITHIN_S = 300
-ANSWERS = 150  # 100 at least are compared with the reference
-RATE_LIMIT = 400  # requests a minute of one user
 QUERIES = panel_queries()
 VARIABLES = variable_queries()
+COLOURS = 96  # of a picture: a page of figures needs no more, and is a third of the size
+MOST_BYTES = 200_000
+TRAFFIC_S = 5
+COLUMNS = 150
 
 
 @pytest.fixture(scope="module")
@@ -41,73 +49,11 @@ def busy(trained_volume: Path, sample: Path, tmp_path_factory: pytest.TempPathFa
         monitoring_stack(folder / "stack", platform) as stack,
         platform.client(platform.admin_token()) as admin,
     ):
-        for name in ("operator", "wild", "steady"):
-            add_user(admin, name, PASSWORD)
+        make_users(admin)
         refused_logins(platform)
         work(platform, admin, sample)
         with steady_load(platform, sample):
             yield stack
-
-
-def refused_logins(platform: Platform) -> None:
-    """Log in with a wrong password, and as somebody who does not exist."""
-    with platform.client() as nobody:
-        for username in ("operator", "nobody"):
-            answer = nobody.post("/token", data={"username": username, "password": "wrong"})
-            assert answer.status_code == 401
-
-
-def work(platform: Platform, admin: httpx2.Client, sample: Path) -> None:
-    """Predict, give feedback, look for drift, train, ingest, and ask too often."""
-    products = catalogue(sample, 0, ANSWERS)
-    with platform.client(platform.token("operator", PASSWORD)) as operator:
-        for place, row in enumerate(products.rows):
-            # Without descriptions, and photos for a few only: the report will say so, and an alert will fire.
-            photo = next(iter(products.photos.values())) if place % 10 == 0 else None
-            answer = predict_form(operator, photo, designation=row["designation"])
-            assert answer.status_code == 200, answer.text
-            if place % 4 == 0:
-                said = {"prediction_id": answer.json()["prediction_id"], "category_id": int(row["prdtypecode"])}
-                assert feedback(operator, said).is_success
-    with platform.client(platform.token("wild", PASSWORD)) as wild:
-        statuses = [wild.post("/predict", json={"designation": "Piscine"}).status_code for _ in range(RATE_LIMIT + 5)]
-        assert 429 in statuses
-    asked = admin.post("/drift", json={"hours": 1})
-    assert asked.status_code == 202, asked.text
-    finished_job(admin, asked.json()["job_id"], JOB_WITHIN_S)
-    finished_job(admin, start_training(admin, "/train/text", text="tfidf-svm", promote="always"), JOB_WITHIN_S)
-    some = catalogue(sample, 0, 60)
-    assert ingest(admin, some.labelled, images=some.images).status_code == 201
-
-
-def feedback(client: httpx2.Client, said: dict[str, Any]) -> httpx2.Response:
-    """Tell the truth about a prediction; its row is written within a second."""
-    deadline = time.monotonic() + 30
-    while (answer := client.post("/feedback", json=said)).status_code == 404 and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return answer
-
-
-@contextlib.contextmanager
-def steady_load(platform: Platform, sample: Path) -> Iterator[None]:
-    """Keep predicting, and be refused now and then, until the block ends: a rate needs something going on."""
-    over = threading.Event()
-    photos = list(catalogue(sample, 0, 20).photos.values())
-
-    def ask() -> None:
-        with platform.client(platform.token("steady", PASSWORD)) as client:
-            for photo in itertools.cycle(photos):
-                if over.wait(0.3):
-                    return
-                predict_form(client, photo, designation="Coussin rouge pour canapé")
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(60)
 
 
 def finite(series: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -130,10 +76,10 @@ def test_the_query_of_a_panel_returns_data(busy: MonitoringStack, query: PanelQu
         pytest.skip(f"not run, only parsed: {query.exporter_away} cannot run here")
     assert data(busy, query.expr), query.expr
     if not query.instant:
-        assert drawn(busy, query.expr), f"no curve: {query.expr}"
+        assert curve(busy, query.expr), f"no curve: {query.expr}"
 
 
-def drawn(stack: MonitoringStack, expr: str) -> list[Any]:
+def curve(stack: MonitoringStack, expr: str) -> list[Any]:
     """Return the series as Grafana draws them, over the last minute."""
     now = time.time()
     asked: dict[str, str | float] = {
@@ -160,3 +106,81 @@ def test_a_variable_has_values_to_choose_from(busy: MonitoringStack, name: str, 
 def test_a_promotion_is_marked_in_its_first_minute(busy: MonitoringStack) -> None:
     found = busy.query(f"max_over_time(({PROMOTIONS})[15m:5s])")
     assert len({one["metric"]["version"] for one in found}) >= 2, "the first champion, and the one trained here"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium(tmp_path_factory.mktemp("chromium"), 1280, 860) as window:
+        yield window
+
+
+def keep(browser: Browser, name: str) -> None:
+    """Write the picture to the folder that DOCS_PICTURES names, if it names one."""
+    folder = os.environ.get("DOCS_PICTURES")
+    packed = io.BytesIO()
+    Image.open(io.BytesIO(browser.screenshot())).convert("RGB").quantize(COLOURS).save(packed, "PNG", optimize=True)
+    assert packed.tell() < MOST_BYTES
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / f"{name}.png").write_bytes(packed.getvalue())
+
+
+def address(stack: MonitoringStack) -> str:
+    return str(stack.prometheus.base_url).rstrip("/")
+
+
+def says(text: str) -> str:
+    return f"//*[contains(normalize-space(text()), '{text}')]"
+
+
+def test_page_of_prometheus_shows_which_alerts_fire_and_why(busy: MonitoringStack, browser: Browser) -> None:
+    browser.open(f"{address(busy)}/classic/alerts")
+    browser.find(says("AvailabilityBurning"))
+    browser.run("localStorage.hideInactiveAlerts = localStorage.hidePendingAlerts = 'true'")
+    browser.open(f"{address(busy)}/classic/alerts")
+    alert = browser.find(says("DriftAlarm"))
+    alert.click()
+    browser.find(says("FIRING"))
+    browser.scroll_to(alert, "start")
+    browser.run("window.scrollBy(0, -120)")  # from below the page's head
+    keep(browser, "prometheus-alerts")
+
+
+def test_page_of_prometheus_draws_what_a_panel_asks(busy: MonitoringStack, browser: Browser) -> None:
+    buckets = 'http_request_duration_seconds_bucket{job="gateway",handler="/predict"}'
+    asked = f"histogram_quantile(0.95, sum by (job, le) (rate({buckets}[30s])))"
+    browser.open(f"{address(busy)}/classic/graph?g0.expr={quote(asked)}&g0.tab=0&g0.range_input=2m")
+    browser.find("//div[contains(@class, 'legend')]//*[contains(text(), 'gateway')]")
+    browser.scroll_to(browser.find("//*[local-name()='svg']//*[local-name()='path']"))
+    keep(browser, "prometheus-graph")
+
+
+def test_page_of_a_drift_report_needs_nothing_from_elsewhere(busy: MonitoringStack, browser: Browser) -> None:
+    page = max((busy.platform.home / "data" / "drift").glob("*/drift_report.html"))
+    browser.requested()
+    browser.open(page.as_uri())
+    browser.find("//h1")
+    time.sleep(2)  # Evidently draws its part
+    keep(browser, "drift-report")
+    assert {url.partition(":")[0] for url in browser.requested()} <= {"file", "data", "blob"}
+
+
+def test_page_of_the_terminal_is_drawn_under_load(busy: MonitoringStack, browser: Browser, tmp_path: Path) -> None:
+    home = busy.platform.home
+    settings = DashboardSettings(
+        models_path=home / "models", data_path=home / "data", database_url=f"sqlite:///{home}/data/rayonnage.db"
+    )
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
+    with closing(Watcher(home, busy.platform.values, settings)) as watcher:
+        watcher.look()
+        time.sleep(TRAFFIC_S)
+        picture = watcher.look()
+    console.print(drawn(picture, COLUMNS))
+
+    assert picture.troubles == {}
+    assert picture.traffic is not None and picture.traffic.predictions_per_s
+    assert picture.drift is not None and len(picture.jobs) >= 2
+    path = tmp_path / "dashboard.svg"
+    path.write_text(console.export_svg(title="rayonnage dashboard"), encoding="utf-8")
+    browser.open(path.as_uri())
+    keep(browser, "terminal-dashboard")

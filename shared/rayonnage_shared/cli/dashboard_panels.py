@@ -162,10 +162,12 @@ def _drift(report: DriftReport | None, now: datetime) -> RenderableType:
         (column.distance / column.threshold, column) for column in report.columns if column.distance is not None
     ]
     for ratio, column in sorted(measured, key=lambda one: -one[0])[:COLUMNS_OF_DRIFT_SHOWN]:
-        facts.add_row(escape(column.name), f"{ratio:.0%} of the threshold")
+        facts.add_row(escape(column.name), f"{ratio:.1f} × the threshold")
     if report.performance is not None:
         found = report.performance
-        words = f"{_share(found.accuracy)} right of {found.labelled}, {_share(found.expected_accuracy)} promised"
+        words = (
+            f"{_share(found.accuracy)} right of {found.labelled}, {_share(found.expected_accuracy)} on the test split"
+        )
         facts.add_row("feedback", f"[bold red]{words}[/]" if found.alarm else words)
     if report.decision is not None:
         facts.add_row("decision", escape(report.decision.reason))
