@@ -32,11 +32,11 @@ class UnknownCategory(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class FeedbackBook:
-    """Where feedback is checked against, and by which settings predictions are kept, for what refusals say."""
+    """What feedback is checked against; `keep_days`, for what refusals say, is how long predictions are kept."""
 
     models_path: Path
     categories: Categories
-    keep_days: float
+    keep_days: float | None = None
 
     def check(self, category_id: int) -> None:
         """Raise UnknownCategory unless the code has a name, or came in by an ingest and the champion knows it."""
@@ -70,9 +70,10 @@ class FeedbackBook:
         return feedback, given.is_first
 
     def _unknown(self, said: FeedbackRequest) -> PredictionUnknown:
+        days = "" if self.keep_days is None else f", {self.keep_days:g} days"
         return PredictionUnknown(
             f"No prediction {said.prediction_id} is in the log: it was never made here, or it is older than "
-            f"PREDICTION_LOG_DAYS, {self.keep_days:g} days."
+            f"PREDICTION_LOG_DAYS{days}."
         )
 
 

@@ -21,8 +21,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
 from rayonnage_shared.database.engine import reading
-from rayonnage_shared.database.tables import PredictionRow, PromotionRow
+from rayonnage_shared.database.tables import FeedbackRow, PredictionRow, PromotionRow
 from rayonnage_shared.errors import NotFound
+from rayonnage_shared.feedback_rows import find_feedback
 from rayonnage_shared.follow_up import Markers
 from rayonnage_shared.ml.bundle import (
     MANIFEST_NAME,
@@ -53,6 +54,16 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
+class Truth:
+    """What the product really is, as somebody said; `ingested_in` is None while no dataset version has learned it."""
+
+    category_id: int
+    username: str
+    given_at: datetime
+    ingested_in: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A prediction as it was given; texts are None where none was sent or none is kept."""
 
@@ -71,6 +82,7 @@ class Answer:
     text: Guess | None
     image: Guess | None
     duration_ms: float
+    feedback: Truth | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +192,7 @@ class Lineages:
     def _answer(self, prediction_id: str) -> Answer:
         try:
             row = find_prediction(self.engine, prediction_id)
+            said = find_feedback(self.engine, prediction_id)
         except SQLAlchemyError as error:
             reason = getattr(error, "orig", None) or error
             raise LogUnreadable(f"Start the database, then try again ({str(reason).splitlines()[0]}).") from error
@@ -188,7 +201,7 @@ class Lineages:
                 f"No prediction {prediction_id} is in the log: it is older than PREDICTION_LOG_DAYS, younger than a "
                 "second, or from another platform."
             )
-        return _as_answer(row)
+        return _as_answer(row, said)
 
     def _model(self, version: str, seen: tuple[str, ...] = ()) -> Model:
         champion = read_champion(self.models_path)
@@ -301,8 +314,9 @@ def _gone(folder: Path) -> str:
     return "not on this volume any more" + ("; `rayonnage pull --all` fetches it" if _has_pointer(folder) else "")
 
 
-def _as_answer(row: PredictionRow) -> Answer:
+def _as_answer(row: PredictionRow, said: FeedbackRow | None) -> Answer:
     facts = row.model_dump(include=set(Answer.__slots__))
+    truth = None if said is None else Truth(said.category_id, said.username, said.created_at, said.ingested_in)
     text, image = (
         None if category is None or probability is None else Guess(category, probability)
         for category, probability in (
@@ -310,4 +324,4 @@ def _as_answer(row: PredictionRow) -> Answer:
             (row.image_category_id, row.image_probability),
         )
     )
-    return Answer(**facts, text=text, image=image)
+    return Answer(**facts, text=text, image=image, feedback=truth)

@@ -30,6 +30,7 @@ STOP_WITHIN_S = 5.0
 REMOVAL_EVERY_S = 600.0
 MAX_WAITING_CHARACTERS = 16_000_000  # of texts in the buffer: 16 MB, or 64 where all of them hold emoji
 DAY_S = 24 * 60 * 60
+KEEP_FEEDBACK_DAYS: float = 365
 
 WRITTEN = Counter("rayonnage_prediction_log_written", "Predictions written to the database.")
 DROPPED = Counter("rayonnage_prediction_log_dropped", "Predictions that no row was written of.")
@@ -119,11 +120,13 @@ class PredictionLog:
         *,
         max_waiting: int,
         keep_days: float,
+        keep_feedback_days: float = KEEP_FEEDBACK_DAYS,
         keep_texts: bool = True,
         flush_every_s: float = FLUSH_EVERY_S,
     ) -> None:
         self._database_url = database_url
         self._keep_days = keep_days
+        self._keep_feedback_days = keep_feedback_days
         self._keep_texts = keep_texts
         self._flush_every_s = flush_every_s
         self._waiting = WaitingRows(max_waiting)
@@ -258,7 +261,10 @@ class PredictionLog:
 
         if time.monotonic() < self._next_removal:
             return
-        removed = remove_predictions(engine, before=time.time() - self._keep_days * DAY_S)
+        now = time.time()
+        removed = remove_predictions(
+            engine, before=now - self._keep_days * DAY_S, feedback_before=now - self._keep_feedback_days * DAY_S
+        )
         self._next_removal = 0.0 if removed == REMOVED_AT_ONCE else time.monotonic() + REMOVAL_EVERY_S
         if removed:
             log.info("prediction_log.removed", rows=removed, older_than_days=self._keep_days)

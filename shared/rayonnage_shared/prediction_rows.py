@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlmodel import col, delete, select
 
 from rayonnage_shared.database.engine import reading, writing
-from rayonnage_shared.database.tables import PredictionRow
+from rayonnage_shared.database.tables import FeedbackRow, PredictionRow
 from rayonnage_shared.errors import DependencyDown
 
 if TYPE_CHECKING:
@@ -44,12 +44,18 @@ def insert_predictions(engine: Engine, rows: Sequence[LoggedPrediction]) -> int:
     return 0
 
 
-def remove_predictions(engine: Engine, *, before: float, limit: int = REMOVED_AT_ONCE) -> int:
-    """Remove the oldest rows made before a time (s since 1970), `limit` at most, and return how many went."""
-    moment = datetime.fromtimestamp(before, UTC)
+def remove_predictions(engine: Engine, *, before: float, feedback_before: float, limit: int = REMOVED_AT_ONCE) -> int:
+    """Remove the oldest rows made before a time (s since 1970), `limit` at most, and return how many went.
+
+    Those about which something was said at `feedback_before` or later stay; what was said goes with its prediction.
+    """
+    moment, said = datetime.fromtimestamp(before, UTC), datetime.fromtimestamp(feedback_before, UTC)
+    kept = select(FeedbackRow.prediction_id).where(
+        col(FeedbackRow.prediction_id) == col(PredictionRow.prediction_id), col(FeedbackRow.created_at) >= said
+    )
     doomed = (
         select(PredictionRow.prediction_id)
-        .where(col(PredictionRow.created_at) < moment)
+        .where(col(PredictionRow.created_at) < moment, ~kept.exists())
         .order_by(col(PredictionRow.created_at))
         .limit(limit)
         .with_for_update(skip_locked=True)  # another predict may be at the same

@@ -32,6 +32,7 @@ def create_app(settings: PredictSettings) -> FastAPI:
         settings.database_url,
         max_waiting=settings.prediction_log_max_waiting,
         keep_days=settings.prediction_log_days,
+        keep_feedback_days=settings.feedback_days,
         keep_texts=settings.prediction_log_texts,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from rayonnage_shared.prediction_log import KEEP_FEEDBACK_DAYS
 from rayonnage_shared.settings import DatabaseSettings, ServiceSettings, StorageSettings
 
 
@@ -32,6 +33,12 @@ class PredictSettings(ServiceSettings, StorageSettings, DatabaseSettings):
     )
     prediction_log_days: float = Field(
         90, gt=0, description="How long a prediction stays in the log, days; then predict removes it."
+    )
+    feedback_days: float = Field(
+        KEEP_FEEDBACK_DAYS,
+        gt=0,
+        description="How long feedback stays, days, and the prediction that it is about, if that is longer than "
+        "PREDICTION_LOG_DAYS; then predict removes both.",
     )
     prediction_log_max_waiting: int = Field(
         10_000,

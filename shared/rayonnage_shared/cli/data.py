@@ -1,11 +1,12 @@
-"""`rayonnage ingest | sample | datasets`: labelled products in, by the functions that the ingest service uses."""
+"""`rayonnage ingest | feedback | sample | datasets`: labels in, by the functions that the services use."""
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,24 +14,33 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from rayonnage_shared.cli.database import command_database
 from rayonnage_shared.cli.tracking import catch_up
 from rayonnage_shared.contracts.datasets import IngestReport
 from rayonnage_shared.ml.progress import Progress
-from rayonnage_shared.settings import StorageSettings
+from rayonnage_shared.settings import DatabaseSettings, StorageSettings
+
+if TYPE_CHECKING:
+    from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+    from rayonnage_shared.ml.categories import Categories
 
 _SHOWN_REJECTS = 10
 
 errors = Console(stderr=True)
 
 
+class DataSettings(StorageSettings, DatabaseSettings):
+    """What these commands read from the environment."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands about data to the command line."""
-    for command in (ingest, sample, datasets):
+    for command in (ingest, feedback, sample, datasets):
         app.command()(command)
 
 
 def ingest(
-    features: Annotated[Path, typer.Argument(help="CSV of products.", exists=True, dir_okay=False)],
+    features: Annotated[Path | None, typer.Argument(help="CSV of products.", exists=True, dir_okay=False)] = None,
     target: Annotated[
         Path | None,
         typer.Argument(help="CSV of labels; not needed with a column `prdtypecode`.", exists=True, dir_okay=False),
@@ -38,28 +48,65 @@ def ingest(
     images: Annotated[Path | None, typer.Option(help="Zip or folder of photos.", exists=True)] = None,
     allow_new_codes: Annotated[bool, typer.Option(help="Let codes in that are not known yet.")] = False,
     demo: Annotated[bool, typer.Option(help="Into the demo data, which real data is never merged with.")] = False,
+    from_feedback: Annotated[
+        bool, typer.Option("--from-feedback", help="Instead of a CSV: the feedback that no dataset holds yet.")
+    ] = False,
 ) -> None:
     """Merge labelled products into the next dataset version."""
     from rayonnage_shared.ml.catalogue.datasets import DatasetStore
     from rayonnage_shared.ml.catalogue.ingestion import ingest as run
     from rayonnage_shared.ml.categories import load_categories
 
-    settings = StorageSettings()
+    settings = DataSettings()
+    store, categories = DatasetStore(settings.data_path), load_categories(settings.categories_path)
+    if from_feedback == (features is not None):
+        raise typer.BadParameter("name a CSV of products or --from-feedback, one of the two")
+    if from_feedback and (images or allow_new_codes or demo):
+        raise typer.BadParameter("--from-feedback goes with no other option")
     with _bar("ingest") as progress:
-        report = run(
-            DatasetStore(settings.data_path),
-            features,
-            target,
-            images,
-            allow_new_codes=allow_new_codes,
-            demo=demo,
-            categories=load_categories(settings.categories_path),
-            progress=progress,
-        )
+        if features is None:
+            report = _ingest_feedback(settings, store, categories, progress)
+        else:
+            report = run(
+                store,
+                features,
+                target,
+                images,
+                allow_new_codes=allow_new_codes,
+                demo=demo,
+                categories=categories,
+                progress=progress,
+            )
     _show(report, settings.data_path)
-    if report.dataset_version is None:
+    if report.dataset_version is None and report.rows_total:
         raise typer.Exit(1)
     catch_up()
+
+
+def feedback(
+    prediction_id: Annotated[str, typer.Argument(help="As the answer of /predict gave it.")],
+    category: Annotated[int, typer.Argument(help="The code that the product really has.")],
+) -> None:
+    """Say which category the product of a prediction really has; the newest word about a prediction counts."""
+    from rayonnage_shared.contracts.feedback import FeedbackRequest
+    from rayonnage_shared.feedback import FeedbackBook
+    from rayonnage_shared.ml.categories import load_categories
+
+    said = FeedbackRequest(prediction_id=prediction_id.upper(), category_id=category)
+    settings = DataSettings()
+    book = FeedbackBook(settings.models_path, load_categories(settings.categories_path))
+    with command_database(settings) as engine:
+        written, _ = book.write(engine, said, getpass.getuser())
+    print(written.model_dump_json(indent=2))
+
+
+def _ingest_feedback(
+    settings: DataSettings, store: DatasetStore, categories: Categories, progress: Progress
+) -> IngestReport:
+    from rayonnage_shared.feedback_ingestion import ingest_feedback
+
+    with command_database(settings) as engine:
+        return ingest_feedback(store, engine, categories=categories, progress=progress)
 
 
 def sample(

@@ -78,6 +78,9 @@ def _answer_lines(answer: Answer) -> Iterator[str]:
     ]
     said = f"said {answer.category_id} ({answer.confidence:.1%}, {answer.decision}) in {answer.duration_ms:.1f} ms"
     yield "; ".join([said, *alone])
+    if truth := answer.feedback:
+        where = f"in dataset {truth.ingested_in}" if truth.ingested_in else "in no dataset yet"
+        yield f"it is {truth.category_id}, said {_plain(truth.username)} on {_moment(truth.given_at)}; {where}"
     if answer.product_identifier:
         yield f"product {_plain(answer.product_identifier)}"
     for name, text in (("designation", answer.designation), ("description", answer.description)):

@@ -17,8 +17,9 @@ from sqlalchemy import Engine
 
 from rayonnage_shared.database.engine import open_database, writing
 from rayonnage_shared.database.tables import PromotionRow
+from rayonnage_shared.feedback_rows import give_feedback, labelled_products, mark_ingested
 from rayonnage_shared.follow_up import Markers
-from rayonnage_shared.lineage import Guess, Lineages, Model, Reign, Run, UnknownToLineage
+from rayonnage_shared.lineage import Guess, Lineages, Model, Reign, Run, Truth, UnknownToLineage
 from rayonnage_shared.ml.champion import Champion, write_champion
 from rayonnage_shared.prediction_log import LoggedPrediction
 from rayonnage_shared.prediction_rows import LogUnreadable, insert_predictions
@@ -81,6 +82,7 @@ class Shop:
 
     def drop_predictions(self) -> None:
         with self.engine.begin() as connection:
+            connection.exec_driver_sql("DROP TABLE feedback")
             connection.exec_driver_sql("DROP TABLE predictions")
 
 
@@ -105,6 +107,18 @@ def shop(engine: Engine, tmp_path: Path) -> Shop:
     fields = ("Piscine", None, "sku-1", True, "sha of a photo", *said)
     insert_predictions(engine, [LoggedPrediction(PREDICTION, time.time(), SECOND, "john", "request-1", *fields)])
     return made
+
+
+def test_what_was_said_of_a_prediction_stands_with_it(shop: Shop) -> None:
+    answer = shop.lineages.trace(PREDICTION).answer
+    assert answer is not None and answer.feedback is None
+
+    given = give_feedback(shop.engine, PREDICTION, 1160, username="jane", demo=False)
+    mark_ingested(shop.engine, labelled_products(shop.engine, demo=False, limit=1), NEW_DATA)
+
+    answer = shop.lineages.trace(PREDICTION).answer
+    assert answer is not None and given is not None
+    assert answer.feedback == Truth(1160, "jane", given.at, NEW_DATA)
 
 
 def test_a_prediction_leads_to_the_code_and_the_products_behind_it(shop: Shop) -> None:

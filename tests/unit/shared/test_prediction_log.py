@@ -17,8 +17,9 @@ from sqlmodel import select
 from structlog.testing import capture_logs
 
 from rayonnage_shared.database.engine import migrate, open_database, reading, writing
-from rayonnage_shared.database.tables import PredictionRow
-from rayonnage_shared.prediction_log import BATCH_ROWS, LoggedPrediction, PredictionLog, WaitingRows
+from rayonnage_shared.database.tables import FeedbackRow, PredictionRow, now
+from rayonnage_shared.feedback_rows import count_feedback, give_feedback
+from rayonnage_shared.prediction_log import BATCH_ROWS, DAY_S, LoggedPrediction, PredictionLog, WaitingRows
 from rayonnage_shared.prediction_rows import find_prediction, insert_predictions, remove_predictions
 from tests.unit.shared.predictions import PHOTO, VERSION, note, prediction, product
 
@@ -204,6 +205,7 @@ def test_a_database_that_was_emptied_gets_its_tables_again(engine: Engine, datab
         wait_for(lambda: ids(engine))
         with engine.begin() as connection:
             connection.execute(text("DROP TABLE alembic_version"))
+            connection.execute(text("DROP TABLE feedback"))
             connection.execute(text("DROP TABLE predictions"))
             for name in ("jobs", "promotions", "refresh_tokens", "revocations", "users"):
                 connection.execute(text(f"DROP TABLE {name}"))
@@ -236,6 +238,7 @@ def test_what_goes_wrong_is_told_without_what_was_being_written(engine: Engine, 
         log.start()
         wait_for(lambda: log._engine is not None)
         with engine.begin() as connection:
+            connection.execute(text("DROP TABLE feedback"))
             connection.execute(text("DROP TABLE predictions"))
         note(log, product("Jane Doe's pool"))
         wait_for(lambda: log._trouble)
@@ -288,10 +291,10 @@ def test_old_predictions_go_a_few_at_a_time(engine: Engine) -> None:
     insert_predictions(engine, [*old, row("new", timedelta(days=89))])
     limit = time.time() - timedelta(days=90).total_seconds()
 
-    assert remove_predictions(engine, before=limit, limit=2) == 2
+    assert remove_predictions(engine, before=limit, feedback_before=limit, limit=2) == 2
     assert ids(engine) == ["new", "old-0", "old-1", "old-2"]
-    assert remove_predictions(engine, before=limit) == 3
-    assert remove_predictions(engine, before=limit) == 0
+    assert remove_predictions(engine, before=limit, feedback_before=limit) == 3
+    assert remove_predictions(engine, before=limit, feedback_before=limit) == 0
     assert ids(engine) == ["new"]
 
 
@@ -302,6 +305,48 @@ def test_the_log_removes_what_is_too_old_by_itself(engine: Engine, database_url:
         wait_for(lambda: ids(engine) == ["new"])
 
 
+def say(engine: Engine, prediction_id: str, age: timedelta) -> None:
+    """Give feedback about a prediction as if it had been so long ago."""
+    assert give_feedback(engine, prediction_id, 10, username="jane", demo=False)
+    with writing(engine) as session:
+        session.get_one(FeedbackRow, prediction_id).created_at = datetime.now(UTC) - age
+
+
+def test_a_prediction_with_feedback_stays_as_long_as_that_and_goes_with_it(engine: Engine) -> None:
+    said = {"said-lately": 80, "said-long-ago": 101, "young": 50}
+    insert_predictions(engine, [row("silent", timedelta(days=91))])
+    insert_predictions(engine, [row(one, timedelta(days=40 if one == "young" else 102)) for one in said])
+    for one, age in said.items():
+        say(engine, one, timedelta(days=age))
+    before, feedback_before = time.time() - 90 * DAY_S, time.time() - 100 * DAY_S
+
+    assert remove_predictions(engine, before=before, feedback_before=feedback_before) == 2
+
+    assert ids(engine) == ["said-lately", "young"]
+    assert count_feedback(engine) == 2, "feedback goes with its prediction"
+    assert remove_predictions(engine, before=before, feedback_before=time.time() - 30 * DAY_S) == 1
+    assert ids(engine) == ["young"], "feedback is no reason to go earlier"
+
+
+def test_the_log_keeps_what_feedback_is_about_by_itself(engine: Engine, database_url: str) -> None:
+    insert_predictions(engine, [row(one, timedelta(days=400)) for one in ("old-feedback", "feedback", "none")])
+    say(engine, "old-feedback", timedelta(days=366))
+    say(engine, "feedback", timedelta(days=364))
+    with written_by(logging_to(database_url)):
+        wait_for(lambda: ids(engine) == ["feedback"])
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_prediction_that_is_being_judged_is_passed_over(engine: Engine) -> None:
+    insert_predictions(engine, [row("1", timedelta(days=2))])
+    with writing(engine) as session:
+        session.add(FeedbackRow(prediction_id="1", category_id=10, username="j", created_at=now(), demo=False))
+        session.flush()
+        assert remove_predictions(engine, before=time.time(), feedback_before=0) == 0
+    assert ids(engine) == ["1"]
+
+
 @pytest.mark.system
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_two_predicts_may_remove_at_once(engine: Engine) -> None:
@@ -309,5 +354,5 @@ def test_two_predicts_may_remove_at_once(engine: Engine) -> None:
     insert_predictions(engine, [row("1", timedelta(days=2)), row("2", timedelta(days=1))])
     with writing(engine) as session:
         session.exec(select(PredictionRow).where(PredictionRow.prediction_id == "1").with_for_update()).one()
-        assert remove_predictions(engine, before=time.time()) == 1
+        assert remove_predictions(engine, before=time.time(), feedback_before=0) == 1
     assert ids(engine) == ["1"]
