@@ -117,12 +117,11 @@ class MonitoringStack:
         return [labels for labels in firing if name in (None, labels["alertname"])]
 
     def fires(self, *names: str, within_s: float = 60) -> None:
-        """Return when all of these alerts have fired, at whatever moment; else fail with what did fire."""
+        """Return when all of these alerts have fired since the call, if not all at once; else fail."""
         missing = set(names)
 
         def all_fired() -> bool:
-            self.firing()
-            missing.difference_update(self.seen)
+            missing.difference_update(labels["alertname"] for labels in self.firing())
             return not missing
 
         assert eventually(all_fired, within_s, 0.2), f"{missing} did not fire; seen {self.seen}"
