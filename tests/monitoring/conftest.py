@@ -36,8 +36,11 @@ def slack_story(trained_volume: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the alerts that were tried by promtool alone."""
-    if any("test_alerts" in report.nodeid for report in terminalreporter.stats.get("passed", [])):
+    """Say how soon Slack was told, and name the alerts that were tried by promtool alone."""
+    passed = terminalreporter.stats.get("passed", [])
+    for what, value in (one for report in passed if report.when == "call" for one in report.user_properties):
+        terminalreporter.line(f"{what}: {value}")
+    if any("test_alerts" in report.nodeid for report in passed):
         terminalreporter.section("alerts that were not made to fire")
         for name, reason in NOT_FIRED.items():
             terminalreporter.line(f"{name}: {reason}")

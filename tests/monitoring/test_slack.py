@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,11 @@ def of(told: Told, name: str, *, resolved: bool = False) -> list[Message]:
     return [one for one in told.messages if name in one.title and one.resolved == resolved]
 
 
-def test_a_process_that_is_killed_pages_within_two_minutes_and_its_return_is_told(told: Told) -> None:
+def test_a_process_that_is_killed_pages_within_two_minutes_and_its_return_is_told(
+    told: Told, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("Slack paged after", f"{told.paged_after_s:.0f} s")
+    record_property("Slack told of the end after", f"{told.resolved_after_s:.0f} s")
     assert told.paged_after_s < PAGED_WITHIN_S
     assert told.resolved_after_s < RESOLVED_WITHIN_S
     assert len(of(told, "ProcessDown")) == len(of(told, "ProcessDown", resolved=True)) == 1
