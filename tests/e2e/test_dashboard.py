@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import select
@@ -13,8 +14,12 @@ import time
 from tests.e2e.platform import Platform, environment_without_settings
 
 COMMAND = [sys.executable, "-m", "rayonnage_shared.cli.main", "dashboard"]
+HEARS_CTRL_C = (  # which a test run in the background ignores, and hands down
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
 DRAWN_WITHIN_S = 60
 ENDS_WITHIN_S = 15
+SHOW_CURSOR, LEAVE_SCREEN = b"\x1b[?25h", b"\x1b[?1049l"
 
 
 def environment(columns: int) -> dict[str, str]:
@@ -49,14 +54,13 @@ def test_one_picture_shows_the_platform_as_it_is(platform: Platform) -> None:
 def test_a_terminal_is_drawn_live_until_ctrl_c(platform: Platform) -> None:
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [*COMMAND, "--every", "0.5"],
+        [sys.executable, "-c", HEARS_CTRL_C, *COMMAND, "--every", "0.5"],
         cwd=platform.home,
         env=environment(150),
         stdin=follower,
         stdout=follower,
         stderr=follower,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a run in the background ignores it
     )
     os.close(follower)
     seen = b""
@@ -67,16 +71,14 @@ def test_a_terminal_is_drawn_live_until_ctrl_c(platform: Platform) -> None:
                 seen += os.read(leader, 65_536)
         assert seen.count(b"services") >= 3, seen[-2000:]
         process.send_signal(signal.SIGINT)
-        while process.poll() is None and time.monotonic() < deadline + ENDS_WITHIN_S:
-            if select.select([leader], [], [], 0.2)[0]:
-                try:
+        with contextlib.suppress(OSError):  # the other end is closed
+            while time.monotonic() < deadline + ENDS_WITHIN_S:
+                if select.select([leader], [], [], 0.2)[0]:
                     seen += os.read(leader, 65_536)
-                except OSError:  # the other end is closed
-                    break
         assert process.wait(ENDS_WITHIN_S) == 0
     finally:
         process.kill()
         process.wait()
         os.close(leader)
     assert b"Traceback" not in seen
-    assert seen.rstrip().endswith(b"\x1b[?25h"), "the cursor is shown again"
+    assert SHOW_CURSOR in seen and LEAVE_SCREEN in seen, "the terminal is as it was"
