@@ -29,7 +29,7 @@ from tests.monitoring.slack_story import SlackStory
 from tests.monitoring.stack import AWAY, MonitoringStack, monitoring_stack
 from tests.monitoring.trouble import PRODUCT, again_and_again, busy_processors, locked_database, paused, user_names
 
-pytestmark = [pytest.mark.monitoring, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.monitoring, pytest.mark.timeout(420)]
 
 SETTINGS = {
     "PREDICT_THREADS": "1",
