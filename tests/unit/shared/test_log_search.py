@@ -129,7 +129,7 @@ def test_a_hundred_megabytes_take_seconds(tmp_path: Path) -> None:
         file.write(line(2, "it").encode() + b"\n")
     started = time.monotonic()
     assert found(tmp_path) == ["it"]
-    assert time.monotonic() - started < 5, "0.05 s on an idle machine"
+    assert time.monotonic() - started < 5, "0.03 s of processor time"
 
 
 def test_lines_come_from_a_pipe_once() -> None:
