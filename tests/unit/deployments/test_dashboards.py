@@ -195,3 +195,9 @@ def test_the_guide_explains_every_dashboard_row_and_panel(name: str) -> None:
 
     missing = {title for row, panel in rows_of(document) for title in (row, panel["title"]) if title not in section}
     assert not missing
+
+
+def test_the_runbook_has_an_entry_for_each_alert_that_a_panel_names() -> None:
+    named = {word for text in rendered().values() for word in re.findall(r"docs/runbook\.md, ([A-Z]\w+)", text)}
+    entries = set(re.findall(r"^### (\w+)", (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8"), re.MULTILINE))
+    assert named and named <= entries
