@@ -29,8 +29,8 @@ class PredictSettings(ServiceSettings, StorageSettings, DatabaseSettings):
     prediction_log_texts: bool = Field(
         True,
         description="Keep titles and descriptions in the log of predictions, as drift and feedback need them. They may "
-        "hold personal data, in the database and its backups for PREDICTION_LOG_DAYS, or FEEDBACK_DAYS; false keeps all "
-        "but them.",
+        "hold personal data, in the database and its backups for PREDICTION_LOG_DAYS, or FEEDBACK_DAYS; false keeps "
+        "all but them.",
     )
     prediction_log_days: float = Field(
         90, gt=0, description="How long a prediction stays in the log, days; then predict removes it."
