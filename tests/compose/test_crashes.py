@@ -23,6 +23,7 @@ TOGETHER = (
     ("train-worker", "postgres", "node-exporter", "cadvisor"),
 )
 RECOVERS_WITHIN_S = 60  # two busy cores, and health checks some seconds apart
+FILLS_WITHIN_S = 120  # train-worker's 6 GB by a shell, on cores that others use too
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def state(platform: Stack, sample: Path) -> object:
         return repr(error)
 
 
-def assert_they_come_back(platform: Stack, killed: list[Container]) -> None:
+def assert_they_come_back(platform: Stack, killed: list[Container], within_s: float = RECOVERS_WITHIN_S) -> None:
     def away() -> list[str]:
         now = {one.id: one for one in platform.containers()}
         back = {
@@ -58,7 +59,7 @@ def assert_they_come_back(platform: Stack, killed: list[Container]) -> None:
         }
         return [one.service for one in killed if one.id not in back]
 
-    assert eventually(lambda: not away(), RECOVERS_WITHIN_S), "".join(
+    assert eventually(lambda: not away(), within_s), "".join(
         f"{service} stayed away:\n{platform.logs(service)}" for service in away()
     )
 
@@ -86,7 +87,7 @@ def test_containers_survive_running_out_of_memory(platform: Stack, kept: None, s
     for container in containers:
         run_out_of_memory(platform, container)
 
-    assert_they_come_back(platform, containers)
+    assert_they_come_back(platform, containers, FILLS_WITHIN_S + RECOVERS_WITHIN_S)
 
     for container in containers:
         said = platform.docker(
