@@ -36,7 +36,8 @@ def name_of(route: PublicRoute) -> str:
 
 def path_of(route: PublicRoute) -> str:
     names = {"username": "nobody", "ingest_id": "0" * 26, "job_id": "0" * 26, "name": "confusion"}
-    return route.path.format(version="20200101T000000Z-abcd", **names)
+    moment = "20200101T000000Z-abcd"
+    return route.path.format(version=moment, report_id=moment, **names)
 
 
 def ask(url: str, token: str) -> httpx2.Response:
