@@ -134,7 +134,7 @@ check-rules: ## check and try the rules, and check Alertmanager's routes (needs 
 	@amtool check-config deployments/alertmanager/alertmanager.yml
 
 test-models: install-models camembert-env ## run the tests of the networks, of DVC on a real S3 server and of MLflow
-	@$(PYTEST) tests/models -m models $(ARGS)
+	@$(PYTEST) tests/models -m models $(SIDE_BY_SIDE) $(ARGS)
 
 test-compose: install-dev ## build the images and try the containers on this machine's Docker engine (needs root)
 	@$(PYTEST) tests/compose -m compose $(ARGS)
