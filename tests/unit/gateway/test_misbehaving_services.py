@@ -313,8 +313,10 @@ def test_more_than_may_wait_get_503_at_once_and_the_rest_go_through(client: http
     assert client.post("/predict", content=b"x").status_code == 200
 
 
-def test_who_waits_gets_the_next_free_connection(client: httpx2.Client, busy: Busy) -> None:
-    with ThreadPoolExecutor(10) as threads:
+def test_who_waits_gets_the_next_free_connection(service: Service, busy: Busy) -> None:
+    few = {"gateway_connections": 8, "gateway_waiting": 2}
+    patient = reached(predict_url=service.url, predict_rate_limit="off", gateway_wait_s=10, **few)
+    with patient as client, ThreadPoolExecutor(10) as threads:
         calls = [threads.submit(client.post, "/predict", content=b"x") for _ in range(10)]
         time.sleep(0.15)
         busy.go_on.set()
