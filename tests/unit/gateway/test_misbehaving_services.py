@@ -314,9 +314,10 @@ def test_more_than_may_wait_get_503_at_once_and_the_rest_go_through(client: http
 
 
 def test_who_waits_gets_the_next_free_connection(service: Service, busy: Busy) -> None:
-    few = {"gateway_connections": 8, "gateway_waiting": 2}
-    patient = reached(predict_url=service.url, predict_rate_limit="off", gateway_wait_s=10, **few)
-    with patient as client, ThreadPoolExecutor(10) as threads:
+    with (
+        reached(predict_url=service.url, predict_rate_limit="off", gateway_connections=8, gateway_wait_s=10) as client,
+        ThreadPoolExecutor(10) as threads,
+    ):
         calls = [threads.submit(client.post, "/predict", content=b"x") for _ in range(10)]
         time.sleep(0.15)
         busy.go_on.set()
