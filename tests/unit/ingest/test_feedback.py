@@ -10,7 +10,6 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from prometheus_client import REGISTRY
 from sqlalchemy import Engine
 from structlog.testing import capture_logs
 from ulid import ULID
@@ -29,6 +28,8 @@ from rayonnage_shared.prediction_rows import insert_predictions
 from rayonnage_shared.security.access import current_admin
 from rayonnage_shared.security.tokens import Principal
 
+pytestmark = pytest.mark.usefixtures("own_metrics")
+
 GOOD = b"designation,productid,imageid,prdtypecode\nLampe de chevet,1,1,2060\nVase bleu,2,2,2060\n"
 OFTEN_H = 0.05 / 3600
 NOTHING_NEW = IngestReport(
@@ -44,15 +45,6 @@ NOTHING_NEW = IngestReport(
     report_url="",
 )
 NOBODY_LISTENS = "postgresql://nobody@127.0.0.1:9/rayonnage"
-
-
-@pytest.fixture(autouse=True)
-def _own_metrics() -> Iterator[None]:
-    """Take away the metrics that a test's application brought, and leave everybody else's."""
-    before = set(REGISTRY._collector_to_names)
-    yield
-    for collector in set(REGISTRY._collector_to_names) - before:
-        REGISTRY.unregister(collector)
 
 
 @pytest.fixture

@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
 import pytest
-from prometheus_client import REGISTRY
 from sqlalchemy import Engine
 from ulid import ULID
 
@@ -25,18 +24,11 @@ from rayonnage_shared.prediction_rows import insert_predictions
 from rayonnage_shared.security.access import current_user
 from rayonnage_shared.security.tokens import Principal
 
+pytestmark = pytest.mark.usefixtures("own_metrics")
+
 REAL, DEMO, GONE = "20260202T000000Z-abcd", "20260101T000000Z-abcd", "20250101T000000Z-abcd"
 NEW_CODE = 4321
 WRITTEN_AFTER_S = 0.5
-
-
-@pytest.fixture(autouse=True)
-def _own_metrics() -> Iterator[None]:
-    """Take away the metrics that a test's application brought, and leave everybody else's."""
-    before = set(REGISTRY._collector_to_names)
-    yield
-    for collector in set(REGISTRY._collector_to_names) - before:
-        REGISTRY.unregister(collector)
 
 
 @pytest.fixture

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from prometheus_client import REGISTRY
 
 from rayonnage_predict.app import create_app
 from rayonnage_predict.settings import PredictSettings
@@ -20,17 +19,10 @@ from rayonnage_shared.security.access import current_user
 from rayonnage_shared.security.tokens import Principal
 from tests.unit.shared.ml.reports import some_report
 
+pytestmark = pytest.mark.usefixtures("own_metrics")
+
 TODAY, BEFORE = "20260202T000000Z-abcd", "20260101T000000Z-abcd"
 PICTURE = b"\x89PNG\r\n\x1a\n and so on"
-
-
-@pytest.fixture(autouse=True)
-def _own_metrics() -> Iterator[None]:
-    """Take away the metrics that a test's application brought, and leave everybody else's."""
-    before = set(REGISTRY._collector_to_names)
-    yield
-    for collector in set(REGISTRY._collector_to_names) - before:
-        REGISTRY.unregister(collector)
 
 
 def write_manifest(folder: Path, files: dict[str, str]) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
 import pytest
 from fastapi import FastAPI
 from jose import jwt
-from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
@@ -24,6 +23,8 @@ from rayonnage_train.figures import TrainFigures
 from rayonnage_train.settings import TrainSettings
 from tests.unit.shared.drift.reports import MADE_AT, write_report
 
+pytestmark = pytest.mark.usefixtures("own_metrics")
+
 SECRET = "0123456789abcdef0123456789abcdef"
 OLDER, NEWER = "20261120T120000Z-0a1b", "20261121T120000Z-0a1b"
 
@@ -32,15 +33,6 @@ def headers(role: str) -> dict[str, str]:
     claims = {"sub": "claire", "role": role, "jti": role, "iat": time.time(), "exp": time.time() + 60}
     claims |= {"iss": "rayonnage", "aud": "rayonnage", "use": "access"}
     return {"Authorization": f"Bearer {jwt.encode(claims, SECRET, 'HS256', headers={'kid': 'shared-secret'})}"}
-
-
-@pytest.fixture(autouse=True)
-def _own_metrics() -> Iterator[None]:
-    """Take away the metrics that a test's application brought, and leave everybody else's."""
-    before = set(REGISTRY._collector_to_names)
-    yield
-    for collector in set(REGISTRY._collector_to_names) - before:
-        REGISTRY.unregister(collector)
 
 
 @pytest.fixture

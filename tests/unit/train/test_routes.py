@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 from jose import jwt
-from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from rayonnage_shared.contracts.accounts import Revocation
@@ -24,6 +23,8 @@ from rayonnage_train.parameters import known_parameters
 from rayonnage_train.routes import Train
 from rayonnage_train.settings import TrainSettings
 
+pytestmark = pytest.mark.usefixtures("own_metrics")
+
 SECRET = "0123456789abcdef0123456789abcdef"
 VERSION = "20261121T081500Z-3f2a"
 
@@ -32,15 +33,6 @@ def token(role: str = "admin", token_id: str = "t1") -> str:
     claims = {"sub": "claire", "role": role, "jti": token_id, "iat": time.time(), "exp": time.time() + 60}
     claims |= {"iss": "rayonnage", "aud": "rayonnage", "use": "access"}
     return jwt.encode(claims, SECRET, "HS256", headers={"kid": "shared-secret"})
-
-
-@pytest.fixture(autouse=True)
-def _own_metrics() -> Iterator[None]:
-    """Take away the metrics that a test's application brought, and leave everybody else's."""
-    before = set(REGISTRY._collector_to_names)
-    yield
-    for collector in set(REGISTRY._collector_to_names) - before:
-        REGISTRY.unregister(collector)
 
 
 @pytest.fixture
