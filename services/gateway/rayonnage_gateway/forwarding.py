@@ -19,13 +19,12 @@ from rayonnage_gateway.upstream import Upstream
 from rayonnage_shared.errors import BodyTooLarge, DependencyDown, RayonnageError
 from rayonnage_shared.security.access import current_admin, current_user
 from rayonnage_shared.tracing import traceparent_of, tracing
-from rayonnage_shared.web import SPAN
+from rayonnage_shared.web import CALLER_LEFT_STATUS, SPAN
 
 log = structlog.get_logger()
 
 Access = Literal["public", "user", "admin"]
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
-CALLER_LEFT_STATUS = 499
 
 
 class UpstreamTimeout(RayonnageError):
