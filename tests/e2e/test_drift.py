@@ -99,7 +99,7 @@ def test_users_read_reports_and_a_large_page_comes_through_the_gateway_whole(
         page = user.get(f"/drift/{PADDED}", headers={"Accept": "text/html"})
         assert len(page.content) > 10_000_000
         assert page.content == path.read_bytes()
-        problem(user.get("/drift/20200101T000000Z-ffff"), 404, "drift_report_not_found")
+        problem(user.get("/drift/20200101T000000000000Z-ffff"), 404, "drift_report_not_found")
         problem(user.post("/drift"), 403)
     with shop.client() as nobody:
         problem(nobody.get("/drift"), 401)

@@ -33,7 +33,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     )
     evidently = evidently_report(products, products.take(np.arange(40)), tmp_path)
     assert evidently is not None
-    body = page(report("20261121T120000Z-0a1b"), evidently.html).encode()
+    body = page(report("20261121T120000000000Z-0a1b"), evidently.html).encode()
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -59,7 +59,7 @@ def test_the_page_draws_and_can_neither_ask_the_platform_nor_remember(address: s
     folder = tmp_path / "chromium"
     folder.mkdir()
     with chromium(folder, width=1200, height=1500) as browser:
-        browser.open(f"{address}/drift/20261121T120000Z-0a1b")
+        browser.open(f"{address}/drift/20261121T120000000000Z-0a1b")
         assert "Rayonnage: drift" in browser.run("return document.body.innerText")
         assert eventually(
             lambda: browser.run("return document.querySelectorAll('tbody button').length"), DRAWN_WITHIN_S

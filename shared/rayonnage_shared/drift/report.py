@@ -114,8 +114,8 @@ def make_report(
 
 
 def new_report_id() -> str:
-    """Return an id by which reports sort as they were made."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    """Return an id by which reports sort as they were made, also those of one second."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(2)}"
 
 
 def _answers(engine: Engine, version: str, since: datetime, until: datetime) -> tuple[int, list[PredictionRow]]:

@@ -13,7 +13,7 @@ from rayonnage_shared.contracts.drift import DriftReport, DriftSummary
 from rayonnage_shared.errors import NotFound
 
 HTML_NAME, JSON_NAME = "drift_report.html", "drift_report.json"
-_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
+_ID = re.compile(r"[0-9]{8}T[0-9]{12}Z-[0-9a-f]{4}")
 
 
 class DriftReportNotFound(NotFound):

@@ -134,7 +134,7 @@ def test_broken_files_are_sentences(tmp_path: Path) -> None:
     (tmp_path / "models" / "champion.json").write_text("{", encoding="utf-8")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "rayonnage.db").write_bytes(b"no database at all, but long enough to be looked at" * 50)
-    report = tmp_path / "data" / "drift" / "20261121T120000Z-0a1b"
+    report = tmp_path / "data" / "drift" / "20261121T120000000000Z-0a1b"
     report.mkdir(parents=True)
     (report / "drift_report.json").write_text("[]", encoding="utf-8")
 

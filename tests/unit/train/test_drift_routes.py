@@ -26,7 +26,7 @@ from tests.unit.shared.drift.reports import MADE_AT, write_report
 pytestmark = pytest.mark.usefixtures("own_metrics")
 
 SECRET = "0123456789abcdef0123456789abcdef"
-OLDER, NEWER = "20261120T120000Z-0a1b", "20261121T120000Z-0a1b"
+OLDER, NEWER = "20261120T120000000000Z-0a1b", "20261121T120000000000Z-0a1b"
 
 
 def headers(role: str) -> dict[str, str]:
@@ -136,7 +136,15 @@ async def test_a_report_is_json_unless_html_is_asked_for(user: httpx2.AsyncClien
 async def test_what_is_no_report_is_a_problem(user: httpx2.AsyncClient, tmp_path: Path) -> None:
     write_report(tmp_path / "data", NEWER)
     (tmp_path / "data" / "drift" / "references").mkdir()
-    for report_id in ("20261121T120000Z-ffff", "..%2fdrift", "..%2f..", "%00", "references", NEWER.lower(), "a" * 64):
+    for report_id in (
+        "20261121T120000000000Z-ffff",
+        "..%2fdrift",
+        "..%2f..",
+        "%00",
+        "references",
+        NEWER.lower(),
+        "a" * 64,
+    ):
         for accept in ("*/*", "text/html"):
             answer = await user.get(f"/drift/{report_id}", headers={"Accept": accept})
             assert answer.status_code == 404, report_id
@@ -229,8 +237,8 @@ async def test_without_a_database_the_page_is_there_and_its_samples_are_not(
     found = await shown(admin)
     assert not any(name.startswith("rayonnage_jobs") or name == "rayonnage_feedback_rows" for name, *_ in found)
     assert found[("rayonnage_drift_alarm", "language")] == 1
-    write_report(tmp_path / "data", "20261122T120000Z-0a1b")
-    (tmp_path / "data" / "drift" / "20261122T120000Z-0a1b" / "drift_report.json").write_text("half a f")
+    write_report(tmp_path / "data", "20261122T120000000000Z-0a1b")
+    (tmp_path / "data" / "drift" / "20261122T120000000000Z-0a1b" / "drift_report.json").write_text("half a f")
     assert not await shown(admin)
 
 

@@ -56,7 +56,7 @@ def column(name: str, distance: float, *, drift: bool) -> ColumnDrift:
 
 
 REPORT = DriftReport(
-    id="20261121T100000Z-0a1b",
+    id="20261121T100000000000Z-0a1b",
     created_at=NOW - timedelta(hours=2),
     version=VERSION,
     dataset_version="20261120T080000Z-1a2b",

@@ -8,6 +8,7 @@ import pytest
 
 from rayonnage_shared.contracts.drift import DriftReport
 from rayonnage_shared.drift.page import page
+from rayonnage_shared.drift.report import new_report_id
 from rayonnage_shared.drift.report_files import (
     HTML_NAME,
     JSON_NAME,
@@ -19,22 +20,27 @@ from rayonnage_shared.drift.report_files import (
 )
 from tests.unit.shared.drift.reports import write_report
 
-IDS = [f"202611{day}T120000Z-0a1b" for day in (19, 20, 21)]
+IDS = [f"202611{day}T120000000000Z-0a1b" for day in (19, 20, 21)]
 
 
 def test_reports_are_listed_newest_first_and_nothing_else_is(tmp_path: Path) -> None:
     assert newest_reports(tmp_path, 5) == []
     for one in IDS:
         write_report(tmp_path, one)
-    for other in ("references", ".making-x", "20261121T120000Z-0A1B"):
+    for other in ("references", ".making-x", "20261121T120000000000Z-0A1B"):
         (tmp_path / "drift" / other).mkdir()
-    (tmp_path / "drift" / "20261122T120000Z-0a1b").mkdir()  # pruned in this moment
+    (tmp_path / "drift" / "20261122T120000000000Z-0a1b").mkdir()  # pruned in this moment
     assert report_ids(tmp_path)[1:] == IDS[::-1]
     assert [one.id for one in newest_reports(tmp_path, 3)] == IDS[:0:-1]
 
 
+def test_reports_of_one_second_sort_as_they_were_made() -> None:
+    made = [new_report_id() for _ in range(50)]
+    assert made == sorted(made)
+
+
 @pytest.mark.parametrize(
-    "report_id", ["20261121T120000Z-ffff", "..", "../20261121T120000Z-0a1b", "", "\x00", "references"]
+    "report_id", ["20261121T120000000000Z-ffff", "..", "../20261121T120000000000Z-0a1b", "", "\x00", "references"]
 )
 def test_what_is_no_report_is_not_found(tmp_path: Path, report_id: str) -> None:
     write_report(tmp_path, IDS[-1])
