@@ -20,7 +20,7 @@ from tests.unit.shared.drift.reports import write_report
 
 ANSWERS = 110
 REPORTED_WITHIN_S = 240  # 10 s on idle cores; Evidently, where it is installed, takes 25 s of two busy ones
-PADDED = "20200101T000000Z-0000"
+PADDED = "20200101T000000000000Z-0000"
 
 
 @pytest.fixture(scope="module")

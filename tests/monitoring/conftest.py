@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.conftest import sample, trained_volume
 from tests.e2e.platform import running_platform
-from tests.monitoring.alerts import NOT_FIRED
+from tests.monitoring.alerts import not_fired
 from tests.monitoring.slack_story import SlackStory
 from tests.monitoring.slack_story import slack_story as begin_slack_story
 from tests.monitoring.stack import MonitoringStack, monitoring_stack
@@ -42,5 +42,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line(f"{what}: {value}")
     if any("test_alerts" in report.nodeid for report in passed):
         terminalreporter.section("alerts that were not made to fire")
-        for name, reason in NOT_FIRED.items():
+        for name, reason in not_fired().items():
             terminalreporter.line(f"{name}: {reason}")

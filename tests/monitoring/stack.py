@@ -24,6 +24,7 @@ import yaml
 
 from rayonnage_shared.processes import PROCESSES
 from tests.e2e.platform import Platform, eventually, free_ports
+from tests.monitoring.host import Host, make_host
 from tests.monitoring.slack import Slack, slack_receiver
 from tests.system.prometheus import configured_prometheus, query
 
@@ -63,6 +64,11 @@ class Daemon:
     def output(self) -> Path:
         return self.folder / f"{Path(self.command[0]).name}.output"
 
+    @property
+    def pid(self) -> int:
+        assert self.process is not None, "it does not run"
+        return self.process.pid
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         with self.output.open("ab") as output:
@@ -93,6 +99,7 @@ class MonitoringStack:
     prometheus: httpx2.Client
     alertmanager: Daemon
     node_exporter: Daemon
+    host: Host
     slack: Slack
     alertmanager_url: str
     addresses: dict[str, str]
@@ -235,12 +242,15 @@ def monitoring_stack(
         )
         stack.callback(alertmanager.stop)
         alertmanager.start()
+        host = make_host(folder / "host")
         node_exporter = Daemon(
-            [
-                binary("prometheus-node-exporter"),
-                f"--web.listen-address=127.0.0.1:{node_exporter_port}",
-                "--log.level=warn",
-            ],
+            host.shown_to(
+                [
+                    binary("prometheus-node-exporter"),
+                    f"--web.listen-address=127.0.0.1:{node_exporter_port}",
+                    "--log.level=warn",
+                ]
+            ),
             folder,
             f"http://127.0.0.1:{node_exporter_port}/",
         )
@@ -249,7 +259,7 @@ def monitoring_stack(
         text = prometheus_configuration(folder, addresses, scrape_interval=scrape_interval)
         client = stack.enter_context(configured_prometheus(folder, prometheus_port, text))
         running = MonitoringStack(
-            platform, folder, client, alertmanager, node_exporter, slack, alertmanager_url, addresses
+            platform, folder, client, alertmanager, node_exporter, host, slack, alertmanager_url, addresses
         )
         running.wait_until_scraped()
         yield running

@@ -1,7 +1,7 @@
 """Every alert fires for real: the condition is made on a running platform, and Prometheus with the rules finds it.
 
-An hour is a minute in these rules (`scaling`). Slack's part is in `test_slack`; alerts that cannot be had without root
-are in `NOT_FIRED`, and the summary of the test run names them.
+An hour is a minute in these rules (`scaling`). Slack's part is in `test_slack`; the summary of the test run names the
+alerts that cannot be had (`not_fired`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import pytest
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.champion import POINTER_NAME, read_champion
 from tests.e2e.platform import Platform, eventually, running_platform
-from tests.monitoring.alerts import NOT_FIRED, alert_names
+from tests.monitoring.alerts import NEED_A_MOUNT, alert_names, not_fired
+from tests.monitoring.host import may_mount
 from tests.monitoring.scaling import scaled
 from tests.monitoring.slack_story import SlackStory
 from tests.monitoring.stack import AWAY, MonitoringStack, monitoring_stack
@@ -235,7 +236,7 @@ def test_answers_that_drift_and_are_wrong(
 
     folder = platform.home / "data" / "drift"
     newest = max(path.name for path in folder.iterdir() if path.name[0].isdecimal())
-    old = f"99991231T235959Z{newest[-5:]}"  # the name makes it the newest, the text is three days old
+    old = f"99991231T235959999999Z{newest[-5:]}"  # the name makes it the newest, the text is three days old
     shutil.copytree(folder / newest, folder / f".{old}")
     path = folder / f".{old}" / "drift_report.json"
     report = json.loads(path.read_text(encoding="utf-8"))
@@ -257,6 +258,17 @@ def test_a_job_that_fails(watched: MonitoringStack, platform: Platform, admin: h
     finally:
         away.rename(current)
     watched.fires("JobsFailing", within_s=20)
+
+
+def test_a_host_without_memory(watched: MonitoringStack) -> None:
+    with watched.host.used_up_memory(), watched.host.killed_for_memory():
+        watched.fires("HostMemoryLow", "HostOutOfMemory", within_s=60)
+
+
+@pytest.mark.skipif(not may_mount(), reason=NEED_A_MOUNT["HostDiskFull"])
+def test_a_disk_that_is_full(watched: MonitoringStack) -> None:
+    with watched.host.full_disk(watched.node_exporter.pid):
+        watched.fires("HostDiskFull", "HostDiskFilling", within_s=120)
 
 
 def test_what_takes_an_hour(watched: MonitoringStack) -> None:
@@ -305,5 +317,5 @@ def test_an_exporter_and_alertmanager_that_are_away(watched: MonitoringStack) ->
 
 def test_every_alert_has_fired_but_those_that_cannot(watched: MonitoringStack) -> None:
     """Stands last: it counts what the tests above have seen."""
-    assert alert_names() - watched.seen == NOT_FIRED.keys()
+    assert alert_names() - watched.seen == not_fired().keys()
     assert not watched.slack.faults
