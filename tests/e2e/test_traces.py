@@ -14,22 +14,26 @@ import pytest
 from tests.collector import Collector, running_collector
 from tests.e2e.api import finished_job
 from tests.e2e.conftest import MakePlatform
-from tests.e2e.platform import Platform, environment_without_settings, eventually
+from tests.e2e.platform import Platform, environment_without_settings, eventually, running_platform
 
 SERVER, CLIENT = 2, 3  # kinds by OTLP
 CALLER_TRACE, CALLER_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def collector() -> Iterator[Collector]:
     with running_collector() as running:
         yield running
 
 
-@pytest.fixture
-def platform(make_platform: MakePlatform, collector: Collector) -> Platform:
+@pytest.fixture(scope="module")
+def platform(
+    trained_volume: Path, tmp_path_factory: pytest.TempPathFactory, collector: Collector
+) -> Iterator[Platform]:
     """A platform that sends its traces."""
-    return make_platform({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint})
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}
+    with running_platform(tmp_path_factory.mktemp("traced"), settings, volume=trained_volume) as running:
+        yield running
 
 
 def logs_of(platform: Platform, request_id: str) -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr, ValidationError
 from structlog.testing import capture_logs
 
+from rayonnage_auth import app as auth_app
 from rayonnage_auth.app import create_app
 from rayonnage_auth.settings import AuthSettings
 from rayonnage_shared.accounts import Accounts
 from rayonnage_shared.contracts.accounts import UserChange
-from rayonnage_shared.database import engine as engine_module
 from rayonnage_shared.database.engine import open_database
 from rayonnage_shared.security.passwords import PasswordHasher
 
@@ -328,7 +329,7 @@ async def test_ready_says_that_storage_can_be_read(root: Caller) -> None:
 async def test_a_busy_database_is_a_503_and_no_failed_login(
     settings: AuthSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "LOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(auth_app, "open_database", partial(open_database, wait_s=0))
     app = create_app(settings.model_copy(update={"login_failures_per_user": 1}), CHEAP)
     transport = httpx2.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://a") as client:
