@@ -118,9 +118,10 @@ sample: ## generate the sample catalogue anew
 	@$(BOOTSTRAP) rayonnage sample $(ARGS)
 
 test: install-dev ## run unit, contract, model and end-to-end tests (ARGS="-k word")
-	@$(PYTEST) tests/unit tests/contract tests/ml $(QUICK) $(SIDE_BY_SIDE) $(ARGS) || $(NONE_CHOSEN)
-	@$(PYTEST) tests/e2e $(QUICK) $(ARGS) || $(NONE_CHOSEN)
-	@echo "$(SYSTEM_NOTE)"
+	@failed=0; \
+	$(PYTEST) tests/unit tests/contract tests/ml $(QUICK) $(SIDE_BY_SIDE) $(ARGS) || $(NONE_CHOSEN) || failed=1; \
+	$(PYTEST) tests/e2e $(QUICK) $(ARGS) || $(NONE_CHOSEN) || failed=1; \
+	echo "$(SYSTEM_NOTE)"; exit $$failed
 
 test-system: install-monitor ## run the tests that need PostgreSQL, Prometheus and Chromium
 	@$(PYTEST) tests -m system $(ARGS)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.compose.stack import Stack, new_stack
+from tests.compose.stack import CHECKOUT, Stack, new_stack
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 _LEFT_OUT: list[str] = []
@@ -47,6 +49,22 @@ def empty_platform(built: Stack) -> Stack:
     built.rewrite_env(DEMO="0")
     built.up(need_not_be_ready={"predict"})
     return built
+
+
+@pytest.fixture(scope="session")
+def scan(built: Stack) -> Iterator[subprocess.Popen[str]]:
+    """The search through the images for what must not be there: it takes minutes, beside a test that only waits."""
+    command = [sys.executable, "deployments/images/scan.py", *built.own_images()]
+    with subprocess.Popen(
+        command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running:
+        yield running
+        running.kill()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put last the tests of the images, which `scan` has searched meanwhile."""
+    items.sort(key=lambda item: item.path.name == "test_images.py")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -117,6 +117,10 @@ class Stack(Deployment):
         found: dict[str, Any] = document["services"]
         return found
 
+    def own_images(self) -> list[str]:
+        """Return the names of the images that are built here."""
+        return sorted({one["image"] for one in self.services().values() if one["image"].startswith("rayonnage/")})
+
     def find_images(self) -> None:
         """Note which services are left out since their public image is not here and cannot be pulled."""
         for name, service in self.services().items():

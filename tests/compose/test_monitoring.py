@@ -72,6 +72,7 @@ def said(received: list[dict[str, Any]]) -> str:
     return json.dumps(received, ensure_ascii=False)
 
 
+@pytest.mark.usefixtures("scan")
 def test_a_process_that_is_gone_is_told_to_slack_and_told_when_it_is_back(platform: Stack) -> None:
     gateway = platform.docker(
         *("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", f"{PROJECT}_monitoring")
