@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import ColumnElement, Engine, and_, func, or_, text
@@ -158,13 +158,6 @@ class JobQueue:
             statement = statement.where(col(JobRow.status) == status)
         with reading(self._engine) as session:
             return [as_job(row) for row in session.exec(statement)]
-
-    def counts(self) -> dict[JobStatus, int]:
-        """Return how many jobs there are in each status, zeros included."""
-        statement = select(JobRow.status, func.count()).group_by(col(JobRow.status))
-        with reading(self._engine) as session:
-            found = dict(session.exec(statement).all())
-        return {status: found.get(status, 0) for status in get_args(JobStatus)}
 
     def figures(self) -> JobFigures:
         """Return how many jobs there are by kind and status, and how long the oldest has waited."""

@@ -26,8 +26,8 @@ from rayonnage_shared.contracts.accounts import (
     UserChange,
     Username,
 )
+from rayonnage_shared.problems import problems
 from rayonnage_shared.security.access import CurrentAdmin, CurrentUser
-from rayonnage_shared.web import problems
 
 log = structlog.get_logger()
 

@@ -14,7 +14,7 @@ from rayonnage_gateway.readiness import Readiness
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_gateway.upstream import Upstream
 from rayonnage_shared.contracts.platform import Status, Welcome
-from rayonnage_shared.web import problems
+from rayonnage_shared.problems import problems
 
 Service = Literal["auth", "ingest", "train", "predict"]
 Kind = Literal["small", "prediction", "ingest", "events"]

@@ -16,8 +16,8 @@ from rayonnage_shared.contracts.datasets import Dataset, DatasetList, IngestRepo
 from rayonnage_shared.errors import BadInput
 from rayonnage_shared.ml.catalogue.datasets import VERSION_PATTERN, DatasetStore
 from rayonnage_shared.ml.catalogue.ingest_reports import INGEST_ID_PATTERN, IngestReports
+from rayonnage_shared.problems import problems
 from rayonnage_shared.security.access import current_admin
-from rayonnage_shared.web import problems
 
 router = APIRouter(tags=["ingest"], dependencies=[Depends(current_admin)])
 

@@ -23,9 +23,10 @@ from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.champion import read_champion
 from rayonnage_shared.ml.evaluation.figure_files import FIGURE_NAME_PATTERN, figure_names, read_figure
 from rayonnage_shared.ml.evaluation.report import read_report
+from rayonnage_shared.problems import problems, request_id_of
+from rayonnage_shared.request_context import SPAN
 from rayonnage_shared.security.access import CurrentUser
 from rayonnage_shared.security.tokens import Principal
-from rayonnage_shared.web import SPAN, problems, request_id_of
 
 router = APIRouter()
 

@@ -54,7 +54,7 @@ def create_app(settings: TrainSettings) -> FastAPI:
     async def database() -> str | None:
         train: Train = app.state.train
         try:
-            await to_thread.run_sync(train.queue.counts)
+            await to_thread.run_sync(train.queue.figures)
         except DATABASE_AWAY as error:
             return f"the database cannot be reached ({type(error.orig).__name__})"
         return None

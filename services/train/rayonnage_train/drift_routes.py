@@ -13,8 +13,8 @@ from rayonnage_shared.contracts.jobs import Job
 from rayonnage_shared.drift.report_files import newest_reports, read_report, report_page
 from rayonnage_shared.ml.bundle import BundleNotFound
 from rayonnage_shared.ml.champion import read_champion
+from rayonnage_shared.problems import problems
 from rayonnage_shared.security.access import CurrentAdmin, CurrentUser
-from rayonnage_shared.web import problems
 from rayonnage_train.kinds import DRIFT_KIND, DRIFT_LANE
 from rayonnage_train.routes import CurrentTrain
 

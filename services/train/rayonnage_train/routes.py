@@ -26,9 +26,9 @@ from rayonnage_shared.contracts.models import PromoteRequest, Promotion
 from rayonnage_shared.errors import NotAuthenticated
 from rayonnage_shared.jobs import JobNotFound, JobQueue
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.problems import problems
 from rayonnage_shared.security.access import CurrentAdmin, bearer
 from rayonnage_shared.security.tokens import TokenVerifier
-from rayonnage_shared.web import problems
 from rayonnage_train.events import EVENT_HEADERS, EVENT_MEDIA_TYPE, EVENT_SCHEMA, EventStreams, job_events
 from rayonnage_train.kinds import DRIFT_KIND, SEARCH_KIND, TRAIN_KIND, TRAIN_LANE, TRAINING_KINDS
 from rayonnage_train.parameters import check_parameters, check_search, whole_request, with_dataset

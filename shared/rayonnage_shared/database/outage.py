@@ -8,7 +8,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from rayonnage_shared.errors import DependencyDown
-from rayonnage_shared.web import problem_response, request_id_of
+from rayonnage_shared.problems import problem_response, request_id_of
 
 log = structlog.get_logger()
 

@@ -286,12 +286,6 @@ def test_jobs_are_listed_newest_first_and_by_status_and_kind(queue: JobQueue) ->
     assert len(queue.list(limit=2)) == 2
 
 
-def test_counts_name_every_status(queue: JobQueue) -> None:
-    submit(queue)
-    queue.request_cancel(submit(queue).job_id)
-    assert queue.counts() == {"queued": 1, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 1}
-
-
 def test_figures_count_by_kind_and_status_and_tell_how_long_the_oldest_waits(queue: JobQueue, clock: Clock) -> None:
     assert queue.figures() == JobFigures({}, 0.0)
     submit(queue)
