@@ -17,7 +17,7 @@ from rayonnage_shared.contracts.platform import Status, Welcome
 from rayonnage_shared.problems import problems
 
 Service = Literal["auth", "ingest", "train", "predict"]
-Kind = Literal["small", "prediction", "ingest", "events"]
+Kind = Literal["small", "prediction", "move", "ingest", "events"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ PUBLIC_ROUTES: tuple[PublicRoute, ...] = (
     PublicRoute("GET", "/models", "predict", "user"),
     PublicRoute("GET", "/models/{version}", "predict", "user"),
     PublicRoute("GET", "/models/{version}/figures/{name}.png", "predict", "user"),
-    PublicRoute("POST", "/models/rollback", "train", "admin"),
-    PublicRoute("POST", "/models/{version}/promote", "train", "admin"),
+    PublicRoute("POST", "/models/rollback", "train", "admin", "move"),
+    PublicRoute("POST", "/models/{version}/promote", "train", "admin", "move"),
     PublicRoute("POST", "/token", "auth", "public"),
     PublicRoute("POST", "/token/refresh", "auth", "public"),
     PublicRoute("POST", "/logout", "auth", "user"),
@@ -112,7 +112,10 @@ def _operation(
             "prediction": settings.predict_max_body_bytes,
             "ingest": settings.ingest_max_body_bytes,
         }.get(row.kind, settings.small_max_body_bytes),
-        timeout_s=settings.gateway_ingest_timeout_s if row.kind == "ingest" else settings.gateway_timeout_s,
+        timeout_s={
+            "move": settings.gateway_move_timeout_s,
+            "ingest": settings.gateway_ingest_timeout_s,
+        }.get(row.kind, settings.gateway_timeout_s),
         idle_timeout_s=settings.gateway_idle_timeout_s,
         caller_timeout_s=settings.gateway_caller_timeout_s,
         admit=admit,

@@ -66,6 +66,9 @@ class GatewaySettings(ServiceSettings):
         3, gt=0, description="Idle time after which a connection to a service is closed; below the services' own 5 s."
     )
     gateway_timeout_s: float = Field(15, gt=0, description="Time to the first byte of an answer, seconds.")
+    gateway_move_timeout_s: float = Field(
+        55, gt=0, description="The same for a promotion or rollback, which first loads the bundle and tries it."
+    )
     gateway_ingest_timeout_s: float = Field(
         1800, gt=0, description="Time to the first byte of an ingest's answer once the upload is over, seconds."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from sqlmodel import Session, create_engine
 
 LOCK_TIMEOUT_S = 10
 MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATING = threading.Lock()  # alembic keeps what it works on in globals
 MIGRATION_LOCK = 7_240_001  # any number, the same in every process
 
 
@@ -62,7 +64,7 @@ def reading(engine: Engine) -> Iterator[Session]:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables up to date; safe to call from several processes at once."""
+    """Bring the tables up to date; safe to call from several processes and threads at once."""
     if _is_up_to_date(engine):
         return
     from alembic import command  # 0.4 s and 10 MB that a process which has nothing to migrate does not spend
@@ -70,7 +72,7 @@ def migrate(engine: Engine) -> None:
 
     configuration = Config()
     configuration.set_main_option("script_location", str(MIGRATIONS))
-    with engine.begin() as connection:
+    with _MIGRATING, engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         else:

@@ -41,6 +41,7 @@ def _impatient(_service: Service) -> Iterator[Gateway]:
         ingest_url=_service.url,
         predict_rate_limit="off",
         gateway_timeout_s=0.3,
+        gateway_move_timeout_s=0.3,
         gateway_ingest_timeout_s=0.3,
         gateway_idle_timeout_s=0.3,
         gateway_caller_timeout_s=0.3,

@@ -201,7 +201,7 @@ def test_a_service_that_says_connection_close_is_asked_on_a_new_one(client: http
     assert service.connections == 3
 
 
-@pytest.mark.parametrize("path", ["/predict", "/train", "/ingest"])
+@pytest.mark.parametrize("path", ["/predict", "/train", "/models/rollback", "/ingest"])
 def test_silence_becomes_504(hurried: httpx2.Client, service: Service, path: str) -> None:
     service.play(hang)
     assert problem(hurried.post(path, content=b"x")) == (504, "upstream_timeout")

@@ -76,6 +76,15 @@ def test_several_processes_may_migrate_an_empty_database_at_once(database_url: s
     assert [process.returncode for process in started] == [0] * 3, errors
 
 
+def test_several_threads_may_migrate_databases_at_once(tmp_path: Path) -> None:
+    engines = [open_database(f"sqlite:///{tmp_path}/{number}.db") for number in range(8)]
+    with ThreadPoolExecutor(len(engines)) as threads:
+        list(threads.map(migrate, engines))
+    for one in engines:
+        assert inspect(one).has_table("predictions")
+        one.dispose()
+
+
 def test_a_read_before_a_write_is_never_overtaken(engine: Engine) -> None:
     """A counter raised by read and write loses nothing under eight threads."""
     with writing(engine) as session:
