@@ -199,13 +199,13 @@ def test_slow_answers(watched: MonitoringStack, platform: Platform, admin: httpx
     pid = platform.pid("predict")
     assert pid is not None
 
-    def pause() -> None:
+    def pause() -> None:  # long enough that whoever asks half a second after an answer waits for half a second
         with paused(pid):
-            time.sleep(0.4)
+            time.sleep(0.9)
 
     with (
         again_and_again(lambda: admin.post("/predict", json=PRODUCT), threads=5, every_s=0.5),
-        again_and_again(pause, every_s=0.1),
+        again_and_again(pause, every_s=0.2),
     ):
         watched.fires("LatencyBurning", within_s=60)
         burns_in_all_windows(watched, "LatencyBurning")
