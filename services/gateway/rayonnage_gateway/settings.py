@@ -67,7 +67,7 @@ class GatewaySettings(ServiceSettings):
     )
     gateway_timeout_s: float = Field(15, gt=0, description="Time to the first byte of an answer, seconds.")
     gateway_move_timeout_s: float = Field(
-        55, gt=0, description="The same for a promotion or rollback, which first loads the bundle and tries it."
+        55, gt=0, description="The same for a promotion or rollback, which tries the bundle first; below nginx's 60 s."
     )
     gateway_ingest_timeout_s: float = Field(
         1800, gt=0, description="Time to the first byte of an ingest's answer once the upload is over, seconds."
