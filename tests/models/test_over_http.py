@@ -88,7 +88,7 @@ def test_a_family_is_trained_by_a_worker_and_served_without_its_library(
 
 
 def test_a_network_whose_worker_was_killed_goes_on_at_its_last_epoch(platform: Platform, admin: httpx2.Client) -> None:
-    parameters = {"epochs": 1000, "patience": 1000}  # on no machine done before the worker is killed
+    parameters = {"epochs": 100, "patience": 100}  # not done before the worker is killed, on a fast machine either
     job_id = start_training(admin, "/train/text", text="lstm", parameters=parameters, promote="never")
     killed_at, resumed = 0, set()
 
@@ -97,15 +97,12 @@ def test_a_network_whose_worker_was_killed_goes_on_at_its_last_epoch(platform: P
         epoch = int(found[1]) if found else 0
         if job["attempts"] == 2 and epoch:
             resumed.add(epoch)
-        if len(resumed) == 3:
-            break
         if not killed_at and epoch >= 3:
             platform.kill("train-worker")
             killed_at = epoch
-    admin.delete(f"/train/jobs/{job_id}")
 
+    assert finished_job(admin, job_id, WITHIN_S)["attempts"] == 2
     assert min(resumed) >= killed_at, "an epoch that was whole was learned again"
-    assert list(job_events(admin, job_id, WITHIN_S))[-1]["status"] == "cancelled"
 
 
 def test_a_search_trains_with_what_it_found(admin: httpx2.Client) -> None:
