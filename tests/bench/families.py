@@ -17,9 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from rayonnage_shared.ml.evaluation.metrics import evaluate
-from rayonnage_shared.ml.families import fusion_family, image_family, text_family
-from rayonnage_shared.ml.families.base import (
+from rayonnage_shared.ml.base.model import (
     Family,
     Fitted,
     Fitting,
@@ -32,7 +30,9 @@ from rayonnage_shared.ml.families.base import (
     Pixels,
     TextModel,
 )
-from rayonnage_shared.ml.photos import PhotoLimits, read_photo
+from rayonnage_shared.ml.families import fusion_family, image_family, text_family
+from rayonnage_shared.ml.features.photos import PhotoLimits, read_photo
+from rayonnage_shared.ml.metrics.classification import evaluate
 from tests.bench.real_products import Rows, folds, read_products
 
 SEED = 0

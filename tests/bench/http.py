@@ -91,9 +91,9 @@ def _row(what: str, connections: int, found: LoadResult) -> None:
 
 
 def train(home: Path) -> Path:
-    from rayonnage_shared.demo import prepare
-    from rayonnage_shared.local import LocalSettings
-    from rayonnage_shared.ml.progress import silent
+    from rayonnage_shared.ml.base.progress import silent
+    from rayonnage_shared.ops.demo import prepare
+    from rayonnage_shared.ops.local import LocalSettings
 
     settings = LocalSettings(
         models_path=home / "models", data_path=home / "data", database_url=f"sqlite:///{home}/data/rayonnage.db"

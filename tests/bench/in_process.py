@@ -7,10 +7,10 @@ import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from rayonnage_shared.ml.bundle import load_bundle
-from rayonnage_shared.ml.categories import load_categories
-from rayonnage_shared.ml.champion import read_champion
-from rayonnage_shared.prediction import predict_product
+from rayonnage_shared.ml.base.categories import load_categories
+from rayonnage_shared.ml.bundles.bundle import load_bundle
+from rayonnage_shared.ml.bundles.champion import read_champion
+from rayonnage_shared.predictions.inference import predict_product
 
 
 def predictions_per_second(

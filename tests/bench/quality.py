@@ -16,20 +16,13 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
-from rayonnage_shared.ml.decisions import Decisions, Mode
-from rayonnage_shared.ml.evaluation.metrics import evaluate
+from rayonnage_shared.ml.base.model import Fitting, FloatArray, ImageModel, IntArray, Labels, Opinion
+from rayonnage_shared.ml.calibration.thresholds import Decisions, Mode
 from rayonnage_shared.ml.evaluation.selective import PROMISES, accepted_out_of_fold
 from rayonnage_shared.ml.families import fusion_family, image_family, text_family
-from rayonnage_shared.ml.families.base import (
-    Fitting,
-    FloatArray,
-    ImageModel,
-    IntArray,
-    Labels,
-    Opinion,
-)
 from rayonnage_shared.ml.families.fusion.weighted import WeightedFusion
-from rayonnage_shared.ml.photos import PhotoLimits, read_photo
+from rayonnage_shared.ml.features.photos import PhotoLimits, read_photo
+from rayonnage_shared.ml.metrics.classification import evaluate
 from tests.bench.real_products import Rows, folds, read_products
 
 SEEDS = (0, 1, 2)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
+from rayonnage_shared.ml.base.model import IntArray, ProductText
 from rayonnage_shared.ml.catalogue.near_duplicates import connected, find_links, text_keys
-from rayonnage_shared.ml.families.base import IntArray, ProductText
-from rayonnage_shared.ml.photos import perceptual_hash
-from rayonnage_shared.ml.text import product_text
+from rayonnage_shared.ml.features.photos import perceptual_hash
+from rayonnage_shared.ml.features.text import product_text
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from rayonnage_shared import host
-from rayonnage_shared.supervision import MARK
+from rayonnage_shared.core import host
+from rayonnage_shared.ops.supervision import MARK
 from tests.bench.http import form_requests, json_requests, products, train
 from tests.bench.in_process import predictions_per_second
 from tests.bench.load import run_load

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.demo import prepare
-from rayonnage_shared.local import LocalSettings
-from rayonnage_shared.ml.progress import silent
+from rayonnage_shared.ml.base.progress import silent
+from rayonnage_shared.ops.demo import prepare
+from rayonnage_shared.ops.local import LocalSettings
 from tests.e2e.platform import Platform, running_platform
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rayonnage_shared import host
-from rayonnage_shared.environment import all_settings, complete_env_file, effective
-from rayonnage_shared.processes import PROCESSES, process
-from rayonnage_shared.supervision import MARK, Supervisor
+from rayonnage_shared.core import host
+from rayonnage_shared.core.processes import PROCESSES, process
+from rayonnage_shared.ops.env_file import complete_env_file, effective
+from rayonnage_shared.ops.settings_catalogue import all_settings
+from rayonnage_shared.ops.supervision import MARK, Supervisor
 from tests.e2e.deployment import Deployment
 
 READY_WITHIN_S = 120  # two cores that have other work too; 5 s on idle ones

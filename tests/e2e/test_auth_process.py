@@ -15,11 +15,11 @@ from pathlib import Path
 
 import httpx2
 
-from rayonnage_shared.errors import NotAuthenticated
-from rayonnage_shared.security.access import following_auth
-from rayonnage_shared.security.signing_keys import KeyFolder
-from rayonnage_shared.security.tokens import TokenVerifier
-from rayonnage_shared.settings import TokenSettings
+from rayonnage_shared.auth.dependencies import following_auth
+from rayonnage_shared.auth.signing_keys import KeyFolder
+from rayonnage_shared.auth.tokens import TokenVerifier
+from rayonnage_shared.core.errors import NotAuthenticated
+from rayonnage_shared.core.settings import TokenSettings
 
 PASSWORD = "correct-horse-battery"
 

@@ -18,8 +18,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from rayonnage_shared.core.processes import PROCESSES
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.processes import PROCESSES
 from tests.e2e.api import Catalogue, catalogue, finished_job, ingest, job_events, start_training
 from tests.e2e.platform import Platform, eventually, running_platform
 

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from rayonnage_shared.drift.report_files import HTML_NAME
-from rayonnage_shared.ml.champion import read_champion
+from rayonnage_shared.ml.bundles.champion import read_champion
 from tests.e2e.api import add_user, catalogue, finished_job, ingest, problem
 from tests.e2e.platform import Platform, eventually, running_platform
 from tests.e2e.test_prediction_log import logged

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rayonnage_shared.drift.evidently_report import evidently_report
+from rayonnage_shared.drift.evidently.report import evidently_report
 from rayonnage_shared.drift.observations import JudgedProduct, observe
 from rayonnage_shared.drift.page import page
 from rayonnage_train.drift_routes import PAGE_HEADERS

@@ -16,11 +16,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from rayonnage_shared import host
-from rayonnage_shared.environment import effective
-from rayonnage_shared.local import example_call
-from rayonnage_shared.processes import PROCESSES, process
-from rayonnage_shared.supervision import MARK, Supervisor
+from rayonnage_shared.core import host
+from rayonnage_shared.core.processes import PROCESSES, process
+from rayonnage_shared.ops.env_file import effective
+from rayonnage_shared.ops.local import example_call
+from rayonnage_shared.ops.supervision import MARK, Supervisor
 from tests.e2e.platform import Platform, environment_without_settings, eventually, free_ports
 
 RAYONNAGE = [sys.executable, "-m", "rayonnage_shared.cli.main"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.processes import PROCESSES
+from rayonnage_shared.core.processes import PROCESSES
 from tests.e2e.platform import Platform, eventually, free_ports
 from tests.system.prometheus import prometheus, query
 

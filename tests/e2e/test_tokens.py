@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jose import jwk, jwt
 
 from rayonnage_gateway.routes import PUBLIC_ROUTES, PublicRoute
-from rayonnage_shared.security.tokens import SHARED_SECRET_KID
+from rayonnage_shared.auth.tokens import SHARED_SECRET_KID
 from tests.e2e.api import add_user, predict_form, problem
 from tests.e2e.platform import Platform, eventually, running_platform
 

@@ -14,9 +14,9 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rayonnage_shared import host
-from rayonnage_shared.supervision import MARK
-from rayonnage_shared.workers import workers_folder
+from rayonnage_shared.core import host
+from rayonnage_shared.core.prefork import workers_folder
+from rayonnage_shared.ops.supervision import MARK
 from tests.e2e.api import finished_job, start_training
 from tests.e2e.platform import Platform, eventually, running_platform
 

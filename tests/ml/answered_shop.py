@@ -12,22 +12,22 @@ from sqlmodel import delete, select
 from typer.testing import CliRunner, Result
 
 from rayonnage_shared.cli.main import create_app
-from rayonnage_shared.contracts.drift import DriftReport
-from rayonnage_shared.contracts.jobs import TrainRequest
-from rayonnage_shared.contracts.predictions import ProductFields
 from rayonnage_shared.database.engine import migrate, open_database, writing
 from rayonnage_shared.database.tables import PredictionRow
 from rayonnage_shared.drift.report_files import JSON_NAME
-from rayonnage_shared.feedback_rows import give_feedback
-from rayonnage_shared.ml.bundle import load_bundle
+from rayonnage_shared.drift.schemas import DriftReport
+from rayonnage_shared.feedback.repository import give_feedback
+from rayonnage_shared.ml.base.categories import load_categories
+from rayonnage_shared.ml.bundles.bundle import load_bundle
+from rayonnage_shared.ml.bundles.champion import read_champion
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.ml.catalogue.ingestion import ingest
-from rayonnage_shared.ml.categories import load_categories
-from rayonnage_shared.ml.champion import read_champion
-from rayonnage_shared.pipeline import train, unseen_test_rows
-from rayonnage_shared.prediction import predict_product
-from rayonnage_shared.prediction_log import PredictionLog
-from rayonnage_shared.settings import PipelineSettings
+from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
+from rayonnage_shared.ml.training.requests import TrainRequest
+from rayonnage_shared.pipelines.settings import PipelineSettings
+from rayonnage_shared.pipelines.training import train, unseen_test_rows
+from rayonnage_shared.predictions.inference import predict_product
+from rayonnage_shared.predictions.log import PredictionLog
+from rayonnage_shared.predictions.schemas import ProductFields
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 

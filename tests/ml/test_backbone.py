@@ -7,9 +7,9 @@ import onnx
 import onnxruntime
 import pytest
 
+from rayonnage_shared.ml.features.photo_features import PhotoFeatures
 from rayonnage_shared.ml.networks import backbone
 from rayonnage_shared.ml.networks.backbone import BackboneNotTrusted, build_backbone
-from rayonnage_shared.ml.photo_features import PhotoFeatures
 
 
 @pytest.fixture(scope="module")

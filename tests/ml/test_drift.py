@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 
 from rayonnage_shared.cli.monitoring import EXIT_DRIFT
-from rayonnage_shared.contracts.drift import DriftRequest
-from rayonnage_shared.contracts.jobs import Job, TrainRequest
 from rayonnage_shared.database.engine import open_database
-from rayonnage_shared.drift.evidently_report import EvidentlyMissing
+from rayonnage_shared.drift.evidently.report import EvidentlyMissing
 from rayonnage_shared.drift.reference import reference_of
 from rayonnage_shared.drift.report_files import HTML_NAME, JSON_NAME
-from rayonnage_shared.jobs import JobQueue
-from rayonnage_shared.ml.bundle import BundleNotFound
-from rayonnage_shared.ml.champion import POINTER_NAME
+from rayonnage_shared.drift.schemas import DriftRequest
+from rayonnage_shared.jobs.queue import JobQueue
+from rayonnage_shared.jobs.schemas import Job
+from rayonnage_shared.ml.base.progress import silent
+from rayonnage_shared.ml.bundles.champion import POINTER_NAME
+from rayonnage_shared.ml.bundles.manifest import BundleNotFound
 from rayonnage_shared.ml.families.text.tfidf_svm import TfidfSvm
-from rayonnage_shared.ml.progress import silent
-from rayonnage_shared.prediction_rows import LogUnreadable
+from rayonnage_shared.ml.training.requests import TrainRequest
+from rayonnage_shared.predictions.repository import LogUnreadable
 from rayonnage_train.drift_job import as_the_champion, report_and_act
 from rayonnage_train.settings import TrainSettings
 from tests.ml.answered_shop import AnsweredShop, Sent, trained_shop

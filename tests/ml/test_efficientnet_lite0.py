@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.families.base import Fitting, FloatArray, Labels, Pixels
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.ml.base.model import Fitting, FloatArray, Labels, Pixels
 from rayonnage_shared.ml.families.image.efficientnet_lite0 import EfficientNetLite0
-from rayonnage_shared.ml.photos import NotAnImage, PhotoLimits, read_photo
+from rayonnage_shared.ml.features.photos import NotAnImage, PhotoLimits, read_photo
 
 N = 45
 

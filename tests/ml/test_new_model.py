@@ -13,14 +13,14 @@ import pytest
 from pydantic import ValidationError
 
 import rayonnage_shared.ml.families.text
-from rayonnage_shared.contracts.jobs import TrainRequest
-from rayonnage_shared.ml.bundle import load_folder
+from rayonnage_shared.ml.base.categories import load_categories
+from rayonnage_shared.ml.base.model import ProductText
+from rayonnage_shared.ml.base.progress import silent
+from rayonnage_shared.ml.bundles.bundle import load_folder
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.ml.catalogue.ingestion import ingest
-from rayonnage_shared.ml.categories import load_categories
-from rayonnage_shared.ml.families.base import ProductText
-from rayonnage_shared.ml.progress import silent
-from rayonnage_shared.ml.training import Training
+from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
+from rayonnage_shared.ml.training.requests import TrainRequest
+from rayonnage_shared.ml.training.run import Training
 
 PAGE = Path(__file__).parents[2] / "docs" / "new-model.md"
 WORDS = "bleu grand neuf lot enfant bois rond carton série plage hiver été jardin rouge petit vert fort clair"

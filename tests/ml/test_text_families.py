@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rayonnage_shared.errors import BadInput
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.ml.base.model import DEFAULTS, Fitting, FloatArray, IntArray, Labels, ProductText, TextModel
 from rayonnage_shared.ml.families import text_family
-from rayonnage_shared.ml.families.base import DEFAULTS, Fitting, FloatArray, IntArray, Labels, ProductText, TextModel
 from rayonnage_shared.ml.families.text.tfidf_svm import TfidfSvm
-from rayonnage_shared.ml.text import product_text
+from rayonnage_shared.ml.features.text import product_text
 
 SHELVES = [
     ["piscine", "bouée", "pompe", "filtre", "bassin"],

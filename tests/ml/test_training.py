@@ -18,26 +18,28 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from rayonnage_shared.contracts.jobs import SearchRequest, TrainRequest
+from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.database.engine import migrate, open_database, reading
 from rayonnage_shared.database.tables import PromotionRow
-from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.bundle import BundleBroken, hash_files, list_versions, load_bundle, read_manifest
+from rayonnage_shared.ml.base.categories import load_categories
+from rayonnage_shared.ml.base.model import Fitting, ProductText
+from rayonnage_shared.ml.bundles.bundle import load_bundle
+from rayonnage_shared.ml.bundles.champion import Champion, read_champion, write_champion
+from rayonnage_shared.ml.bundles.manifest import BundleBroken, hash_files, list_versions, read_manifest
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.ml.catalogue.ingestion import ingest
-from rayonnage_shared.ml.categories import load_categories
-from rayonnage_shared.ml.champion import Champion, read_champion, write_champion
+from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
 from rayonnage_shared.ml.evaluation.figure_files import figure_names
 from rayonnage_shared.ml.evaluation.report import flat_metrics, read_report
 from rayonnage_shared.ml.evaluation.saved_predictions import predictions_path
-from rayonnage_shared.ml.families.base import Fitting, ProductText
 from rayonnage_shared.ml.families.text.tfidf_svm import TfidfSvm
-from rayonnage_shared.ml.training_plan import DatasetTooSmall
-from rayonnage_shared.parameter_search import search_and_train
-from rayonnage_shared.pipeline import evaluate_version, prune, prune_bundles, train
-from rayonnage_shared.prediction import predict_catalogue
-from rayonnage_shared.promotion import NothingToRollBackTo, promote, record_champion, rollback
-from rayonnage_shared.settings import PipelineSettings
+from rayonnage_shared.ml.training.plan import DatasetTooSmall
+from rayonnage_shared.ml.training.requests import SearchRequest, TrainRequest
+from rayonnage_shared.pipelines.search import search_and_train
+from rayonnage_shared.pipelines.settings import PipelineSettings
+from rayonnage_shared.pipelines.training import evaluate_version, train
+from rayonnage_shared.predictions.inference import predict_catalogue
+from rayonnage_shared.registry.promotion import NothingToRollBackTo, promote, record_champion, rollback
+from rayonnage_shared.registry.retention import prune, prune_bundles
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 ROWS = 500

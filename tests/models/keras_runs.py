@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rayonnage_shared.ml.families.base import Fitted, Fitting, Labels, ProductText
+from rayonnage_shared.ml.base.model import Fitted, Fitting, Labels, ProductText
+from rayonnage_shared.ml.base.progress import Progress, silent
 from rayonnage_shared.ml.families.text.lstm import Lstm
-from rayonnage_shared.ml.progress import Progress, silent
 from tests.ml.test_text_families import catalogue
 
 EPOCHS, PATIENCE = 30, 3

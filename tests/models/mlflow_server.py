@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.settings import MlflowServerSettings
-from rayonnage_shared.tracking.server import server_arguments, server_environment
+from rayonnage_shared.sync.mlflow.server import server_arguments, server_environment
+from rayonnage_shared.sync.mlflow.settings import MlflowServerSettings
 
 READY_WITHIN_S = 180  # half a minute of imports and tables on two cores that have other work too
 

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.families.base import Fitted, Fitting, Labels, ProductText
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.ml.base.model import Fitted, Fitting, Labels, ProductText
+from rayonnage_shared.ml.base.progress import silent
 from rayonnage_shared.ml.families.text.camembert import Camembert
+from rayonnage_shared.ml.features.text import product_text
+from rayonnage_shared.ml.networks.camembert.torch_process import WeightsUnavailable
 from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
 from rayonnage_shared.ml.networks.subwords import Subwords
-from rayonnage_shared.ml.networks.torch_process import WeightsUnavailable
-from rayonnage_shared.ml.progress import silent
-from rayonnage_shared.ml.text import product_text
 from tests.models.hub import REVISION, hub
 from tests.models.tiny_camembert import MAX_TOKENS
 
@@ -48,7 +48,7 @@ LOADER = """
 import json, sys
 from pathlib import Path
 from rayonnage_shared.ml.families import text_family
-from rayonnage_shared.ml.families.base import ProductText
+from rayonnage_shared.ml.base.model import ProductText
 model = text_family("camembert").load(Path(sys.argv[1]))
 texts = [ProductText(*pair) for pair in json.load(sys.stdin)]
 print(json.dumps({

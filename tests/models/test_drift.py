@@ -11,9 +11,9 @@ from PIL import Image, ImageFilter
 from rayonnage_shared.drift.observations import JudgedProduct, Observations, observe
 from rayonnage_shared.drift.reference import reference_of
 from rayonnage_shared.drift.verdict import judge
-from rayonnage_shared.ml.bundle import load_bundle
-from rayonnage_shared.ml.categories import load_categories
-from rayonnage_shared.prediction import predict_product
+from rayonnage_shared.ml.base.categories import load_categories
+from rayonnage_shared.ml.bundles.bundle import load_bundle
+from rayonnage_shared.predictions.inference import predict_product
 from tests.ml.answered_shop import AnsweredShop, Sent, trained_shop
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(600)]

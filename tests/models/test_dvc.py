@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rayonnage_shared.ml.bundle import Bundle, list_versions, load_bundle
+from rayonnage_shared.ml.base.model import Pixels, ProductText
+from rayonnage_shared.ml.bundles.bundle import Bundle, load_bundle
+from rayonnage_shared.ml.bundles.champion import read_champion
+from rayonnage_shared.ml.bundles.manifest import list_versions
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.ml.champion import read_champion
-from rayonnage_shared.ml.families.base import Pixels, ProductText
-from rayonnage_shared.ml.photos import PhotoLimits, read_photo
+from rayonnage_shared.ml.features.photos import PhotoLimits, read_photo
 from tests.models.authenticated_store import PASSWORD, USER, http_store
 from tests.system.seaweedfs import ACCESS_KEY, REGION, SECRET_KEY, S3Server, free_port, s3_server
 

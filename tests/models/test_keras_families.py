@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.families.base import (
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.ml.base.model import (
     Fitted,
     Fitting,
     FloatArray,
@@ -25,13 +25,13 @@ from rayonnage_shared.ml.families.base import (
     ProductText,
     TextModel,
 )
+from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.families.image.resnet50 import ResNet50
 from rayonnage_shared.ml.families.image.vgg16 import Vgg16
 from rayonnage_shared.ml.families.text.lstm import Lstm
-from rayonnage_shared.ml.networks.pretrained_weights import HubFile, HubUnreachable
-from rayonnage_shared.ml.networks.tensorflow_runtime import start_tensorflow
-from rayonnage_shared.ml.photo_features import read_photo_file
-from rayonnage_shared.ml.progress import Progress
+from rayonnage_shared.ml.features.photo_features import read_photo_file
+from rayonnage_shared.ml.networks.keras.pretrained_weights import HubFile, HubUnreachable
+from rayonnage_shared.ml.networks.keras.runtime import start_tensorflow
 from tests.ml import test_text_families as text_behaviour
 
 # What every text family must do, here with the small LSTM's `fitted` below.
@@ -67,7 +67,7 @@ sys.modules["tensorflow"] = sys.modules["keras"] = None
 import numpy as np
 from pathlib import Path
 from rayonnage_shared.ml.families import {kind}_family
-from rayonnage_shared.ml.families.base import ProductText
+from rayonnage_shared.ml.base.model import ProductText
 model = {kind}_family("{name}").load(Path(sys.argv[1]))
 with np.load(sys.argv[2]) as given:
     inputs = [ProductText(*row) for row in given["inputs"].tolist()] if "{kind}" == "text" else given["inputs"]

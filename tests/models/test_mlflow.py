@@ -23,23 +23,26 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine
 
-from rayonnage_shared.contracts.jobs import TrainRequest
 from rayonnage_shared.database.engine import migrate, open_database, writing
 from rayonnage_shared.database.tables import PredictionRow
-from rayonnage_shared.follow_up import Follower, FollowerAway, Result, follow
-from rayonnage_shared.ml.bundle import list_versions, load_bundle
+from rayonnage_shared.ml.base.categories import load_categories
+from rayonnage_shared.ml.base.progress import silent
+from rayonnage_shared.ml.bundles.bundle import load_bundle
+from rayonnage_shared.ml.bundles.champion import read_champion
+from rayonnage_shared.ml.bundles.manifest import list_versions
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.ml.catalogue.ingestion import ingest
-from rayonnage_shared.ml.categories import load_categories
-from rayonnage_shared.ml.champion import read_champion
-from rayonnage_shared.ml.progress import silent
-from rayonnage_shared.pipeline import train
-from rayonnage_shared.prediction import predict_product
-from rayonnage_shared.promotion import promote, rollback
-from rayonnage_shared.settings import FollowSettings, PipelineSettings
-from rayonnage_shared.tracking.follower import MlflowFollower
-from rayonnage_shared.tracking.store import TrackingStore, connect
-from rayonnage_shared.tracking.traffic import RUN_NAME, TrafficFollower
+from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
+from rayonnage_shared.ml.training.requests import TrainRequest
+from rayonnage_shared.pipelines.settings import PipelineSettings
+from rayonnage_shared.pipelines.training import train
+from rayonnage_shared.predictions.inference import predict_product
+from rayonnage_shared.registry.promotion import promote, rollback
+from rayonnage_shared.sync.base import Follower, FollowerAway
+from rayonnage_shared.sync.mlflow.client import TrackingStore, connect
+from rayonnage_shared.sync.mlflow.target import MlflowFollower
+from rayonnage_shared.sync.mlflow.traffic import RUN_NAME, TrafficFollower
+from rayonnage_shared.sync.runner import Result, follow
+from rayonnage_shared.sync.settings import FollowSettings
 from tests.models.mlflow_server import MlflowServer, mlflow_server
 
 pytestmark = [
@@ -126,7 +129,7 @@ class Shop:
 
     def follow_in_child(self) -> int:
         """Run the follower as the worker does and return its exit status."""
-        return self.start("rayonnage_train.follow_up").wait(300)
+        return self.start("rayonnage_train.sync").wait(300)
 
     def follow(self) -> None:
         """Run the follower here, which spares ten seconds of imports."""
@@ -316,7 +319,7 @@ def test_the_registered_model_predicts_what_the_bundle_predicts(shop: Shop) -> N
 def test_a_photo_is_taken_as_base64(shop: Shop) -> None:
     import pandas
 
-    from rayonnage_shared.tracking.pyfunc_model import BundleModel
+    from rayonnage_shared.sync.mlflow.pyfunc_model import BundleModel
 
     model = BundleModel(load_bundle(shop.models, shop.versions[0]))
     photo = base64.b64encode((SAMPLE / "exemple.jpg").read_bytes()).decode()
@@ -413,7 +416,7 @@ def test_a_child_killed_in_the_middle_leaves_one_run_for_each_bundle(shop: Shop,
     shop = Shop(shop.home, server.url)
     server.start()
     for delay in (0.0, 0.3):
-        child = shop.start("rayonnage_train.follow_up")
+        child = shop.start("rayonnage_train.sync")
         seen = sum(len(runs) for runs in shop.runs().values())
         deadline = time.monotonic() + 120
         while child.poll() is None and sum(len(runs) for runs in shop.runs().values()) == seen and seen < 2:

@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 import pytest
 
-from rayonnage_shared.ml.families.base import Fitted, Fitting, ImageModel, Labels, TextModel
+from rayonnage_shared.ml.base.model import Fitted, Fitting, ImageModel, Labels, TextModel
 from rayonnage_shared.ml.families.image.efficientnet_lite0 import EfficientNetLite0
 from rayonnage_shared.ml.families.image.vgg16 import Vgg16
 from rayonnage_shared.ml.families.text.lstm import Lstm
+from rayonnage_shared.ml.features.photo_features import read_photo_file
 from rayonnage_shared.ml.networks import quantization
-from rayonnage_shared.ml.photo_features import read_photo_file
 from tests.models.keras_runs import SMALL_LSTM, SMALL_PHOTOS, draw_colours, shelves
 
 pytestmark = pytest.mark.models

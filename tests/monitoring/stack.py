@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import httpx2
 import yaml
 
-from rayonnage_shared.processes import PROCESSES
+from rayonnage_shared.core.processes import PROCESSES
 from tests.e2e.platform import Platform, eventually, free_ports
 from tests.monitoring.host import Host, make_host
 from tests.monitoring.slack import Slack, slack_receiver

@@ -20,8 +20,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from rayonnage_shared.ml.bundles.champion import POINTER_NAME, read_champion
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.ml.champion import POINTER_NAME, read_champion
 from tests.e2e.platform import Platform, eventually, running_platform
 from tests.monitoring.alerts import NEED_A_MOUNT, alert_names, not_fired
 from tests.monitoring.host import may_mount

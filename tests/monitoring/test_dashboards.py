@@ -21,7 +21,7 @@ from rich.console import Console
 
 from deployments.grafana.dashboards.panels import PROMOTIONS
 from rayonnage_shared.cli.dashboard_panels import drawn
-from rayonnage_shared.platform_state import DashboardSettings, Watcher
+from rayonnage_shared.ops.platform_state import DashboardSettings, Watcher
 from tests.e2e.platform import running_platform
 from tests.monitoring.dashboard_queries import PanelQuery, panel_queries, substituted, variable_queries
 from tests.monitoring.load import RATE_LIMIT, make_users, refused_logins, steady_load, work

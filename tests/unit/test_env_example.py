@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.environment import Setting, all_settings, env_example
+from rayonnage_shared.ops.settings_catalogue import Setting, all_settings, env_example
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 

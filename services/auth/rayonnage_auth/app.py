@@ -13,12 +13,12 @@ from rayonnage_auth.routes import Auth, service_routes, token_routes, user_route
 from rayonnage_auth.settings import AuthSettings
 from rayonnage_auth.throttle import LoginThrottle, PasswordThreads
 from rayonnage_auth.tokens import Tokens
-from rayonnage_shared.accounts import Accounts
+from rayonnage_shared.auth.accounts import Accounts
+from rayonnage_shared.auth.passwords import PasswordHasher
+from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.database.engine import migrate, open_database
-from rayonnage_shared.database.outage import answer_outages
-from rayonnage_shared.security.passwords import PasswordHasher
-from rayonnage_shared.security.tokens import TokenVerifier
-from rayonnage_shared.web import create_service
+from rayonnage_shared.http.app import create_service
+from rayonnage_shared.http.outage import answer_outages
 
 MAX_BODY_BYTES = 64 * 1024
 

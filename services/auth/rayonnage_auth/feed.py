@@ -16,12 +16,12 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from rayonnage_auth.settings import AuthSettings
-from rayonnage_shared.contracts.accounts import JsonWebKeys, Revocations
+from rayonnage_shared.auth.revocations import current_revocations, prune_tokens
+from rayonnage_shared.auth.schemas import JsonWebKeys, Revocations
+from rayonnage_shared.auth.signing_keys import KeyFolder, SigningKey, signing_key
+from rayonnage_shared.auth.tokens import SHARED_SECRET_KID, TokenVerifier
+from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.database.engine import reading, writing
-from rayonnage_shared.errors import RayonnageError
-from rayonnage_shared.security.revocations import current_revocations, prune_tokens
-from rayonnage_shared.security.signing_keys import KeyFolder, SigningKey, signing_key
-from rayonnage_shared.security.tokens import SHARED_SECRET_KID, TokenVerifier
 
 log = structlog.get_logger()
 

@@ -14,8 +14,9 @@ from pydantic import BaseModel, Field, SecretStr
 from rayonnage_auth.feed import Feed
 from rayonnage_auth.throttle import LoginThrottle, PasswordThreads, TooManyLogins
 from rayonnage_auth.tokens import RefreshRefused, Tokens
-from rayonnage_shared.accounts import Accounts, WrongCredentials, WrongPassword
-from rayonnage_shared.contracts.accounts import (
+from rayonnage_shared.auth.accounts import Accounts, WrongCredentials, WrongPassword
+from rayonnage_shared.auth.dependencies import CurrentAdmin, CurrentUser
+from rayonnage_shared.auth.schemas import (
     JsonWebKeys,
     NewUser,
     PasswordChange,
@@ -26,8 +27,7 @@ from rayonnage_shared.contracts.accounts import (
     UserChange,
     Username,
 )
-from rayonnage_shared.problems import problems
-from rayonnage_shared.security.access import CurrentAdmin, CurrentUser
+from rayonnage_shared.http.problems import problems
 
 log = structlog.get_logger()
 

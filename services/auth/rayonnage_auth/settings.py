@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from rayonnage_shared.security.passwords import weakness
-from rayonnage_shared.settings import (
+from rayonnage_shared.auth.passwords import weakness
+from rayonnage_shared.core.settings import (
     DatabaseSettings,
     KeyFolderSettings,
     OptionalSecret,

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-from rayonnage_shared.errors import Overloaded, TooManyRequests
+from rayonnage_shared.core.errors import Overloaded, TooManyRequests
 
 MAX_TRACKED = 10_000
 MAX_WAITING_LOGINS = 64  # at 50 ms each and two threads the last waits 1.6 s

@@ -17,13 +17,13 @@ from sqlmodel import Session, col, select
 from ulid import ULID
 
 from rayonnage_auth.settings import AuthSettings
-from rayonnage_shared.accounts import VerifiedUser, WrongCredentials, lock_user
-from rayonnage_shared.contracts.accounts import TokenPair
+from rayonnage_shared.auth.accounts import VerifiedUser, WrongCredentials, lock_user
+from rayonnage_shared.auth.revocations import revoke_family, revoke_token
+from rayonnage_shared.auth.schemas import TokenPair
+from rayonnage_shared.auth.tokens import Principal
+from rayonnage_shared.core.errors import NotAuthenticated
 from rayonnage_shared.database.engine import writing
 from rayonnage_shared.database.tables import RefreshTokenRow, UserRow, now
-from rayonnage_shared.errors import NotAuthenticated
-from rayonnage_shared.security.revocations import revoke_family, revoke_token
-from rayonnage_shared.security.tokens import Principal
 
 log = structlog.get_logger()
 

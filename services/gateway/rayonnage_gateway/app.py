@@ -20,9 +20,9 @@ from rayonnage_gateway.readiness import Readiness
 from rayonnage_gateway.routes import PUBLIC_ROUTES, forwarding_routes, own_router
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_gateway.upstream import PoolLimits, Upstream
-from rayonnage_shared.security.access import following_auth
-from rayonnage_shared.security.tokens import TokenVerifier
-from rayonnage_shared.web import create_service
+from rayonnage_shared.auth.dependencies import following_auth
+from rayonnage_shared.auth.tokens import TokenVerifier
+from rayonnage_shared.http.app import create_service
 
 log = structlog.get_logger()
 

@@ -12,8 +12,8 @@ import structlog
 
 from rayonnage_gateway.routes import PublicRoute
 from rayonnage_gateway.upstream import Upstream
-from rayonnage_shared.contracts.platform import Problem
-from rayonnage_shared.errors import PROBLEM_MEDIA_TYPE, RayonnageError
+from rayonnage_shared.core.errors import PROBLEM_MEDIA_TYPE, RayonnageError
+from rayonnage_shared.http.schemas import Problem
 
 log = structlog.get_logger()
 

@@ -16,10 +16,10 @@ from starlette.types import Receive, Scope, Send
 from rayonnage_gateway.connection import Connection, UpstreamClosed, UpstreamGarbled, UpstreamSilent
 from rayonnage_gateway.headers import CHUNKED, answer_headers, body_length, request_head
 from rayonnage_gateway.upstream import Upstream
-from rayonnage_shared.errors import BodyTooLarge, DependencyDown, RayonnageError
-from rayonnage_shared.request_context import CALLER_LEFT_STATUS, SPAN
-from rayonnage_shared.security.access import current_admin, current_user
-from rayonnage_shared.tracing import traceparent_of, tracing
+from rayonnage_shared.auth.dependencies import current_admin, current_user
+from rayonnage_shared.core.errors import BodyTooLarge, DependencyDown, RayonnageError
+from rayonnage_shared.http.middleware import CALLER_LEFT_STATUS, SPAN
+from rayonnage_shared.observability.tracing import traceparent_of, tracing
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from rayonnage_shared.errors import RayonnageError
+from rayonnage_shared.core.errors import RayonnageError
 
 Header = tuple[bytes, bytes]
 

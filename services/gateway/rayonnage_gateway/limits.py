@@ -18,7 +18,7 @@ from slowapi.errors import RateLimitExceeded
 from starlette.concurrency import run_in_threadpool
 
 from rayonnage_gateway.settings import GatewaySettings
-from rayonnage_shared.errors import TooManyRequests
+from rayonnage_shared.core.errors import TooManyRequests
 
 log = structlog.get_logger()
 

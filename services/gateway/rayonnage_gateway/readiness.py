@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 
 from rayonnage_gateway.upstream import Upstream
-from rayonnage_shared.errors import DependencyDown, RayonnageError
+from rayonnage_shared.core.errors import DependencyDown, RayonnageError
 
 FRESH_S = 0.5  # asked more often than this, the last answer is given again
 TIMEOUT_S = 1.0

@@ -13,8 +13,8 @@ from rayonnage_gateway.forwarding import Access, Forwarding, HeldBytes, Operatio
 from rayonnage_gateway.readiness import Readiness
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_gateway.upstream import Upstream
-from rayonnage_shared.contracts.platform import Status, Welcome
-from rayonnage_shared.problems import problems
+from rayonnage_shared.http.problems import problems
+from rayonnage_shared.http.schemas import Status, Welcome
 
 Service = Literal["auth", "ingest", "train", "predict"]
 Kind = Literal["small", "prediction", "move", "ingest", "events"]

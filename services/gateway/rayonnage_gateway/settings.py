@@ -7,7 +7,7 @@ from typing import Annotated
 import limits
 from pydantic import BeforeValidator, Field
 
-from rayonnage_shared.settings import OptionalSecret, Proxies, ServiceSettings
+from rayonnage_shared.core.settings import OptionalSecret, Proxies, ServiceSettings
 
 
 def _rate_limit(value: object) -> object:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rayonnage_gateway.addresses import Address, Addresses, Lookup
 from rayonnage_gateway.connection import Connection, UpstreamClosed, UpstreamGarbled, UpstreamSilent
-from rayonnage_shared.errors import DependencyDown, Overloaded
+from rayonnage_shared.core.errors import DependencyDown, Overloaded
 
 CLOCK_S = 0.25  # how late a timeout may strike; all of them are seconds
 AVOID_FAILED_S = 1.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rayonnage_ingest.app import create_app
 from rayonnage_ingest.settings import IngestSettings
-from rayonnage_shared.server import serve
-from rayonnage_shared.telemetry import set_up_logging
-from rayonnage_shared.tracing import set_up_tracing
+from rayonnage_shared.http.server import serve
+from rayonnage_shared.observability.logging import set_up_logging
+from rayonnage_shared.observability.tracing import set_up_tracing
 
 
 def main() -> None:

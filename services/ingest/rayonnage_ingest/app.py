@@ -13,11 +13,11 @@ from rayonnage_ingest.ingestions import Ingestions
 from rayonnage_ingest.metrics import show_dataset
 from rayonnage_ingest.routes import Ingest, router
 from rayonnage_ingest.settings import IngestSettings
+from rayonnage_shared.auth.dependencies import following_auth
+from rayonnage_shared.auth.tokens import TokenVerifier
+from rayonnage_shared.http.app import create_service
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.ml.catalogue.ingest_reports import IngestReports
-from rayonnage_shared.security.access import following_auth
-from rayonnage_shared.security.tokens import TokenVerifier
-from rayonnage_shared.web import create_service
+from rayonnage_shared.ml.catalogue.ingestion.reports import IngestReports
 
 
 def create_app(settings: IngestSettings) -> FastAPI:

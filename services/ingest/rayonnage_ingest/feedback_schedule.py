@@ -11,7 +11,7 @@ import structlog
 
 from rayonnage_ingest.ingestions import Ingestions
 from rayonnage_ingest.uploads import Upload
-from rayonnage_shared.errors import RayonnageError
+from rayonnage_shared.core.errors import RayonnageError
 
 log = structlog.get_logger()
 

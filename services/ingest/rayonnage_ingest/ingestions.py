@@ -19,8 +19,8 @@ from ulid import ULID
 
 from rayonnage_ingest.settings import IngestSettings
 from rayonnage_ingest.uploads import Upload
-from rayonnage_shared.contracts.datasets import IngestReport
-from rayonnage_shared.errors import Overloaded, RayonnageError
+from rayonnage_shared.core.errors import Overloaded, RayonnageError
+from rayonnage_shared.ml.catalogue.schemas import IngestReport
 
 log = structlog.get_logger()
 

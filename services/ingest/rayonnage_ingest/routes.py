@@ -12,12 +12,12 @@ from fastapi.responses import FileResponse
 from rayonnage_ingest.ingestions import Ingestions
 from rayonnage_ingest.settings import IngestSettings
 from rayonnage_ingest.uploads import FROM_FEEDBACK, NEW_CODES, receive_upload
-from rayonnage_shared.contracts.datasets import Dataset, DatasetList, IngestReport
-from rayonnage_shared.errors import BadInput
+from rayonnage_shared.auth.dependencies import current_admin
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.http.problems import problems
 from rayonnage_shared.ml.catalogue.datasets import VERSION_PATTERN, DatasetStore
-from rayonnage_shared.ml.catalogue.ingest_reports import INGEST_ID_PATTERN, IngestReports
-from rayonnage_shared.problems import problems
-from rayonnage_shared.security.access import current_admin
+from rayonnage_shared.ml.catalogue.ingestion.reports import INGEST_ID_PATTERN, IngestReports
+from rayonnage_shared.ml.catalogue.schemas import Dataset, DatasetList, IngestReport
 
 router = APIRouter(tags=["ingest"], dependencies=[Depends(current_admin)])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from rayonnage_shared.settings import DatabaseSettings, ServiceSettings, StorageSettings
+from rayonnage_shared.core.settings import DatabaseSettings, ServiceSettings, StorageSettings
 
 
 class IngestSettings(ServiceSettings, StorageSettings, DatabaseSettings):

@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from rayonnage_shared.errors import BadInput, BodyTooLarge, RayonnageError, UnsupportedMedia
+from rayonnage_shared.core.errors import BadInput, BodyTooLarge, RayonnageError, UnsupportedMedia
 
 FILES = ("features", "target", "images")
 NEW_CODES = "allow_new_codes"

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rayonnage_shared.contracts.datasets import IngestReport
-from rayonnage_shared.errors import DependencyDown, RayonnageError
+from rayonnage_shared.core.errors import DependencyDown, RayonnageError
+from rayonnage_shared.ml.base.categories import load_categories
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.ml.catalogue.ingestion import IngestLimits, ingest
-from rayonnage_shared.ml.categories import load_categories
-from rayonnage_shared.ml.photos import PhotoLimits
+from rayonnage_shared.ml.catalogue.ingestion.ingest import IngestLimits, ingest
+from rayonnage_shared.ml.catalogue.schemas import IngestReport
+from rayonnage_shared.ml.features.photos import PhotoLimits
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def _ingest_feedback(store: DatasetStore, database_url: str, options: dict[str, 
     from sqlalchemy.exc import InterfaceError, OperationalError
 
     from rayonnage_shared.database.engine import migrate, open_database
-    from rayonnage_shared.feedback_ingestion import ingest_feedback
+    from rayonnage_shared.feedback.ingestion import ingest_feedback
 
     engine = open_database(database_url)
     try:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from rayonnage_shared import workers
+from rayonnage_shared.core import prefork as workers
 
 
 def main() -> None:
     worker = workers.join()
     # Imported after that, since metrics are made by imports; and the application last: the workers' parent needs none.
     from rayonnage_predict.settings import PredictSettings
-    from rayonnage_shared.telemetry import set_up_logging
-    from rayonnage_shared.tracing import set_up_tracing
+    from rayonnage_shared.observability.logging import set_up_logging
+    from rayonnage_shared.observability.tracing import set_up_tracing
 
     settings = PredictSettings()
     set_up_logging("predict", settings, worker=worker.number if worker else None)
@@ -20,7 +20,7 @@ def main() -> None:
     set_up_tracing("predict", settings)
 
     from rayonnage_predict.app import create_app
-    from rayonnage_shared.server import serve
+    from rayonnage_shared.http.server import serve
 
     serve(create_app(settings), host=settings.predict_host, port=settings.predict_port)
 

@@ -8,19 +8,19 @@ from contextlib import asynccontextmanager
 from anyio import to_thread
 from fastapi import FastAPI
 
+from rayonnage_predict.champion import Serving
 from rayonnage_predict.feedback import FeedbackDesk
-from rayonnage_predict.judging import Judge
+from rayonnage_predict.predictor import Judge
 from rayonnage_predict.routes import router
-from rayonnage_predict.serving import Serving
 from rayonnage_predict.settings import PredictSettings
-from rayonnage_shared.feedback import FeedbackBook
-from rayonnage_shared.ml.categories import load_categories
-from rayonnage_shared.ml.photos import PhotoLimits
-from rayonnage_shared.prediction_log import STOP_WITHIN_S, PredictionLog
-from rayonnage_shared.security.access import following_auth
-from rayonnage_shared.security.tokens import TokenVerifier
-from rayonnage_shared.server import time_to_close
-from rayonnage_shared.web import create_service
+from rayonnage_shared.auth.dependencies import following_auth
+from rayonnage_shared.auth.tokens import TokenVerifier
+from rayonnage_shared.feedback.service import FeedbackBook
+from rayonnage_shared.http.app import create_service
+from rayonnage_shared.http.server import time_to_close
+from rayonnage_shared.ml.base.categories import load_categories
+from rayonnage_shared.ml.features.photos import PhotoLimits
+from rayonnage_shared.predictions.log import STOP_WITHIN_S, PredictionLog
 
 
 def create_app(settings: PredictSettings) -> FastAPI:

@@ -11,9 +11,9 @@ import structlog
 from anyio import CapacityLimiter, to_thread
 from ulid import ULID
 
-from rayonnage_shared.contracts.feedback import Feedback, FeedbackRequest
-from rayonnage_shared.errors import DependencyDown, Overloaded
-from rayonnage_shared.feedback import FeedbackBook, PredictionUnknown
+from rayonnage_shared.core.errors import DependencyDown, Overloaded
+from rayonnage_shared.feedback.schemas import Feedback, FeedbackRequest
+from rayonnage_shared.feedback.service import FeedbackBook, PredictionUnknown
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -12,21 +12,21 @@ from fastapi import APIRouter, Request, Response
 from fastapi import Path as PathParameter
 
 from rayonnage_predict.feedback import FeedbackDesk
-from rayonnage_predict.forms import Only, read_predict_request
-from rayonnage_predict.judging import Caller, Judge
-from rayonnage_predict.request_body import request_body
-from rayonnage_shared.contracts.feedback import Feedback, FeedbackRequest
-from rayonnage_shared.contracts.models import Info, ModelDetails, ModelList, ModelVersion
-from rayonnage_shared.contracts.predictions import Prediction
-from rayonnage_shared.ml.bundle import list_versions, read_manifest
+from rayonnage_predict.openapi import request_body
+from rayonnage_predict.predictor import Caller, Judge
+from rayonnage_predict.request_parsing import Only, read_predict_request
+from rayonnage_shared.auth.dependencies import CurrentUser
+from rayonnage_shared.auth.tokens import Principal
+from rayonnage_shared.feedback.schemas import Feedback, FeedbackRequest
+from rayonnage_shared.http.middleware import SPAN
+from rayonnage_shared.http.problems import problems, request_id_of
+from rayonnage_shared.ml.bundles.champion import read_champion
+from rayonnage_shared.ml.bundles.manifest import list_versions, read_manifest
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.ml.champion import read_champion
 from rayonnage_shared.ml.evaluation.figure_files import FIGURE_NAME_PATTERN, figure_names, read_figure
 from rayonnage_shared.ml.evaluation.report import read_report
-from rayonnage_shared.problems import problems, request_id_of
-from rayonnage_shared.request_context import SPAN
-from rayonnage_shared.security.access import CurrentUser
-from rayonnage_shared.security.tokens import Principal
+from rayonnage_shared.predictions.schemas import Prediction
+from rayonnage_shared.registry.schemas import Info, ModelDetails, ModelList, ModelVersion
 
 router = APIRouter()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from rayonnage_shared.prediction_log import KEEP_FEEDBACK_DAYS
-from rayonnage_shared.settings import DatabaseSettings, ServiceSettings, StorageSettings
+from rayonnage_shared.core.settings import DatabaseSettings, ServiceSettings, StorageSettings
+from rayonnage_shared.predictions.log import KEEP_FEEDBACK_DAYS
 
 
 class PredictSettings(ServiceSettings, StorageSettings, DatabaseSettings):

@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 from anyio import to_thread
 from fastapi import FastAPI, Request, Response
 
-from rayonnage_shared.database.engine import migrate, open_database
-from rayonnage_shared.database.outage import answer_outages
-from rayonnage_shared.jobs import DATABASE_AWAY, JobQueue
+from rayonnage_shared.auth.dependencies import following_auth
+from rayonnage_shared.auth.tokens import TokenVerifier
+from rayonnage_shared.database.engine import DATABASE_AWAY, migrate, open_database
+from rayonnage_shared.http.app import create_service, metrics
+from rayonnage_shared.http.outage import answer_outages
+from rayonnage_shared.jobs.queue import JobQueue
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.promotion import record_champion
-from rayonnage_shared.security.access import following_auth
-from rayonnage_shared.security.tokens import TokenVerifier
-from rayonnage_shared.web import create_service, metrics
+from rayonnage_shared.registry.promotion import record_champion
 from rayonnage_train.drift_routes import drift_routes
 from rayonnage_train.events import EventStreams
 from rayonnage_train.figures import TrainFigures

@@ -15,20 +15,21 @@ from typing import Any
 from sqlalchemy import Engine
 from ulid import ULID
 
-from rayonnage_shared.atomic_files import write_atomically
-from rayonnage_shared.contracts.drift import DriftDecision, DriftReport, DriftRequest
-from rayonnage_shared.contracts.jobs import JobStatus, TrainRequest
+from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.drift.page import summary
 from rayonnage_shared.drift.policy import Facts, Policy, decide
 from rayonnage_shared.drift.report import make_report, new_report_id
 from rayonnage_shared.drift.report_files import DriftReportNotFound, read_report
-from rayonnage_shared.jobs import JobQueue
-from rayonnage_shared.ml.bundle import BundleBroken, BundleNotFound, list_versions, read_manifest
+from rayonnage_shared.drift.schemas import DriftDecision, DriftReport, DriftRequest
+from rayonnage_shared.jobs.queue import JobQueue
+from rayonnage_shared.jobs.schemas import JobStatus
+from rayonnage_shared.ml.base.model import Family
+from rayonnage_shared.ml.base.progress import Progress
+from rayonnage_shared.ml.bundles.manifest import BundleBroken, BundleNotFound, list_versions, read_manifest
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.families import fusion_family, image_family, text_family
-from rayonnage_shared.ml.families.base import Family
-from rayonnage_shared.ml.progress import Progress
-from rayonnage_train.kinds import TRAIN_KIND, TRAIN_LANE, TRAINING_KINDS
+from rayonnage_shared.ml.training.requests import TrainRequest
+from rayonnage_train.job_types import TRAIN_KIND, TRAIN_LANE, TRAINING_KINDS
 from rayonnage_train.settings import TrainSettings
 
 _UNDER_WAY: tuple[JobStatus, ...] = ("queued", "running")

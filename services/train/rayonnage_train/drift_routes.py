@@ -8,14 +8,14 @@ from fastapi import APIRouter, Body, Header, Query, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse
 
-from rayonnage_shared.contracts.drift import DriftList, DriftReport, DriftRequest
-from rayonnage_shared.contracts.jobs import Job
+from rayonnage_shared.auth.dependencies import CurrentAdmin, CurrentUser
 from rayonnage_shared.drift.report_files import newest_reports, read_report, report_page
-from rayonnage_shared.ml.bundle import BundleNotFound
-from rayonnage_shared.ml.champion import read_champion
-from rayonnage_shared.problems import problems
-from rayonnage_shared.security.access import CurrentAdmin, CurrentUser
-from rayonnage_train.kinds import DRIFT_KIND, DRIFT_LANE
+from rayonnage_shared.drift.schemas import DriftList, DriftReport, DriftRequest
+from rayonnage_shared.http.problems import problems
+from rayonnage_shared.jobs.schemas import Job
+from rayonnage_shared.ml.bundles.champion import read_champion
+from rayonnage_shared.ml.bundles.manifest import BundleNotFound
+from rayonnage_train.job_types import DRIFT_KIND, DRIFT_LANE
 from rayonnage_train.routes import CurrentTrain
 
 drift_routes = APIRouter(prefix="/drift", tags=["train"])

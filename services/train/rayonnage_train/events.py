@@ -11,9 +11,10 @@ from typing import Any
 from anyio import to_thread
 from fastapi.sse import format_sse_event
 
-from rayonnage_shared.contracts.jobs import FINAL_STATUSES
-from rayonnage_shared.errors import Overloaded
-from rayonnage_shared.jobs import DATABASE_AWAY, JobQueue
+from rayonnage_shared.core.errors import Overloaded
+from rayonnage_shared.database.engine import DATABASE_AWAY
+from rayonnage_shared.jobs.queue import JobQueue
+from rayonnage_shared.jobs.schemas import FINAL_STATUSES
 
 POLL_S = 0.5
 KEEP_ALIVE_S = 15.0

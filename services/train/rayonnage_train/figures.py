@@ -18,12 +18,12 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 
-from rayonnage_shared.contracts.drift import DriftReport, Performance
-from rayonnage_shared.contracts.jobs import JobStatus
 from rayonnage_shared.drift.report_files import read_report, report_ids
-from rayonnage_shared.feedback_rows import count_feedback
-from rayonnage_shared.jobs import JobFigures, JobQueue
-from rayonnage_train.kinds import JOB_KINDS
+from rayonnage_shared.drift.schemas import DriftReport, Performance
+from rayonnage_shared.feedback.repository import count_feedback
+from rayonnage_shared.jobs.queue import JobFigures, JobQueue
+from rayonnage_shared.jobs.schemas import JobStatus
+from rayonnage_train.handlers import JOB_KINDS
 
 log = structlog.get_logger()
 

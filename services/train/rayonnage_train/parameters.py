@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import TypeVar
 
-from rayonnage_shared.contracts.jobs import ImageTrainRequest, SearchRequest, TextTrainRequest, TrainRequest
-from rayonnage_shared.errors import BadInput
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.ml.base.model import Family
 from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
 from rayonnage_shared.ml.families import fusion_family, image_family, text_family
-from rayonnage_shared.ml.families.base import Family
-from rayonnage_shared.ml.search import NothingToSearch
+from rayonnage_shared.ml.training.requests import ImageTrainRequest, SearchRequest, TextTrainRequest, TrainRequest
+from rayonnage_shared.ml.training.search import NothingToSearch
 
 Parameter = float | int | str | bool
 

@@ -12,25 +12,18 @@ from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Engine
 
-from rayonnage_shared import promotion
-from rayonnage_shared.contracts.jobs import (
-    ImageTrainRequest,
-    Job,
-    JobList,
-    JobStatus,
-    SearchRequest,
-    TextTrainRequest,
-    TrainRequest,
-)
-from rayonnage_shared.contracts.models import PromoteRequest, Promotion
-from rayonnage_shared.errors import NotAuthenticated
-from rayonnage_shared.jobs import JobNotFound, JobQueue
+from rayonnage_shared.auth.dependencies import CurrentAdmin, bearer
+from rayonnage_shared.auth.tokens import TokenVerifier
+from rayonnage_shared.core.errors import NotAuthenticated
+from rayonnage_shared.http.problems import problems
+from rayonnage_shared.jobs.queue import JobNotFound, JobQueue
+from rayonnage_shared.jobs.schemas import Job, JobList, JobStatus
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.problems import problems
-from rayonnage_shared.security.access import CurrentAdmin, bearer
-from rayonnage_shared.security.tokens import TokenVerifier
+from rayonnage_shared.ml.training.requests import ImageTrainRequest, SearchRequest, TextTrainRequest, TrainRequest
+from rayonnage_shared.registry import promotion
+from rayonnage_shared.registry.schemas import PromoteRequest, Promotion
 from rayonnage_train.events import EVENT_HEADERS, EVENT_MEDIA_TYPE, EVENT_SCHEMA, EventStreams, job_events
-from rayonnage_train.kinds import DRIFT_KIND, SEARCH_KIND, TRAIN_KIND, TRAIN_LANE, TRAINING_KINDS
+from rayonnage_train.job_types import DRIFT_KIND, SEARCH_KIND, TRAIN_KIND, TRAIN_LANE, TRAINING_KINDS
 from rayonnage_train.parameters import check_parameters, check_search, whole_request, with_dataset
 
 train_routes = APIRouter(tags=["train"])

@@ -17,13 +17,14 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from rayonnage_shared.database.engine import open_database
-from rayonnage_shared.errors import RayonnageError
-from rayonnage_shared.host import die_with
-from rayonnage_shared.jobs import DATABASE_AWAY, JobQueue, LeaseLost
-from rayonnage_shared.telemetry import set_up_logging
-from rayonnage_shared.tracing import set_up_tracing, stop_tracing, tracing
-from rayonnage_train.kinds import DEFAULT_KINDS, JobContext, JobFunction, load_kinds
+from rayonnage_shared.core.errors import RayonnageError
+from rayonnage_shared.core.host import die_with
+from rayonnage_shared.database.engine import DATABASE_AWAY, open_database
+from rayonnage_shared.jobs.queue import JobQueue, LeaseLost
+from rayonnage_shared.observability.logging import set_up_logging
+from rayonnage_shared.observability.tracing import set_up_tracing, stop_tracing, tracing
+from rayonnage_train.handlers import DEFAULT_KINDS, load_kinds
+from rayonnage_train.job_context import JobContext, JobFunction
 from rayonnage_train.settings import TrainSettings
 
 log = structlog.get_logger()

@@ -10,12 +10,12 @@ import structlog
 from sqlalchemy import Engine, func
 from sqlmodel import col, select
 
-from rayonnage_shared.contracts.drift import DriftRequest
 from rayonnage_shared.database.engine import reading
 from rayonnage_shared.database.tables import PromotionRow
-from rayonnage_shared.jobs import JobQueue
-from rayonnage_shared.ml.champion import POINTER_NAME
-from rayonnage_train.kinds import DRIFT_KIND, DRIFT_LANE
+from rayonnage_shared.drift.schemas import DriftRequest
+from rayonnage_shared.jobs.queue import JobQueue
+from rayonnage_shared.ml.bundles.champion import POINTER_NAME
+from rayonnage_train.job_types import DRIFT_KIND, DRIFT_LANE
 from rayonnage_train.settings import TrainSettings
 
 log = structlog.get_logger()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from rayonnage_shared.settings import (
-    CamembertSettings,
-    DriftSettings,
-    FollowSettings,
-    PipelineSettings,
-    ServiceSettings,
-)
+from rayonnage_shared.core.settings import ServiceSettings
+from rayonnage_shared.drift.settings import DriftSettings
+from rayonnage_shared.ml.networks.settings import CamembertSettings
+from rayonnage_shared.pipelines.settings import PipelineSettings
+from rayonnage_shared.sync.settings import FollowSettings
 
 
 class TrainSettings(ServiceSettings, PipelineSettings, DriftSettings, FollowSettings, CamembertSettings):

@@ -18,17 +18,18 @@ from typing import Any
 
 import structlog
 
-from rayonnage_shared.contracts.jobs import FINAL_STATUSES
-from rayonnage_shared.database.engine import migrate, open_database
-from rayonnage_shared.job_rows import HeldJob
-from rayonnage_shared.jobs import DATABASE_AWAY, JobNotFound, JobQueue, LeaseLost
-from rayonnage_shared.telemetry import set_up_logging
+from rayonnage_shared.database.engine import DATABASE_AWAY, migrate, open_database
+from rayonnage_shared.jobs.queue import JobNotFound, JobQueue, LeaseLost
+from rayonnage_shared.jobs.rows import HeldJob
+from rayonnage_shared.jobs.schemas import FINAL_STATUSES
+from rayonnage_shared.observability.logging import set_up_logging
 from rayonnage_train.children import describe_exit, exited_within, stop_group
-from rayonnage_train.follow_up import FollowUps
-from rayonnage_train.kinds import DEFAULT_KINDS, load_kinds, work_folder
+from rayonnage_train.handlers import DEFAULT_KINDS, load_kinds
+from rayonnage_train.job_context import work_folder
 from rayonnage_train.metrics import WorkerMetrics
 from rayonnage_train.schedule import DriftSchedule
 from rayonnage_train.settings import TrainSettings
+from rayonnage_train.sync import FollowUps
 
 log = structlog.get_logger()
 

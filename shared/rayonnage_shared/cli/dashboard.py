@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.live import Live
 
 from rayonnage_shared.cli.dashboard_panels import drawn
-from rayonnage_shared.environment import effective
-from rayonnage_shared.platform_state import DashboardSettings, Watcher
+from rayonnage_shared.ops.env_file import effective
+from rayonnage_shared.ops.platform_state import DashboardSettings, Watcher
 
 HOME = Path()
 SECOND_LOOK_S = 1.0

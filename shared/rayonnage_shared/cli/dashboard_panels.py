@@ -12,9 +12,9 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
-from rayonnage_shared.contracts.drift import DriftReport
-from rayonnage_shared.contracts.jobs import Job
-from rayonnage_shared.platform_state import ChampionState, LogState, Picture, ServiceState, Traffic
+from rayonnage_shared.drift.schemas import DriftReport
+from rayonnage_shared.jobs.schemas import Job
+from rayonnage_shared.ops.platform_state import ChampionState, LogState, Picture, ServiceState, Traffic
 
 TWO_COLUMNS_FROM = 116
 COLUMNS_OF_DRIFT_SHOWN = 4

@@ -16,13 +16,13 @@ from rich.table import Table
 
 from rayonnage_shared.cli.database import command_database
 from rayonnage_shared.cli.tracking import catch_up
-from rayonnage_shared.contracts.datasets import IngestReport
-from rayonnage_shared.ml.progress import Progress
-from rayonnage_shared.settings import DatabaseSettings, StorageSettings
+from rayonnage_shared.core.settings import DatabaseSettings, StorageSettings
+from rayonnage_shared.ml.base.progress import Progress
+from rayonnage_shared.ml.catalogue.schemas import IngestReport
 
 if TYPE_CHECKING:
+    from rayonnage_shared.ml.base.categories import Categories
     from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-    from rayonnage_shared.ml.categories import Categories
 
 _SHOWN_REJECTS = 10
 
@@ -53,9 +53,9 @@ def ingest(
     ] = False,
 ) -> None:
     """Merge labelled products into the next dataset version."""
+    from rayonnage_shared.ml.base.categories import load_categories
     from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-    from rayonnage_shared.ml.catalogue.ingestion import ingest as run
-    from rayonnage_shared.ml.categories import load_categories
+    from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest as run
 
     settings = DataSettings()
     store, categories = DatasetStore(settings.data_path), load_categories(settings.categories_path)
@@ -88,9 +88,9 @@ def feedback(
     category: Annotated[int, typer.Argument(help="The code that the product really has.")],
 ) -> None:
     """Say which category the product of a prediction really has; the newest word about a prediction counts."""
-    from rayonnage_shared.contracts.feedback import FeedbackRequest
-    from rayonnage_shared.feedback import FeedbackBook
-    from rayonnage_shared.ml.categories import load_categories
+    from rayonnage_shared.feedback.schemas import FeedbackRequest
+    from rayonnage_shared.feedback.service import FeedbackBook
+    from rayonnage_shared.ml.base.categories import load_categories
 
     said = FeedbackRequest(prediction_id=prediction_id.upper(), category_id=category)
     settings = DataSettings()
@@ -103,7 +103,7 @@ def feedback(
 def _ingest_feedback(
     settings: DataSettings, store: DatasetStore, categories: Categories, progress: Progress
 ) -> IngestReport:
-    from rayonnage_shared.feedback_ingestion import ingest_feedback
+    from rayonnage_shared.feedback.ingestion import ingest_feedback
 
     with command_database(settings) as engine:
         return ingest_feedback(store, engine, categories=categories, progress=progress)
@@ -114,7 +114,7 @@ def sample(
     seed: Annotated[int, typer.Option(help="The same seed gives the same catalogue.")] = 20,
 ) -> None:
     """Generate a catalogue of invented products with drawn photos."""
-    from rayonnage_shared.ml.catalogue.sample import generate_sample
+    from rayonnage_shared.ml.catalogue.sample.generator import generate_sample
 
     with _bar("sample") as progress:
         generate_sample(folder, seed, progress)

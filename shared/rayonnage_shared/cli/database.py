@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Engine
 
-from rayonnage_shared.settings import DatabaseSettings
+from rayonnage_shared.core.settings import DatabaseSettings
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from rayonnage_shared.settings import DatabaseSettings, VersioningSettings
+from rayonnage_shared.core.settings import DatabaseSettings
+from rayonnage_shared.sync.dvc.settings import VersioningSettings
 
 HOME = Path()
 
@@ -24,8 +25,8 @@ def env() -> None:
 
     To change a secret, name it in .env (POSTGRES_PASSWORD=…) and run this again.
     """
-    from rayonnage_shared.environment import ADMIN_PASSWORD, first_admin
-    from rayonnage_shared.secret_files import FOLDER, write_secrets
+    from rayonnage_shared.ops.env_file import ADMIN_PASSWORD, first_admin
+    from rayonnage_shared.ops.secret_files import FOLDER, write_secrets
 
     written = write_secrets(HOME)
     if ADMIN_PASSWORD in written.settings:
@@ -51,7 +52,7 @@ def certs(
 
     What is there stays unless it has expired or lacks a name. Files of another authority, put there instead, stay.
     """
-    from rayonnage_shared.certificates import AUTHORITY, FOLDER, provide_certificate
+    from rayonnage_shared.ops.certificates import AUTHORITY, FOLDER, provide_certificate
 
     found = provide_certificate(HOME / FOLDER, host or (), renew=renew)
     print(f"{'Made' if found.new else 'There is'} a certificate in {FOLDER} for {', '.join(found.names)};")
@@ -78,7 +79,7 @@ def migrate() -> None:
 
 def make_bucket() -> None:
     """Make the bucket of the DVC remote on the S3 server at DVC_ENDPOINT_URL, unless it is there."""
-    from rayonnage_shared import dvc_bucket
+    from rayonnage_shared.sync.dvc import bucket as dvc_bucket
 
     settings = VersioningSettings()
     name = dvc_bucket.bucket_name(settings)

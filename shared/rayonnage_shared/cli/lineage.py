@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from rayonnage_shared.settings import DatabaseSettings, StorageSettings
+from rayonnage_shared.core.settings import DatabaseSettings, StorageSettings
 
 if TYPE_CHECKING:
-    from rayonnage_shared.lineage import Answer, Dataset, Lineage, Model, Reign
+    from rayonnage_shared.ops.lineage import Answer, Dataset, Lineage, Model, Reign
 
 DATABASE_WAIT_S = 3
 LONGEST_TEXT = 100
@@ -38,7 +38,7 @@ def lineage(
 ) -> None:
     """Show where something came from: prediction, bundle, MLflow run, dataset versions, code."""
     from rayonnage_shared.database.engine import open_database
-    from rayonnage_shared.lineage import Lineages
+    from rayonnage_shared.ops.lineage import Lineages
 
     settings = LineageSettings()
     engine = open_database(settings.database_url, wait_s=DATABASE_WAIT_S)

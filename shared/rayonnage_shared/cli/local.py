@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from rayonnage_shared import local
-from rayonnage_shared.environment import effective, env_example
-from rayonnage_shared.log_following import LogFollower
-from rayonnage_shared.log_search import find_request, log_files
-from rayonnage_shared.run_lock import holder
-from rayonnage_shared.supervision import Supervisor
+from rayonnage_shared.ops import local
+from rayonnage_shared.ops.env_file import effective
+from rayonnage_shared.ops.log_following import LogFollower
+from rayonnage_shared.ops.log_search import find_request, log_files
+from rayonnage_shared.ops.run_lock import holder
+from rayonnage_shared.ops.settings_catalogue import env_example
+from rayonnage_shared.ops.supervision import Supervisor
 
 HOME = Path()
 _SAMPLE = Path("data/sample")
@@ -123,8 +124,8 @@ def write_env_example(
 
 def prepare() -> None:
     """Migrate the database and, unless DEMO=0, make sure that there are products and a model."""
-    from rayonnage_shared.demo import prepare as run
-    from rayonnage_shared.errors import RayonnageError
+    from rayonnage_shared.core.errors import RayonnageError
+    from rayonnage_shared.ops.demo import prepare as run
 
     console = Console()
     columns = (

@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from rayonnage_shared.errors import RayonnageError
+from rayonnage_shared.core.errors import RayonnageError
 
 SUBJECTS = (
     "local",

@@ -21,8 +21,9 @@ from ulid import ULID
 
 from rayonnage_shared.cli.database import command_database
 from rayonnage_shared.cli.tracking import catch_up
-from rayonnage_shared.contracts.jobs import FUSION_DEFAULT, SearchRequest, TrainRequest
-from rayonnage_shared.settings import DatabaseSettings, PipelineSettings
+from rayonnage_shared.core.settings import DatabaseSettings
+from rayonnage_shared.ml.training.requests import FUSION_DEFAULT, SearchRequest, TrainRequest
+from rayonnage_shared.pipelines.settings import PipelineSettings
 
 console = Console(stderr=True)
 _MESSAGE = TextColumn("{task.fields[message]}")
@@ -48,7 +49,7 @@ def train(
     parameter: Annotated[list[str] | None, typer.Option(help="name=value, such as text.penalty=2.")] = None,
 ) -> None:
     """Train a bundle, judge it against the champion, and promote it if it is better."""
-    from rayonnage_shared.pipeline import train as run
+    from rayonnage_shared.pipelines.training import train as run
 
     request = TrainRequest.model_validate(
         {
@@ -75,7 +76,7 @@ def search(
     promote: Annotated[str, typer.Option(help="if_better, never or always.")] = "if_better",
 ) -> None:
     """Search better parameters of one family within a budget, and train a bundle with them."""
-    from rayonnage_shared.parameter_search import search_and_train
+    from rayonnage_shared.pipelines.search import search_and_train
 
     request = SearchRequest.model_validate(
         {
@@ -124,7 +125,7 @@ def evaluate(
     """Judge a model on the test split, without the rows it was trained on, and print its report."""
     from rayonnage_shared.cli.report_tables import print_report
     from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-    from rayonnage_shared.pipeline import evaluate_version
+    from rayonnage_shared.pipelines.training import evaluate_version
 
     settings = ModelSettings()
     chosen = version or _champion_version(settings.models_path)
@@ -147,7 +148,7 @@ def promote(
     reason: Annotated[str, typer.Option(help="Stands in the audit table.")] = "asked for on the command line",
 ) -> None:
     """Make a version the champion."""
-    from rayonnage_shared.promotion import promote as move
+    from rayonnage_shared.registry.promotion import promote as move
 
     settings = ModelSettings()
     with command_database(settings) as engine:
@@ -160,7 +161,7 @@ def rollback(
     reason: Annotated[str, typer.Option(help="Stands in the audit table.")] = "asked for on the command line",
 ) -> None:
     """Make the champion before this one the champion again."""
-    from rayonnage_shared.promotion import rollback as move
+    from rayonnage_shared.registry.promotion import rollback as move
 
     settings = ModelSettings()
     with command_database(settings) as engine:
@@ -171,8 +172,8 @@ def rollback(
 
 def list_models() -> None:
     """List the model versions, newest first."""
-    from rayonnage_shared.ml.bundle import list_versions, read_manifest
-    from rayonnage_shared.ml.champion import read_champion
+    from rayonnage_shared.ml.bundles.champion import read_champion
+    from rayonnage_shared.ml.bundles.manifest import list_versions, read_manifest
 
     settings = ModelSettings()
     champion = read_champion(settings.models_path)
@@ -205,9 +206,9 @@ def predict(
     top_k: Annotated[int, typer.Option(min=1, max=27)] = 3,
 ) -> None:
     """Predict one product, or each row of a CSV, with the champion in this process."""
-    from rayonnage_shared.ml.bundle import load_bundle
-    from rayonnage_shared.ml.categories import load_categories
-    from rayonnage_shared.prediction import predict_catalogue, predict_product
+    from rayonnage_shared.ml.base.categories import load_categories
+    from rayonnage_shared.ml.bundles.bundle import load_bundle
+    from rayonnage_shared.predictions.inference import predict_catalogue, predict_product
 
     settings = ModelSettings()
     bundle = load_bundle(settings.models_path, version or _champion_version(settings.models_path))
@@ -224,8 +225,8 @@ def predict(
 
 
 def _champion_version(models_path: Path) -> str:
-    from rayonnage_shared.ml.bundle import BundleNotFound
-    from rayonnage_shared.ml.champion import read_champion
+    from rayonnage_shared.ml.bundles.champion import read_champion
+    from rayonnage_shared.ml.bundles.manifest import BundleNotFound
 
     champion = read_champion(models_path)
     if champion is None:

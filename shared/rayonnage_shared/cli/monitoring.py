@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from rayonnage_shared.contracts.drift import MAX_HOURS, MIN_HOURS, DriftReport
-from rayonnage_shared.settings import DatabaseSettings, DriftSettings
+from rayonnage_shared.core.settings import DatabaseSettings
+from rayonnage_shared.drift.schemas import MAX_HOURS, MIN_HOURS, DriftReport
+from rayonnage_shared.drift.settings import DriftSettings
 
 EXIT_DRIFT = 3
 DATABASE_WAIT_S = 10

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-from rayonnage_shared.contracts.models import EvaluationReport, Headline, SelectiveReport
+from rayonnage_shared.ml.evaluation.schemas import EvaluationReport, Headline, SelectiveReport
 
 _MODES = {"text": "text", "image": "photo", "both": "text and photo"}
 

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from rayonnage_shared.settings import FollowSettings, MlflowServerSettings
+from rayonnage_shared.sync.mlflow.settings import MlflowServerSettings
+from rayonnage_shared.sync.settings import FollowSettings
 
 
 class ServerSettings(FollowSettings, MlflowServerSettings):
@@ -27,9 +28,9 @@ def follow(
     again: Annotated[bool, typer.Option("--again", help="Look everything up in MLflow, done before or not.")] = False,
 ) -> None:
     """Bring MLflow and DVC up to date with the volumes now. Exits 1 when something is left to do."""
-    from rayonnage_shared.follow_up import follow as run
-    from rayonnage_shared.follow_up import followers
-    from rayonnage_shared.tracking.follower import MlflowFollower
+    from rayonnage_shared.sync.mlflow.target import MlflowFollower
+    from rayonnage_shared.sync.runner import follow as run
+    from rayonnage_shared.sync.runner import followers
 
     settings = FollowSettings()
     known = {one.name: one for one in followers(settings)}
@@ -49,7 +50,7 @@ def follow(
 
 def catch_up() -> None:
     """Let the followers catch up with what a command has changed; one that is away costs a warning and no more."""
-    from rayonnage_shared.follow_up import follow as run
+    from rayonnage_shared.sync.runner import follow as run
 
     for result in run(FollowSettings(), lambda sentence: print(sentence, file=sys.stderr)):
         if result.status in ("away", "failed"):
@@ -59,7 +60,7 @@ def catch_up() -> None:
 
 def mlflow() -> None:
     """Serve MLflow's pages over the store and the artifacts of this folder until Ctrl-C; becomes MLflow's server."""
-    from rayonnage_shared.tracking.server import ServerMissing, server_command, server_environment
+    from rayonnage_shared.sync.mlflow.server import ServerMissing, server_command, server_environment
 
     settings = ServerSettings()
     try:
@@ -74,11 +75,11 @@ def mlflow() -> None:
 
 def _make_store(settings: ServerSettings) -> None:
     """Make the tables where there are none; the server and a follower must not both begin to."""
-    from rayonnage_shared.follow_up import Busy, only_one
-    from rayonnage_shared.tracking.address import sqlite_path
-    from rayonnage_shared.tracking.follower import NAME
-    from rayonnage_shared.tracking.server import store_address
-    from rayonnage_shared.tracking.store import connect
+    from rayonnage_shared.sync.mlflow.address import sqlite_path
+    from rayonnage_shared.sync.mlflow.client import connect
+    from rayonnage_shared.sync.mlflow.server import store_address
+    from rayonnage_shared.sync.mlflow.target import NAME
+    from rayonnage_shared.sync.runner import Busy, only_one
 
     address = store_address(settings)
     file = sqlite_path(address)

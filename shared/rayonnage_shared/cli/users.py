@@ -16,11 +16,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rayonnage_shared.accounts import Accounts
+from rayonnage_shared.auth.accounts import Accounts
+from rayonnage_shared.auth.passwords import PasswordHasher, weakness
+from rayonnage_shared.auth.schemas import Role, UserChange
 from rayonnage_shared.cli.database import command_database
-from rayonnage_shared.contracts.accounts import Role, UserChange
-from rayonnage_shared.security.passwords import PasswordHasher, weakness
-from rayonnage_shared.settings import DatabaseSettings, KeyFolderSettings, TokenSettings
+from rayonnage_shared.core.settings import DatabaseSettings, KeyFolderSettings, TokenSettings
 
 Name = Annotated[str, typer.Argument(help="The user's name.")]
 Generate = Annotated[bool, typer.Option("--generate", help="Make a random password and print it once.")]
@@ -97,7 +97,7 @@ def rotate_keys(
     ] = False,
 ) -> None:
     """Add a signing key; the older ones retire when the tokens signed with them have expired."""
-    from rayonnage_shared.security.signing_keys import KeyFolder
+    from rayonnage_shared.auth.signing_keys import KeyFolder
 
     settings = KeySettings()
     if settings.algorithm == "HS256":

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rayonnage_shared.settings import FollowSettings
+from rayonnage_shared.sync.settings import FollowSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -21,9 +21,9 @@ def push(
     check: Annotated[bool, typer.Option(help="Ask the remote about what was pushed before, too.")] = False,
 ) -> None:
     """Push dataset versions, photos and bundles to the DVC remote, and write the pointers to commit."""
-    from rayonnage_shared.dvc_connection import remote_address
-    from rayonnage_shared.follow_up import follow
-    from rayonnage_shared.versioning import DvcFollower
+    from rayonnage_shared.sync.dvc.connection import remote_address
+    from rayonnage_shared.sync.dvc.target import DvcFollower
+    from rayonnage_shared.sync.runner import follow
 
     settings = FollowSettings()
     address = remote_address(settings)
@@ -54,8 +54,8 @@ def pull(
     allow_empty: Annotated[bool, typer.Option(help="Nothing to pull is no failure: a first start.")] = False,
 ) -> None:
     """Pull the champion and the current dataset, as the pointers name them, from the DVC remote."""
-    from rayonnage_shared.restoring import NothingToPull
-    from rayonnage_shared.restoring import pull as run
+    from rayonnage_shared.sync.dvc.pull import NothingToPull
+    from rayonnage_shared.sync.dvc.pull import pull as run
 
     both = models == dataset
     try:

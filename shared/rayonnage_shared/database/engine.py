@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, event, inspect, make_url, text
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlmodel import Session, create_engine
 
 LOCK_TIMEOUT_S = 10
@@ -88,3 +89,7 @@ def _is_up_to_date(engine: Engine) -> bool:
         if not inspect(connection).has_table("alembic_version"):
             return False
         return connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [newest]
+
+
+DATABASE_AWAY = (OperationalError, InterfaceError)
+"""What a holder of a job waits out: the database is down, restarting or locked."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.ml.families.base import FloatArray
+from rayonnage_shared.ml.base.model import FloatArray
 
 Numbers = NDArray[np.float64]
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from rayonnage_shared.drift.languages import language
-from rayonnage_shared.ml.families.base import FloatArray, IntArray, ProductText
-from rayonnage_shared.ml.progress import Progress, silent
-from rayonnage_shared.ml.sentence_embedding import embedding_input, encode_many
-from rayonnage_shared.ml.text import product_text
+from rayonnage_shared.ml.base.model import FloatArray, IntArray, ProductText
+from rayonnage_shared.ml.base.progress import Progress, silent
+from rayonnage_shared.ml.features.sentence_embedding import embedding_input, encode_many
+from rayonnage_shared.ml.features.text import product_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from rayonnage_shared.contracts.drift import ColumnDrift, DriftReport
+from rayonnage_shared.drift.schemas import ColumnDrift, DriftReport
 
 _STYLE = """
 .rayonnage { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }

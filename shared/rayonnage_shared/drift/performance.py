@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from rayonnage_shared.contracts.drift import Performance
-from rayonnage_shared.feedback_rows import LabelledAnswer
+from rayonnage_shared.drift.schemas import Performance
+from rayonnage_shared.feedback.repository import LabelledAnswer
 
 MIN_LABELLED = 50
 LEAST_FALL = 0.05

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from rayonnage_shared.contracts.drift import DriftDecision
-from rayonnage_shared.settings import DriftSettings
+from rayonnage_shared.drift.schemas import DriftDecision
+from rayonnage_shared.drift.settings import DriftSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import structlog
 
-from rayonnage_shared.atomic_files import write_atomically
+from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.drift.observations import JudgedProduct
-from rayonnage_shared.ml.bundle import Bundle, load_bundle
+from rayonnage_shared.ml.base.model import FloatArray, Opinion
+from rayonnage_shared.ml.base.progress import Progress, silent
+from rayonnage_shared.ml.bundles.bundle import Bundle, load_bundle
 from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products
-from rayonnage_shared.ml.families.base import FloatArray, Opinion
-from rayonnage_shared.ml.progress import Progress, silent
-from rayonnage_shared.ml.scoring import photo_opinions, text_opinions
-from rayonnage_shared.ml.training_plan import DatasetTooSmall
-from rayonnage_shared.pipeline import unseen_test_rows
+from rayonnage_shared.ml.evaluation.scoring import photo_opinions, text_opinions
+from rayonnage_shared.ml.training.plan import DatasetTooSmall
+from rayonnage_shared.pipelines.training import unseen_test_rows
 
 log = structlog.get_logger()
 

@@ -16,26 +16,21 @@ from typing import NamedTuple
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from rayonnage_shared.atomic_files import write_atomically
-from rayonnage_shared.contracts.drift import DriftDecision, DriftReport
+from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.database.tables import PredictionRow
-from rayonnage_shared.drift.evidently_report import (
-    EvidentlyFailed,
-    EvidentlyMissing,
-    EvidentlyReport,
-    evidently_report,
-)
+from rayonnage_shared.drift.evidently.report import EvidentlyFailed, EvidentlyMissing, EvidentlyReport, evidently_report
 from rayonnage_shared.drift.observations import JudgedProduct, Observations, observe
 from rayonnage_shared.drift.page import page
 from rayonnage_shared.drift.performance import Expectation, performance_of
 from rayonnage_shared.drift.reference import reference_of
 from rayonnage_shared.drift.report_files import HTML_NAME, JSON_NAME, read_report, report_ids, reports_folder
+from rayonnage_shared.drift.schemas import DriftDecision, DriftReport
 from rayonnage_shared.drift.verdict import enough_rows, judge
-from rayonnage_shared.feedback_rows import LabelledAnswer, feedback_between
-from rayonnage_shared.ml.bundle import BundleNotFound, read_manifest
-from rayonnage_shared.ml.champion import read_champion
-from rayonnage_shared.ml.progress import Progress, silent
-from rayonnage_shared.prediction_rows import LogUnreadable, sample_predictions
+from rayonnage_shared.feedback.repository import LabelledAnswer, feedback_between
+from rayonnage_shared.ml.base.progress import Progress, silent
+from rayonnage_shared.ml.bundles.champion import read_champion
+from rayonnage_shared.ml.bundles.manifest import BundleNotFound, read_manifest
+from rayonnage_shared.predictions.repository import LogUnreadable, sample_predictions
 
 MAX_ROWS = 2000
 """Of answers that are looked at, drawn by chance; as many as of the reference."""

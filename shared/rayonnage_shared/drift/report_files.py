@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from rayonnage_shared.contracts.drift import DriftReport, DriftSummary
-from rayonnage_shared.errors import NotFound
+from rayonnage_shared.core.errors import NotFound
+from rayonnage_shared.drift.schemas import DriftReport, DriftSummary
 
 HTML_NAME, JSON_NAME = "drift_report.html", "drift_report.json"
 _ID = re.compile(r"[0-9]{8}T[0-9]{12}Z-[0-9a-f]{4}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from rayonnage_shared.contracts.drift import ColumnDrift, DriftMeasure
 from rayonnage_shared.drift.distances import (
     Distance,
     distance_of_categories,
@@ -17,6 +16,7 @@ from rayonnage_shared.drift.distances import (
     distance_of_numbers,
 )
 from rayonnage_shared.drift.observations import COLUMNS, Kind, Observations
+from rayonnage_shared.drift.schemas import ColumnDrift, DriftMeasure
 
 MIN_ROWS = 100
 """Of answers and of reference; fewer say nothing about a shop, since one person sends ten alike."""

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from rayonnage_shared.contracts.jobs import FINAL_STATUSES, Job
-from rayonnage_shared.jobs import JobQueue
+from rayonnage_shared.jobs.queue import JobQueue
+from rayonnage_shared.jobs.schemas import FINAL_STATUSES, Job
 
 ROOT = Path(__file__).parents[3]
 

@@ -7,8 +7,8 @@ import signal
 import time
 from typing import Any
 
-from rayonnage_shared.errors import BadInput
-from rayonnage_train.kinds import JobContext
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_train.job_context import JobContext
 
 STAGES = ("first", "second", "third")
 

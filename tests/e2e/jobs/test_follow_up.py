@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.jobs import JobQueue
+from rayonnage_shared.jobs.queue import JobQueue
 from tests.e2e.jobs.conftest import Workers, ended, wait_for
-from tests.unit.shared.tracking.bundles import FIRST, write_bundle
+from tests.unit.shared.sync.mlflow.bundles import FIRST, write_bundle
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def with_follow_up(workers: Workers) -> tuple[subprocess.Popen[bytes], int]:
     """Return a worker and its child that waits for MLflow."""
     write_bundle(workers.models, FIRST)
     worker = workers.start()
-    wait_for(lambda: bool(children(worker, "rayonnage_train.follow_up")))
-    return worker, children(worker, "rayonnage_train.follow_up")[0]
+    wait_for(lambda: bool(children(worker, "rayonnage_train.sync")))
+    return worker, children(worker, "rayonnage_train.sync")[0]
 
 
 def is_gone(pid: int) -> bool:
@@ -82,7 +82,7 @@ def test_a_follow_up_that_has_caught_up_is_over(workers: Workers, silent_mlflow:
     shutil.rmtree(workers.models / FIRST)
     silent_mlflow.close()
 
-    wait_for(lambda: not children(worker, "rayonnage_train.follow_up"), 60)
+    wait_for(lambda: not children(worker, "rayonnage_train.sync"), 60)
 
     time.sleep(3)
-    assert not children(worker, "rayonnage_train.follow_up")
+    assert not children(worker, "rayonnage_train.sync")

@@ -18,7 +18,7 @@ import pytest
 from jose import jwt
 from sqlalchemy import Engine
 
-from rayonnage_shared.jobs import JobQueue
+from rayonnage_shared.jobs.queue import JobQueue
 from tests.e2e.jobs.conftest import wait_for
 
 SECRET = "0123456789abcdef0123456789abcdef"

@@ -10,9 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.request import urlopen
 
-from rayonnage_shared.contracts.jobs import Job
-from rayonnage_shared.job_rows import MAX_ATTEMPTS
-from rayonnage_shared.jobs import JobQueue
+from rayonnage_shared.jobs.queue import JobQueue
+from rayonnage_shared.jobs.rows import MAX_ATTEMPTS
+from rayonnage_shared.jobs.schemas import Job
 from tests.e2e.jobs.conftest import Workers, ended, wait_for
 from tests.e2e.jobs.job_kinds import STAGES
 

@@ -20,10 +20,10 @@ from structlog.testing import capture_logs
 from rayonnage_auth import app as auth_app
 from rayonnage_auth.app import create_app
 from rayonnage_auth.settings import AuthSettings
-from rayonnage_shared.accounts import Accounts
-from rayonnage_shared.contracts.accounts import UserChange
+from rayonnage_shared.auth.accounts import Accounts
+from rayonnage_shared.auth.passwords import PasswordHasher
+from rayonnage_shared.auth.schemas import UserChange
 from rayonnage_shared.database.engine import open_database
-from rayonnage_shared.security.passwords import PasswordHasher
 
 ADMIN_PASSWORD = "correct-horse-battery"
 PASSWORD = "paper-clip-mountain"

@@ -9,7 +9,7 @@ import pytest
 
 from rayonnage_auth import throttle
 from rayonnage_auth.throttle import LoginThrottle, PasswordThreads, TooManyLogins
-from rayonnage_shared.errors import Overloaded
+from rayonnage_shared.core.errors import Overloaded
 
 
 class Clock:

@@ -16,15 +16,15 @@ from sqlmodel import col, select, update
 from rayonnage_auth.feed import Feed
 from rayonnage_auth.settings import AuthSettings
 from rayonnage_auth.tokens import RefreshRefused, Tokens
-from rayonnage_shared.accounts import Accounts, WrongCredentials
-from rayonnage_shared.contracts.accounts import TokenPair, UserChange
+from rayonnage_shared.auth.accounts import Accounts, WrongCredentials
+from rayonnage_shared.auth.passwords import PasswordHasher
+from rayonnage_shared.auth.revocations import prune_tokens
+from rayonnage_shared.auth.schemas import TokenPair, UserChange
+from rayonnage_shared.auth.signing_keys import KeyFolder
+from rayonnage_shared.auth.tokens import Principal, TokenVerifier
+from rayonnage_shared.core.errors import NotAuthenticated
 from rayonnage_shared.database.engine import reading, writing
 from rayonnage_shared.database.tables import RefreshTokenRow, RevocationRow
-from rayonnage_shared.errors import NotAuthenticated
-from rayonnage_shared.security.passwords import PasswordHasher
-from rayonnage_shared.security.revocations import prune_tokens
-from rayonnage_shared.security.signing_keys import KeyFolder
-from rayonnage_shared.security.tokens import Principal, TokenVerifier
 
 GOOD = "correct-horse-battery"
 

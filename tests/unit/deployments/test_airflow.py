@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from rayonnage_shared.secret_files import secret_contents
+from rayonnage_shared.ops.secret_files import secret_contents
 
 ROOT = Path(__file__).parents[3]
 AIRFLOW = ROOT / "deployments" / "airflow"

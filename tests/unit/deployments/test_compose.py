@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from rayonnage_shared.environment import all_settings, settings_classes
-from rayonnage_shared.processes import PROCESSES
+from rayonnage_shared.core.processes import PROCESSES
+from rayonnage_shared.ops.settings_catalogue import all_settings, settings_classes
 
 ROOT = Path(__file__).parents[3]
 OURS = {"auth", "gateway", "ingest", "predict", "train"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.processes import PROCESSES, process
+from rayonnage_shared.core.processes import PROCESSES, process
 
 ROOT = Path(__file__).parents[3]
 SERVICES = ["auth", "gateway", "ingest", "predict", "train"]
@@ -104,7 +104,7 @@ def test_it_runs_its_process_where_others_can_reach_it(name: str) -> None:
 def test_healthy_means_ready(name: str) -> None:
     (check,) = values(name, "HEALTHCHECK")
     command = json.loads(check[check.index("[") :])
-    assert command == ["python", "-m", "rayonnage_shared.healthcheck", name]
+    assert command == ["python", "-m", "rayonnage_shared.core.healthcheck", name]
 
 
 def test_nothing_of_a_checkout_gets_into_an_image_unless_it_is_named() -> None:

@@ -18,7 +18,7 @@ from jose import jwt
 
 from rayonnage_gateway.app import create_app
 from rayonnage_gateway.settings import GatewaySettings
-from rayonnage_shared.contracts.accounts import Role
+from rayonnage_shared.auth.schemas import Role
 
 SECRET = "a-shared-secret-for-these-tests-0123456789"
 PATIENCE_S = 10.0

@@ -14,7 +14,7 @@ import pytest
 
 from rayonnage_gateway import addresses
 from rayonnage_gateway.upstream import PoolLimits, Upstream
-from rayonnage_shared.errors import DependencyDown
+from rayonnage_shared.core.errors import DependencyDown
 from tests.unit.gateway.servers import Conversation, Service, reached
 
 ONE, OTHER = "127.0.0.1", "127.0.0.2"

@@ -19,14 +19,14 @@ from rayonnage_ingest.feedback_schedule import taking_feedback
 from rayonnage_ingest.ingestions import Ingestion, Ingestions
 from rayonnage_ingest.settings import IngestSettings
 from rayonnage_ingest.uploads import Upload
-from rayonnage_shared.contracts.datasets import IngestReport
+from rayonnage_shared.auth.dependencies import current_admin
+from rayonnage_shared.auth.tokens import Principal
+from rayonnage_shared.core.errors import Overloaded
 from rayonnage_shared.database.engine import migrate, open_database
-from rayonnage_shared.errors import Overloaded
-from rayonnage_shared.feedback_rows import find_feedback, give_feedback
-from rayonnage_shared.prediction_log import LoggedPrediction
-from rayonnage_shared.prediction_rows import insert_predictions
-from rayonnage_shared.security.access import current_admin
-from rayonnage_shared.security.tokens import Principal
+from rayonnage_shared.feedback.repository import find_feedback, give_feedback
+from rayonnage_shared.ml.catalogue.schemas import IngestReport
+from rayonnage_shared.predictions.record import LoggedPrediction
+from rayonnage_shared.predictions.repository import insert_predictions
 
 pytestmark = pytest.mark.usefixtures("own_metrics")
 

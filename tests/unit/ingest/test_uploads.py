@@ -11,7 +11,7 @@ import pytest
 from fastapi import Request
 
 from rayonnage_ingest.uploads import Upload, UploadBroken, UploadTooSlow, receive_upload
-from rayonnage_shared.errors import BadInput, BodyTooLarge, UnsupportedMedia
+from rayonnage_shared.core.errors import BadInput, BodyTooLarge, UnsupportedMedia
 
 FORM = "multipart/form-data; boundary=xyz"
 

@@ -16,13 +16,13 @@ from ulid import ULID
 
 from rayonnage_predict.app import create_app
 from rayonnage_predict.settings import PredictSettings
-from rayonnage_shared.feedback_rows import find_feedback, labelled_products, mark_ingested
-from rayonnage_shared.ml.bundle import FORMAT
-from rayonnage_shared.ml.champion import Champion, write_champion
-from rayonnage_shared.prediction_log import LoggedPrediction
-from rayonnage_shared.prediction_rows import insert_predictions
-from rayonnage_shared.security.access import current_user
-from rayonnage_shared.security.tokens import Principal
+from rayonnage_shared.auth.dependencies import current_user
+from rayonnage_shared.auth.tokens import Principal
+from rayonnage_shared.feedback.repository import find_feedback, labelled_products, mark_ingested
+from rayonnage_shared.ml.bundles.champion import Champion, write_champion
+from rayonnage_shared.ml.bundles.manifest import FORMAT
+from rayonnage_shared.predictions.record import LoggedPrediction
+from rayonnage_shared.predictions.repository import insert_predictions
 
 pytestmark = pytest.mark.usefixtures("own_metrics")
 

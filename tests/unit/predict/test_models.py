@@ -13,11 +13,11 @@ import pytest
 
 from rayonnage_predict.app import create_app
 from rayonnage_predict.settings import PredictSettings
-from rayonnage_shared.ml.bundle import FORMAT
+from rayonnage_shared.auth.dependencies import current_user
+from rayonnage_shared.auth.tokens import Principal
+from rayonnage_shared.ml.bundles.manifest import FORMAT
 from rayonnage_shared.ml.evaluation.report import write_report
-from rayonnage_shared.security.access import current_user
-from rayonnage_shared.security.tokens import Principal
-from tests.unit.shared.ml.reports import some_report
+from tests.unit.shared.ml.evaluation.reports import some_report
 
 pytestmark = pytest.mark.usefixtures("own_metrics")
 

@@ -15,8 +15,8 @@ from jose import jwt
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
-from rayonnage_shared.jobs import JobQueue
-from rayonnage_shared.ml.champion import Champion, write_champion
+from rayonnage_shared.jobs.queue import JobQueue
+from rayonnage_shared.ml.bundles.champion import Champion, write_champion
 from rayonnage_train.app import create_app
 from rayonnage_train.drift_routes import prefers_html
 from rayonnage_train.figures import TrainFigures

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from rayonnage_shared.contracts.jobs import Job
-from rayonnage_shared.errors import Overloaded
-from rayonnage_shared.job_rows import HeldJob
-from rayonnage_shared.jobs import JobQueue
+from rayonnage_shared.core.errors import Overloaded
+from rayonnage_shared.jobs.queue import JobQueue
+from rayonnage_shared.jobs.rows import HeldJob
+from rayonnage_shared.jobs.schemas import Job
 from rayonnage_train.events import EventStreams, job_events
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rayonnage_shared.contracts.jobs import ImageTrainRequest, TextTrainRequest, TrainRequest
-from rayonnage_shared.errors import BadInput
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.ml.training.requests import ImageTrainRequest, TextTrainRequest, TrainRequest
 from rayonnage_train.parameters import (
     UnknownParameter,
     check_parameters,

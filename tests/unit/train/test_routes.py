@@ -15,9 +15,10 @@ from fastapi import FastAPI
 from jose import jwt
 from pydantic import SecretStr
 
-from rayonnage_shared.contracts.accounts import Revocation
-from rayonnage_shared.contracts.datasets import Dataset
-from rayonnage_shared.contracts.jobs import Job, SearchRequest, TrainRequest
+from rayonnage_shared.auth.schemas import Revocation
+from rayonnage_shared.jobs.schemas import Job
+from rayonnage_shared.ml.catalogue.schemas import Dataset
+from rayonnage_shared.ml.training.requests import SearchRequest, TrainRequest
 from rayonnage_train.app import create_app
 from rayonnage_train.parameters import known_parameters
 from rayonnage_train.routes import Train

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from rayonnage_shared.contracts.jobs import Job
 from rayonnage_shared.database.engine import writing
 from rayonnage_shared.database.tables import PromotionRow
-from rayonnage_shared.jobs import JobQueue
-from rayonnage_shared.ml.champion import POINTER_NAME, Champion, write_champion
+from rayonnage_shared.jobs.queue import JobQueue
+from rayonnage_shared.jobs.schemas import Job
+from rayonnage_shared.ml.bundles.champion import POINTER_NAME, Champion, write_champion
 from rayonnage_train.schedule import LOOK_EVERY_S, DriftSchedule
 from rayonnage_train.settings import TrainSettings
 

@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rayonnage_shared.contracts.datasets import Dataset
-from rayonnage_shared.errors import RayonnageError
+from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.ml.catalogue.datasets import Current, DatasetStore
 from rayonnage_shared.ml.catalogue.products import TEST, TRAIN
+from rayonnage_shared.ml.catalogue.schemas import Dataset
 
 if TYPE_CHECKING:
     import pyarrow as pa

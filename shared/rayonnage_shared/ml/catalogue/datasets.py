@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rayonnage_shared.contracts.datasets import Dataset
-from rayonnage_shared.errors import NotFound
+from rayonnage_shared.core.errors import NotFound
 from rayonnage_shared.ml.catalogue.products import Products
+from rayonnage_shared.ml.catalogue.schemas import Dataset
 
 VERSION_PATTERN = r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}$"
 _VERSION = re.compile(VERSION_PATTERN)

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from rayonnage_shared.contracts.datasets import Reject
+from rayonnage_shared.ml.catalogue.schemas import Reject
 
 CONTENT_ID_PREFIX = "content-"
 

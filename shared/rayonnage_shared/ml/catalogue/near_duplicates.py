@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.ml.families.base import IntArray, ProductText
+from rayonnage_shared.ml.base.model import IntArray, ProductText
 
 Keys = NDArray[np.uint64]
 WordSets = list[NDArray[np.uint32]]

@@ -17,8 +17,8 @@ import tarfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from rayonnage_shared.atomic_files import write_atomically
-from rayonnage_shared.errors import RayonnageError
+from rayonnage_shared.core.errors import RayonnageError
+from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 
 INDEX_NAME = "photo_shards.json"

@@ -12,12 +12,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from rayonnage_shared.ml.base.model import IntArray
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.merging import Merged, Row, Stored
 from rayonnage_shared.ml.catalogue.near_duplicates import Keys, TextKeys
 from rayonnage_shared.ml.catalogue.splits import Placement
 from rayonnage_shared.ml.catalogue.text_intake import KnownTexts
-from rayonnage_shared.ml.families.base import IntArray
 
 SCHEMA = pa.schema(
     [

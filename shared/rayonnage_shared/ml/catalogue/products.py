@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.ml.families.base import IntArray, ProductText
+from rayonnage_shared.ml.base.model import IntArray, ProductText
 
 TRAIN, TEST, ASIDE = "train", "test", "aside"
 N_FOLDS = 5
@@ -55,7 +55,7 @@ class Products:
 
     def texts(self) -> list[ProductText]:
         """Return the cleaned texts, by the one cleaning that serving uses too."""
-        from rayonnage_shared.ml.text import product_text
+        from rayonnage_shared.ml.features.text import product_text
 
         return [product_text(*pair) for pair in zip(self.designations, self.descriptions, strict=True)]
 

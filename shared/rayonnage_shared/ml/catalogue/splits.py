@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rayonnage_shared.ml.base.model import IntArray
 from rayonnage_shared.ml.catalogue.near_duplicates import MAX_GROUP, Links, connected
 from rayonnage_shared.ml.catalogue.products import ASIDE, N_FOLDS, TEST, TRAIN
-from rayonnage_shared.ml.families.base import IntArray
 
 TEST_SHARE = 0.15
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
+from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.catalogue.near_duplicates import TextKeys, joined_keys, text_keys
-from rayonnage_shared.ml.progress import Progress
-from rayonnage_shared.ml.text import product_text
+from rayonnage_shared.ml.features.text import product_text
 
 _AT_ONCE = 2_000
 _WORTH_PROCESSES = 8_000  # rows; a text with HTML costs 0.5 ms, starting the processes 1 to 2 s

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rayonnage_shared.contracts.models import EvaluationReport
-from rayonnage_shared.ml.bundle import MANIFEST_NAME, Bundle, load_folder
+from rayonnage_shared.ml.base.model import FloatArray
+from rayonnage_shared.ml.base.progress import Progress, part
+from rayonnage_shared.ml.bundles.bundle import Bundle, load_folder
+from rayonnage_shared.ml.bundles.manifest import MANIFEST_NAME
+from rayonnage_shared.ml.calibration.thresholds import Mode
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products
-from rayonnage_shared.ml.decisions import Mode
 from rayonnage_shared.ml.evaluation.figure_files import FIGURES_FOLDER
 from rayonnage_shared.ml.evaluation.figures import draw_figures
 from rayonnage_shared.ml.evaluation.model_facts import ModelFacts
@@ -24,11 +26,10 @@ from rayonnage_shared.ml.evaluation.report import (
     write_report,
 )
 from rayonnage_shared.ml.evaluation.saved_predictions import write_predictions
+from rayonnage_shared.ml.evaluation.schemas import EvaluationReport
+from rayonnage_shared.ml.evaluation.scoring import score_products
 from rayonnage_shared.ml.evaluation.selective import selective_figures
 from rayonnage_shared.ml.evaluation.timing import time_bundle
-from rayonnage_shared.ml.families.base import FloatArray
-from rayonnage_shared.ml.progress import Progress, part
-from rayonnage_shared.ml.scoring import score_products
 
 
 def evaluate_bundle(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rayonnage_shared.errors import NotFound
-from rayonnage_shared.ml.bundle import read_manifest
+from rayonnage_shared.core.errors import NotFound
+from rayonnage_shared.ml.bundles.manifest import read_manifest
 
 FIGURES_FOLDER = "figures"
 FIGURE_NAME_PATTERN = r"^[a-z][a-z0-9_]{0,39}$"

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from rayonnage_shared.contracts.models import BundleFigures, EvaluationReport, LearningCurve, SelectiveReport
-from rayonnage_shared.ml.decisions import Mode
+from rayonnage_shared.ml.base.model import FloatArray, IntArray
+from rayonnage_shared.ml.calibration.thresholds import Mode
 from rayonnage_shared.ml.evaluation.figure_files import FIGURES_FOLDER
-from rayonnage_shared.ml.families.base import FloatArray, IntArray
+from rayonnage_shared.ml.evaluation.schemas import BundleFigures, EvaluationReport, LearningCurve, SelectiveReport
 
 _DPI = 100
 _MODES: dict[Mode, tuple[str, str]] = {

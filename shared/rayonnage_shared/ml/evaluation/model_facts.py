@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rayonnage_shared.atomic_files import write_atomically
-from rayonnage_shared.ml.families.base import Curve
+from rayonnage_shared.core.files import write_atomically
+from rayonnage_shared.ml.base.model import Curve
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from rayonnage_shared.atomic_files import write_atomically
-from rayonnage_shared.contracts.models import (
+from rayonnage_shared.core.files import write_atomically
+from rayonnage_shared.ml.base.model import Curve, FloatArray, IntArray
+from rayonnage_shared.ml.bundles.manifest import BundleBroken
+from rayonnage_shared.ml.calibration.thresholds import MODES, Decisions, Mode
+from rayonnage_shared.ml.evaluation.schemas import (
     Accuracies,
     BundleFigures,
     CalibrationBin,
@@ -25,12 +28,9 @@ from rayonnage_shared.contracts.models import (
     Selective,
     SelectiveReport,
 )
-from rayonnage_shared.ml.bundle import BundleBroken
-from rayonnage_shared.ml.decisions import MODES, Decisions, Mode
-from rayonnage_shared.ml.evaluation.metrics import Evaluation, evaluate
+from rayonnage_shared.ml.evaluation.scoring import Scores
 from rayonnage_shared.ml.evaluation.selective import PROMISES, SelectiveFigure
-from rayonnage_shared.ml.families.base import Curve, FloatArray, IntArray
-from rayonnage_shared.ml.scoring import Scores
+from rayonnage_shared.ml.metrics.classification import Evaluation, evaluate
 
 REPORT_NAME = "evaluation.json"
 PROMISES_FOLDER = "promises"

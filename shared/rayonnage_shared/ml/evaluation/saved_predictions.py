@@ -7,11 +7,11 @@ import io
 import math
 from pathlib import Path
 
-from rayonnage_shared.atomic_files import write_atomically
-from rayonnage_shared.ml.catalogue.ingest_reports import without_formula
+from rayonnage_shared.core.files import write_atomically
+from rayonnage_shared.ml.base.model import FloatArray
+from rayonnage_shared.ml.catalogue.ingestion.reports import without_formula
 from rayonnage_shared.ml.catalogue.products import Products
-from rayonnage_shared.ml.families.base import FloatArray
-from rayonnage_shared.ml.scoring import Scores
+from rayonnage_shared.ml.evaluation.scoring import Scores
 
 COLUMNS = (
     "product_id",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.ml.decisions import Decisions, Mode
-from rayonnage_shared.ml.families.base import FloatArray, IntArray
+from rayonnage_shared.ml.base.model import FloatArray, IntArray
+from rayonnage_shared.ml.calibration.thresholds import Decisions, Mode
 
 PROMISES = (0.90, 0.95, 0.99)
 

@@ -6,13 +6,13 @@ import time
 
 import numpy as np
 
-from rayonnage_shared.contracts.models import Timing
-from rayonnage_shared.ml.bundle import Bundle
+from rayonnage_shared.ml.base.model import Pixels, ProductText
+from rayonnage_shared.ml.bundles.bundle import Bundle
+from rayonnage_shared.ml.calibration.thresholds import MODES, Mode
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products
-from rayonnage_shared.ml.decisions import MODES, Mode
-from rayonnage_shared.ml.families.base import Pixels, ProductText
-from rayonnage_shared.ml.photos import PhotoLimits, read_photo
+from rayonnage_shared.ml.evaluation.schemas import Timing
+from rayonnage_shared.ml.features.photos import PhotoLimits, read_photo
 
 MAX_PRODUCTS = 100
 ENOUGH_S = 0.5

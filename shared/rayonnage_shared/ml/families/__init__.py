@@ -9,10 +9,10 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any, Literal
 
-from rayonnage_shared.errors import BadInput
+from rayonnage_shared.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from rayonnage_shared.ml.families.base import Fusion, ImageModel, TextModel
+    from rayonnage_shared.ml.base.model import Fusion, ImageModel, TextModel
 
 Modality = Literal["text", "image"]
 Kind = Literal["text", "image", "fusion"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rayonnage_shared.ml.families.base import Curve, FloatArray, IntArray
+from rayonnage_shared.ml.base.model import Curve, FloatArray, IntArray
 
 _TEMPERATURES = tuple(float(one) for one in np.geomspace(0.5, 8, 33))
 

@@ -7,8 +7,8 @@ from typing import Self
 
 import numpy as np
 
-from rayonnage_shared.ml.calibration import Calibration
-from rayonnage_shared.ml.families.base import FloatArray, IntArray, Labels
+from rayonnage_shared.ml.base.model import FloatArray, IntArray, Labels
+from rayonnage_shared.ml.calibration.curve import Calibration
 
 
 @dataclass(frozen=True)

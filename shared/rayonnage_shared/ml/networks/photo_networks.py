@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from rayonnage_shared.ml.calibration import Calibration
-from rayonnage_shared.ml.families.base import (
+from rayonnage_shared.ml.base.model import (
     DEFAULTS,
     Choice,
     Fitted,
@@ -20,20 +18,9 @@ from rayonnage_shared.ml.families.base import (
     Pixels,
     Span,
 )
-from rayonnage_shared.ml.networks.pretrained_weights import HubFile
+from rayonnage_shared.ml.calibration.curve import Calibration
+from rayonnage_shared.ml.networks.keras.application import Backbone
 from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
-
-
-@dataclass(frozen=True, slots=True)
-class Backbone:
-    """A network of keras.applications that takes blue, green, red minus ImageNet's means ("caffe" there)."""
-
-    application: str
-    """Name of the function."""
-    hub: HubFile
-    """Its ImageNet weights without the classifier."""
-    last_block: str
-    """What the names of the layers begin with that fine-tuning changes."""
 
 
 class PhotoNetwork(ImageModel):
@@ -69,7 +56,7 @@ class PhotoNetwork(ImageModel):
     @classmethod
     def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
         """Return the defaults with `parameters` in their place; raises BadInput for what cannot be trained with."""
-        from rayonnage_shared.ml.networks.photo_training import PhotoSettings
+        from rayonnage_shared.ml.networks.keras.photo_training import PhotoSettings
 
         resolved = super().resolve(parameters)
         PhotoSettings.of(resolved)
@@ -82,7 +69,7 @@ class PhotoNetwork(ImageModel):
         With pretrained weights the head is trained on the frozen network's features, then the last block with it at a
         low rate; without, the whole network from random numbers. Raises WeightsMissing and HubUnreachable too.
         """
-        from rayonnage_shared.ml.networks.photo_training import fit_photos
+        from rayonnage_shared.ml.networks.keras.photo_training import fit_photos
 
         trained = fit_photos(cls.backbone, photos, labels, cls.resolve(fitting.parameters), fitting)
         variant = trained.chosen.variant

@@ -19,10 +19,10 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.calibration import Calibration
-from rayonnage_shared.ml.evaluation.metrics import evaluate
-from rayonnage_shared.ml.families.base import FloatArray, IntArray
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.ml.base.model import FloatArray, IntArray
+from rayonnage_shared.ml.calibration.curve import Calibration
+from rayonnage_shared.ml.metrics.classification import evaluate
 from rayonnage_shared.ml.networks.held_out_split import Split
 from rayonnage_shared.ml.networks.scoring_network import ROW_BY_ROW
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.ml.families.base import FloatArray
+from rayonnage_shared.ml.base.model import FloatArray
+from rayonnage_shared.ml.base.progress import Progress, silent
+from rayonnage_shared.ml.features.photo_features import usable_cores
 from rayonnage_shared.ml.networks.word_tokens import padded
-from rayonnage_shared.ml.photo_features import usable_cores
-from rayonnage_shared.ml.progress import Progress, silent
 
 SCORES, FEATURES = "scores", "features"
 """Names of a network's outputs, in this order."""

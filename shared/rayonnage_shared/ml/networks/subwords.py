@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.families.base import ProductText
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.ml.base.model import ProductText
 
 LONGEST_PIECE = 16
 """Characters of the longest word piece (SentencePiece's default, with which CamemBERT's were made)."""

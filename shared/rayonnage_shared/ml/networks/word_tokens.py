@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.ml.families.base import ProductText
+from rayonnage_shared.ml.base.model import ProductText
 
 PADDING, UNKNOWN, DIVIDER = 0, 1, 2
 """Numbers that stand for no word, for one that is not in the vocabulary, and between title and description."""

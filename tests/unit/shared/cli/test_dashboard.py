@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from rayonnage_shared.cli.dashboard_panels import TWO_COLUMNS_FROM, drawn
-from rayonnage_shared.contracts.drift import ColumnDrift, DriftDecision, DriftReport, Performance
-from rayonnage_shared.contracts.jobs import Job
-from rayonnage_shared.platform_state import ChampionState, LogState, Picture, ServiceState, Traffic
+from rayonnage_shared.drift.schemas import ColumnDrift, DriftDecision, DriftReport, Performance
+from rayonnage_shared.jobs.schemas import Job
+from rayonnage_shared.ops.platform_state import ChampionState, LogState, Picture, ServiceState, Traffic
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 VERSION = "20261121T081500Z-3f2a"

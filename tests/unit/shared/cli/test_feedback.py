@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from ulid import ULID
 
 from rayonnage_shared.cli import data, lineage
-from rayonnage_shared.errors import RayonnageError
-from rayonnage_shared.prediction_log import PredictionLog
-from tests.unit.shared.ml.catalogues import many_rows, write_csv
-from tests.unit.shared.predictions import VERSION, note, product
+from rayonnage_shared.core.errors import RayonnageError
+from rayonnage_shared.predictions.log import PredictionLog
+from tests.unit.shared.ml.catalogue.catalogues import many_rows, write_csv
+from tests.unit.shared.predictions.records import VERSION, note, product
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`rayonnage lineage` prints what `shared/lineage.py` finds."""
+"""`rayonnage lineage` prints what `shared/ops/lineage.py` finds."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import typer
 from typer.testing import CliRunner
 
 from rayonnage_shared.cli import lineage
+from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.database.engine import migrate, open_database
-from rayonnage_shared.errors import RayonnageError
-from rayonnage_shared.prediction_log import PredictionLog
-from tests.unit.shared.predictions import PHOTO, VERSION, note, product
+from rayonnage_shared.predictions.log import PredictionLog
+from tests.unit.shared.predictions.records import PHOTO, VERSION, note, product
 
 TITLE = "[red]Piscine[/red]\x1b[31m ronde"
 

@@ -5,8 +5,8 @@ import io
 from rich.console import Console
 
 from rayonnage_shared.cli.report_tables import print_report
-from rayonnage_shared.contracts.models import EvaluationReport, SelectiveReport, Timing
-from tests.unit.shared.ml.reports import some_report
+from rayonnage_shared.ml.evaluation.schemas import EvaluationReport, SelectiveReport, Timing
+from tests.unit.shared.ml.evaluation.reports import some_report
 
 
 def printed(report: EvaluationReport, *, classes: bool = False) -> str:

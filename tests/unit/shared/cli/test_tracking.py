@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from rayonnage_shared import follow_up
 from rayonnage_shared.cli.main import create_app
 from rayonnage_shared.cli.tracking import catch_up
-from rayonnage_shared.follow_up import Follower, FollowerAway, Say
-from rayonnage_shared.settings import FollowSettings
+from rayonnage_shared.sync import runner as follow_up
+from rayonnage_shared.sync.base import Follower, FollowerAway, Say
+from rayonnage_shared.sync.settings import FollowSettings
 
 
 @dataclass

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from rayonnage_shared import pipeline
 from rayonnage_shared.cli.main import create_app
-from rayonnage_shared.contracts.jobs import TrainRequest
+from rayonnage_shared.ml.training.requests import TrainRequest
+from rayonnage_shared.pipelines import training as pipeline
 
 
 @pytest.fixture

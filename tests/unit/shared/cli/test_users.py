@@ -9,11 +9,11 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from rayonnage_shared.accounts import Accounts, LastAdmin, WrongCredentials
+from rayonnage_shared.auth.accounts import Accounts, LastAdmin, WrongCredentials
+from rayonnage_shared.auth.passwords import PasswordHasher
+from rayonnage_shared.auth.schemas import UserChange
 from rayonnage_shared.cli import users
-from rayonnage_shared.contracts.accounts import UserChange
 from rayonnage_shared.database.engine import open_database
-from rayonnage_shared.security.passwords import PasswordHasher
 
 PASSWORD = "correct-horse-battery"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from rayonnage_shared.contracts.drift import ColumnDrift, DriftDecision, DriftReport, Performance
 from rayonnage_shared.drift.page import page
 from rayonnage_shared.drift.report_files import HTML_NAME, JSON_NAME
+from rayonnage_shared.drift.schemas import ColumnDrift, DriftDecision, DriftReport, Performance
 
 MADE_AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rayonnage_shared.drift.performance import Expectation, performance_of
-from rayonnage_shared.feedback_rows import LabelledAnswer
+from rayonnage_shared.feedback.repository import LabelledAnswer
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 EXPECTED = Expectation(accuracy=0.8, rows=1000, promised_precision=0.95)

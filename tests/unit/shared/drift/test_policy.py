@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rayonnage_shared.drift.policy import Facts, Policy, decide
-from rayonnage_shared.settings import DriftSettings
+from rayonnage_shared.drift.settings import DriftSettings
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 OLD, NEW = "20261101T081500Z-3f2a", "20261120T081500Z-0a1b"

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.contracts.drift import DriftReport
 from rayonnage_shared.drift.page import page
 from rayonnage_shared.drift.report import new_report_id
 from rayonnage_shared.drift.report_files import (
@@ -18,6 +17,7 @@ from rayonnage_shared.drift.report_files import (
     report_ids,
     report_page,
 )
+from rayonnage_shared.drift.schemas import DriftReport
 from tests.unit.shared.drift.reports import write_report
 
 IDS = [f"202611{day}T120000000000Z-0a1b" for day in (19, 20, 21)]

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rayonnage_shared.contracts.drift import ColumnDrift
 from rayonnage_shared.drift.observations import JudgedProduct, Observations, observe
+from rayonnage_shared.drift.schemas import ColumnDrift
 from rayonnage_shared.drift.verdict import MIN_ROWS, judge
 
 SAMPLE = Path(__file__).parents[4] / "data" / "sample"

@@ -11,10 +11,8 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.correcting_head import Standard, fit_path
-from rayonnage_shared.ml.cross_fitting import parts_of
-from rayonnage_shared.ml.families.base import (
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.ml.base.model import (
     DEFAULTS,
     FittedFusion,
     Fitting,
@@ -25,10 +23,12 @@ from rayonnage_shared.ml.families.base import (
     Opinion,
     Parameters,
 )
+from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.families.fusion.weighted import USUAL_WEIGHTS
-from rayonnage_shared.ml.linear import LinearModel
-from rayonnage_shared.ml.log_linear_pool import Pool, fit_pool, log_probabilities, possible_shares
-from rayonnage_shared.ml.progress import Progress
+from rayonnage_shared.ml.fusion.correcting_head import Standard, fit_path
+from rayonnage_shared.ml.fusion.cross_fitting import parts_of
+from rayonnage_shared.ml.fusion.log_linear_pool import Pool, fit_pool, log_probabilities, possible_shares
+from rayonnage_shared.ml.linear.svm import LinearModel
 
 _PENALTIES = (0.3, 0.1, 0.03, 0.01)
 _FILE = "head.npz"

@@ -9,8 +9,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from rayonnage_shared.ml.cross_fitting import parts_of
-from rayonnage_shared.ml.families.base import (
+from rayonnage_shared.ml.base.model import (
     DEFAULTS,
     FittedFusion,
     Fitting,
@@ -20,7 +19,8 @@ from rayonnage_shared.ml.families.base import (
     Labels,
     Opinion,
 )
-from rayonnage_shared.ml.log_linear_pool import Pool, fit_pool
+from rayonnage_shared.ml.fusion.cross_fitting import parts_of
+from rayonnage_shared.ml.fusion.log_linear_pool import Pool, fit_pool
 
 _FILE = "weights.npz"
 USUAL_WEIGHTS = (1.0, 0.5)

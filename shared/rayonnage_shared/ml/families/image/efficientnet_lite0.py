@@ -6,21 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.calibration import Calibration
-from rayonnage_shared.ml.families.base import (
-    DEFAULTS,
-    Choice,
-    Fitted,
-    Fitting,
-    ImageModel,
-    Labels,
-    Opinion,
-    Pixels,
-    Span,
-)
-from rayonnage_shared.ml.linear import LinearModel
-from rayonnage_shared.ml.photo_features import PhotoFeatures, head_inputs
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.ml.base.model import DEFAULTS, Choice, Fitted, Fitting, ImageModel, Labels, Opinion, Pixels, Span
+from rayonnage_shared.ml.calibration.curve import Calibration
+from rayonnage_shared.ml.features.photo_features import PhotoFeatures, head_inputs
+from rayonnage_shared.ml.linear.svm import LinearModel
 
 
 class EfficientNetLite0(ImageModel):
@@ -39,9 +29,9 @@ class EfficientNetLite0(ImageModel):
     @classmethod
     def fit(cls, photos: Sequence[Path], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
         """Return the model and held-out probabilities; nothing in it is random, so that the seed changes nothing."""
-        from rayonnage_shared.ml.evaluation.head_curve import head_learning_curve
+        from rayonnage_shared.ml.linear.head_curve import head_learning_curve
+        from rayonnage_shared.ml.linear.photo_heads import fit_photo_heads
         from rayonnage_shared.ml.networks.backbone import build_backbone
-        from rayonnage_shared.ml.photo_heads import fit_photo_heads
 
         parameters = cls.resolve(fitting.parameters)
         penalty = float(parameters["penalty"])

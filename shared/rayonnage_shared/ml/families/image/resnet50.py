@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from rayonnage_shared.ml.networks.photo_networks import Backbone, PhotoNetwork
-from rayonnage_shared.ml.networks.pretrained_weights import HubFile
+from rayonnage_shared.ml.networks.keras.application import Backbone
+from rayonnage_shared.ml.networks.keras.pretrained_weights import HubFile
+from rayonnage_shared.ml.networks.photo_networks import PhotoNetwork
 
 
 class ResNet50(PhotoNetwork):

@@ -15,9 +15,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from rayonnage_shared.errors import BadInput
-from rayonnage_shared.ml.calibration import Calibration
-from rayonnage_shared.ml.families.base import (
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.ml.base.model import (
     DEFAULTS,
     Choice,
     Fitted,
@@ -31,17 +30,18 @@ from rayonnage_shared.ml.families.base import (
     Span,
     TextModel,
 )
+from rayonnage_shared.ml.base.parameter_bounds import number, whole_number
+from rayonnage_shared.ml.base.progress import part
+from rayonnage_shared.ml.calibration.curve import Calibration
+from rayonnage_shared.ml.networks.camembert.torch_process import run_in_torch
 from rayonnage_shared.ml.networks.epochs import EpochFigures, learning_curves
 from rayonnage_shared.ml.networks.held_out_split import Split
-from rayonnage_shared.ml.networks.onnx_export import check_export
+from rayonnage_shared.ml.networks.keras.onnx_export import check_export
 from rayonnage_shared.ml.networks.quantization import asked_precision, choose_network, quantize_recurrences
 from rayonnage_shared.ml.networks.scoring_network import Scored, ScoringNetwork
 from rayonnage_shared.ml.networks.subwords import Subwords
-from rayonnage_shared.ml.networks.torch_process import run_in_torch
-from rayonnage_shared.ml.parameter_bounds import number, whole_number
-from rayonnage_shared.ml.progress import part
 
-_TRAINING = "rayonnage_shared.ml.networks.camembert_training"
+_TRAINING = "rayonnage_shared.ml.networks.camembert.training"
 _FORMAT = 1
 """Counts up when the training changes, so that a job does not go on with what older code left."""
 _FROM_SCRATCH = "none"
@@ -213,7 +213,7 @@ class _Trained:
 
 def _train(inputs: Mapping[str, Any], fitting: Fitting) -> _Trained:
     """Run the training in torch's environment, unless an earlier attempt at the same got to its end."""
-    from rayonnage_shared.settings import CamembertSettings
+    from rayonnage_shared.ml.networks.settings import CamembertSettings
 
     with _work_folder(json.dumps(inputs, ensure_ascii=False).encode(), fitting.checkpoints) as folder:
         if not (folder / "outcome.json").exists():

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from rayonnage_shared.ml.calibration import Calibration
-from rayonnage_shared.ml.families.base import (
+from rayonnage_shared.ml.base.model import (
     DEFAULTS,
     Choice,
     Fitted,
@@ -19,6 +18,7 @@ from rayonnage_shared.ml.families.base import (
     Span,
     TextModel,
 )
+from rayonnage_shared.ml.calibration.curve import Calibration
 from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
 from rayonnage_shared.ml.networks.word_tokens import WordTokens
 
@@ -56,7 +56,7 @@ class Lstm(TextModel):
     @classmethod
     def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
         """Return the defaults with `parameters` in their place; raises BadInput for what cannot be trained with."""
-        from rayonnage_shared.ml.networks.lstm_training import LstmSettings
+        from rayonnage_shared.ml.networks.keras.lstm_training import LstmSettings
 
         resolved = super().resolve(parameters)
         LstmSettings.of(resolved)
@@ -65,7 +65,7 @@ class Lstm(TextModel):
     @classmethod
     def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
         """Return the model that never saw the first fold, that fold's probabilities, and curves over the epochs."""
-        from rayonnage_shared.ml.networks.lstm_training import fit_lstm
+        from rayonnage_shared.ml.networks.keras.lstm_training import fit_lstm
 
         trained = fit_lstm(texts, labels, cls.resolve(fitting.parameters), fitting)
         variant = trained.chosen.variant

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from rayonnage_shared.ml.families.base import (
+from rayonnage_shared.ml.base.model import (
     DEFAULTS,
     Choice,
     Fitted,
@@ -17,9 +17,9 @@ from rayonnage_shared.ml.families.base import (
     Span,
     TextModel,
 )
-from rayonnage_shared.ml.linear_text import LinearText
-from rayonnage_shared.ml.progress import part
-from rayonnage_shared.ml.sentence_embedding import embedding_input, encode, encode_many
+from rayonnage_shared.ml.base.progress import part
+from rayonnage_shared.ml.features.sentence_embedding import embedding_input, encode, encode_many
+from rayonnage_shared.ml.linear.text_model import LinearText
 
 
 class TfidfEmbedding(TextModel):
@@ -45,7 +45,7 @@ class TfidfEmbedding(TextModel):
     @classmethod
     def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
         """Return the model and held-out probabilities; nothing in it is random, so that the seed changes nothing."""
-        from rayonnage_shared.ml.linear_text_training import LinearSettings, fit_linear_text
+        from rayonnage_shared.ml.linear.text_training import LinearSettings, fit_linear_text
 
         numbers = {name: float(value) for name, value in cls.resolve(fitting.parameters).items()}
         settings = LinearSettings(dense_scale=numbers.pop("embedding_scale"), **numbers)

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from rayonnage_shared.ml.families.base import (
+from rayonnage_shared.ml.base.model import (
     DEFAULTS,
     Choice,
     Fitted,
@@ -19,7 +19,7 @@ from rayonnage_shared.ml.families.base import (
     Span,
     TextModel,
 )
-from rayonnage_shared.ml.linear_text import LinearText
+from rayonnage_shared.ml.linear.text_model import LinearText
 
 
 class TfidfSvm(TextModel):
@@ -44,7 +44,7 @@ class TfidfSvm(TextModel):
     @classmethod
     def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
         """Return the model and held-out probabilities; nothing in it is random, so that the seed changes nothing."""
-        from rayonnage_shared.ml.linear_text_training import LinearSettings, fit_linear_text
+        from rayonnage_shared.ml.linear.text_training import LinearSettings, fit_linear_text
 
         numbers = {name: float(value) for name, value in cls.resolve(fitting.parameters).items()}
         fitted = fit_linear_text(texts, None, labels, LinearSettings(**numbers), fitting.progress)

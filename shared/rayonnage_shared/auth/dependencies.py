@@ -1,0 +1,86 @@
+"""Who may call a route: dependencies for services, and the feed that keeps a verifier current."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import httpx2
+import structlog
+from fastapi import Depends, Request
+from fastapi.security import OAuth2PasswordBearer
+
+from rayonnage_shared.auth.schemas import JsonWebKeys, Revocations
+from rayonnage_shared.auth.tokens import Principal, TokenVerifier
+from rayonnage_shared.core.errors import NotAllowed, NotAuthenticated
+from rayonnage_shared.core.settings import TokenSettings
+
+log = structlog.get_logger()
+
+REVOCATION_POLL_S = 0.5  # "within a second" leaves half of it for the answer and the request under way
+KEY_POLL_S = 60.0
+
+bearer = OAuth2PasswordBearer(tokenUrl="token", refreshUrl="token/refresh", auto_error=False)
+
+
+# Nothing is awaited in these two, but FastAPI would send a plain function to a thread, which costs more than it does.
+async def current_user(request: Request, token: Annotated[str | None, Depends(bearer)]) -> Principal:
+    """Return who calls. Raises NotAuthenticated."""
+    if not token:
+        raise NotAuthenticated("Send `Authorization: Bearer <access_token>`; get one at POST /token.")
+    verifier: TokenVerifier = request.app.state.verifier
+    principal = verifier.verify(token)
+    request.state.user = principal.username
+    return principal
+
+
+async def current_admin(user: Annotated[Principal, Depends(current_user)]) -> Principal:
+    """Return who calls, an admin. Raises NotAuthenticated or NotAllowed."""
+    if user.role != "admin":
+        raise NotAllowed("This route needs the role `admin`.")
+    return user
+
+
+CurrentUser = Annotated[Principal, Depends(current_user)]
+CurrentAdmin = Annotated[Principal, Depends(current_admin)]
+
+
+@contextlib.asynccontextmanager
+async def following_auth(verifier: TokenVerifier, settings: TokenSettings) -> AsyncIterator[None]:
+    """Keep `verifier` supplied with auth's keys and revocations until the block ends.
+
+    While auth is down the last known keys and revocations hold: nobody can log out then, so nothing is missed.
+    """
+    async with httpx2.AsyncClient(base_url=settings.auth_url, timeout=2.0) as client:
+        task = asyncio.create_task(_follow(verifier, client))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+async def _follow(verifier: TokenVerifier, client: httpx2.AsyncClient) -> None:
+    keys_fetched_at = float("-inf")
+    reachable = True
+    while True:
+        try:
+            if not verifier.has_keys or verifier.unknown_key_seen or time.monotonic() - keys_fetched_at > KEY_POLL_S:
+                answer = await client.get("/.well-known/jwks.json")
+                answer.raise_for_status()
+                keys = JsonWebKeys.model_validate_json(answer.content)
+                verifier.replace_keys(key.model_dump() for key in keys.keys)
+                keys_fetched_at = time.monotonic()
+            answer = await client.get("/internal/revocations")
+            answer.raise_for_status()
+            verifier.replace_revocations(Revocations.model_validate_json(answer.content).revocations)
+            reachable = True
+        except (httpx2.HTTPError, ValueError) as error:
+            if reachable:
+                log.warning("auth.unreachable", error=repr(error))
+            reachable = False
+        await asyncio.sleep(REVOCATION_POLL_S)

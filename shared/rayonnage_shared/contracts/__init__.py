@@ -1,1 +1,0 @@
-"""Request and response bodies, one definition each, used by services, gateway and CLI alike."""

@@ -1,0 +1,1 @@
+"""What everything else stands on: errors, settings, the process list, facts about the host, files."""

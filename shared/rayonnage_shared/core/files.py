@@ -1,0 +1,50 @@
+"""Files that are there whole or not at all. Needs the standard library only, so torch's environment may import it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rayonnage_shared.core.errors import Conflict
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o444
+
+
+def write_atomically(path: Path, content: bytes | memoryview, *, mode: int = 0o666) -> None:
+    """Replace `path` by `content` in one step that survives a crash and a power cut.
+
+    `mode` holds from the first byte on, less the process's umask.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class InTheWay(Conflict):
+    """Docker makes a folder of each file that it is to mount and does not find."""
+
+    code, title = "folder_in_the_way", "There is a folder where a file belongs"
+
+
+def write_mounted(folder: Path, name: str, content: str) -> bool:
+    """Let `folder/name` hold `content`; return whether it held something else before. Raises InTheWay."""
+    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    folder.chmod(FOLDER_MODE)
+    path = folder / name
+    if path.is_dir():
+        raise InTheWay(f"{path} is a folder, which Docker makes where a file is missing; remove it and try again.")
+    changed = not path.exists() or path.read_bytes() != content.encode()
+    if changed:
+        write_atomically(path, content.encode(), mode=FILE_MODE)
+    path.chmod(FILE_MODE)  # a umask may have taken from it
+    return changed

@@ -1,0 +1,1 @@
+"""The right category of a prediction, as users report it."""

@@ -1,0 +1,1 @@
+"""How a service's application is built and served."""

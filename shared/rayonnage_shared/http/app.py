@@ -1,0 +1,140 @@
+"""How every HTTP service is built: one middleware, one error form, health, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+
+import structlog
+from anyio import to_thread
+from fastapi import APIRouter, FastAPI, Request, Response
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from rayonnage_shared.core.errors import DependencyDown
+from rayonnage_shared.core.prefork import Worker, this_worker
+from rayonnage_shared.http.middleware import RequestContext
+from rayonnage_shared.http.problems import add_problem_documents, problems
+from rayonnage_shared.http.schemas import Health
+from rayonnage_shared.observability.http_metrics import add_http_metrics
+from rayonnage_shared.observability.multiprocess_metrics import exposition
+from rayonnage_shared.observability.tracing import stop_tracing, tracing
+
+log = structlog.get_logger()
+
+ReadinessCheck = Callable[[], Awaitable[str | None]]
+"""Returns None when the dependency is fine, else one sentence that says what is wrong."""
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_service(
+    *,
+    title: str,
+    description: str,
+    lifespan: Lifespan,
+    routers: Iterable[APIRouter],
+    readiness: Mapping[str, ReadinessCheck],
+    reported: Mapping[str, ReadinessCheck] | None = None,
+    max_body_bytes: int | None,
+    metrics_route: bool = True,
+    app_class: Callable[..., FastAPI] = FastAPI,
+) -> FastAPI:
+    """Return an application with request ids, access log, problem documents, health routes and metrics.
+
+    `readiness` names what `/health/ready` needs and `reported` what it only tells about; `max_body_bytes` of None
+    leaves the limit to each route; `app_class` lets the gateway serve its documentation offline.
+    """
+    lifespan = _tracing(lifespan)
+    if (worker := this_worker()) is not None:
+        lifespan = _telling(lifespan, worker, readiness)
+        readiness = {**readiness, "workers": worker.why_others_are_not_ready}
+    extra = {} if app_class is not FastAPI else {"docs_url": None, "redoc_url": None}
+    app = app_class(
+        title=title,
+        description=description,
+        version="0.1.0",
+        lifespan=lifespan,
+        responses=problems(),
+        # FastAPI's own OpenTelemetry would follow OTEL_* variables by itself, and asks for them with every request.
+        telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
+        **extra,
+    )
+    add_http_metrics(app)
+    app.add_middleware(RequestContext, max_body_bytes=max_body_bytes)
+    add_problem_documents(app)
+    for router in routers:
+        app.include_router(router)
+    app.include_router(_health_router(readiness, reported or {}))
+    if metrics_route:
+        app.add_route("/metrics", metrics, include_in_schema=False)
+    return app
+
+
+async def metrics(_request: Request) -> Response:
+    """Return the service's metrics in Prometheus' text form."""
+    text = exposition() if this_worker() is None else await to_thread.run_sync(exposition)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _health_router(readiness: Mapping[str, ReadinessCheck], reported: Mapping[str, ReadinessCheck]) -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health/live", response_model=Health)
+    async def live() -> Health:
+        """Say that the process answers."""
+        return Health(status="ok", dependencies={})
+
+    @router.get("/health/ready", response_model=Health, responses=problems(503))
+    async def ready() -> Health:
+        """Say whether this service can do its work, and if not, which dependency is missing."""
+        found = await _ask_all(readiness)
+        missing = {name: reason for name, reason in found.items() if reason is not None}
+        if missing:
+            detail = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+            raise DependencyDown(detail, dependencies=missing)
+        told = {name: reason or "ok" for name, reason in (await _ask_all(reported)).items()}
+        status = "ok" if all(reason == "ok" for reason in told.values()) else "degraded"
+        return Health(status=status, dependencies=dict.fromkeys(found, "ok") | told)
+
+    return router
+
+
+def _tracing(lifespan: Lifespan) -> Lifespan:
+    """Return `lifespan` with the traces sent at its end."""
+
+    @contextlib.asynccontextmanager
+    async def longer(app: FastAPI) -> AsyncIterator[None]:
+        async with lifespan(app):
+            yield
+        if tracing() is not None:
+            await to_thread.run_sync(stop_tracing)
+
+    return longer
+
+
+def _telling(lifespan: Lifespan, worker: Worker, readiness: Mapping[str, ReadinessCheck]) -> Lifespan:
+    """Return `lifespan` with the other workers told, while it lasts, whether this one is ready."""
+
+    async def why_not_ready() -> str | None:
+        found = await _ask_all(readiness)
+        return "; ".join(f"{name}: {reason}" for name, reason in found.items() if reason is not None) or None
+
+    @contextlib.asynccontextmanager
+    async def longer(app: FastAPI) -> AsyncIterator[None]:
+        async with lifespan(app):
+            task = asyncio.create_task(worker.tell(why_not_ready))
+            try:
+                yield
+            finally:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    return longer
+
+
+async def _ask_all(checks: Mapping[str, ReadinessCheck]) -> dict[str, str | None]:
+    """Return what each check says; all are asked at once, since whoever probes waits for seconds only."""
+    return dict(zip(checks, await asyncio.gather(*(check() for check in checks.values())), strict=True))

@@ -1,0 +1,130 @@
+"""What surrounds every request: its id, its limit, its line in the log, its span."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ulid import ULID
+
+from rayonnage_shared.core.errors import BodyTooLarge, RayonnageError
+from rayonnage_shared.http.problems import problem_response
+from rayonnage_shared.observability.http_metrics import ROUTE
+from rayonnage_shared.observability.tracing import TRACEPARENT, trace_id_of, tracing
+
+log = structlog.get_logger()
+
+CALLER_LEFT_STATUS = 499  # the caller left before an answer began
+SPAN = "span"  # in a request's state, where traces are wanted
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+
+
+class RequestContext:
+    """Pure ASGI middleware: request id, body limit, access log, and a problem document for what nobody caught.
+
+    The limit is here and not FastAPI's own, which answers with plain text what Content-Length gives away.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int | None = None) -> None:
+        self.app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _incoming_request_id(scope) or str(ULID())
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        quiet = scope["path"].startswith(("/health/", "/metrics", "/internal/"))
+        traces = None if quiet else tracing()
+        trace_id = None
+        if traces is not None:
+            span = state[SPAN] = traces.server_span(scope["method"], _header(scope, TRACEPARENT), request_id)
+            trace_id = trace_id_of(span)
+        about = {"request_id": request_id} if trace_id is None else {"request_id": request_id, "trace_id": trace_id}
+        structlog.contextvars.bind_contextvars(**about)
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [header for header in message.get("headers", ()) if header[0] != b"x-request-id"]
+                headers.append((b"x-request-id", request_id.encode("ascii")))
+                message["headers"] = headers
+            await send(message)
+
+        try:
+            limit = self._max_body_bytes
+            if limit is not None and _announced_bytes(scope) > limit:
+                await problem_response(request_id, BodyTooLarge(_too_large(limit)))(scope, receive, send_with_id)
+            else:
+                await self.app(scope, receive if limit is None else _limited(receive, limit), send_with_id)
+        except Exception:
+            log.exception("http.request.failed", path=scope["path"])
+            if status:
+                raise
+            await problem_response(request_id, _unexpected())(scope, receive, send_with_id)
+        finally:
+            if not quiet:
+                log.info(
+                    "http.request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status or CALLER_LEFT_STATUS,
+                    duration_ms=round((time.perf_counter() - started) * 1000, 2),
+                    user=state.get("user"),
+                )
+            if traces is not None:
+                traces.end_server_span(span, scope["method"], state.get(ROUTE), status or CALLER_LEFT_STATUS)
+            structlog.contextvars.unbind_contextvars(*about)
+
+
+def _incoming_request_id(scope: Scope) -> str | None:
+    value = _header(scope, b"x-request-id")
+    if value is None:
+        return None
+    text = value.decode("latin-1")
+    return text if _REQUEST_ID.fullmatch(text) else None
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes | None:
+    for name, value in scope["headers"]:
+        if name == wanted:
+            return bytes(value)
+    return None
+
+
+def _announced_bytes(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else 0
+    return 0
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    """Return `receive` that counts what comes, for bodies that announce no length."""
+    received = 0
+
+    async def counting() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise HTTPException(413, _too_large(limit))  # FastAPI turns any other error into a 400 here
+        return message
+
+    return counting
+
+
+def _too_large(limit: int) -> str:
+    return f"The body may have {limit:,} bytes at most here."
+
+
+def _unexpected() -> RayonnageError:
+    return RayonnageError("The error is in the log under this request id; trying again may help.")

@@ -1,0 +1,123 @@
+"""Errors as every service answers them: documents by RFC 9457, in answers and in the schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+
+from rayonnage_shared.core.errors import PROBLEM_MEDIA_TYPE, RayonnageError, problem_document
+from rayonnage_shared.http.schemas import Problem
+
+log = structlog.get_logger()
+
+_CODES_BY_STATUS = {
+    400: "bad_request",
+    401: "not_authenticated",
+    403: "not_allowed",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    429: "too_many_requests",
+}
+
+
+def add_problem_documents(app: FastAPI) -> None:
+    """Let every error of the application be a problem document, in its answers and in its schema."""
+    app.add_exception_handler(RayonnageError, _render_domain_error)
+    app.add_exception_handler(RequestValidationError, _render_validation_error)
+    app.add_exception_handler(HTTPException, _render_http_error)
+    app.openapi = lambda: _openapi_with_problems(app)  # type: ignore[method-assign]
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses` argument of a route that may answer with these statuses; 422 is always among them."""
+    return {status: {"model": Problem} for status in sorted({422, *statuses})}
+
+
+def problem_response(request_id: str, error: RayonnageError) -> Response:
+    """Return the answer that every service gives for this error."""
+    document = problem_document(
+        status=error.status,
+        code=error.code,
+        title=error.title,
+        detail=error.detail,
+        request_id=request_id,
+        **error.extra,
+    )
+    return _problem(document, error.headers)
+
+
+def request_id_of(request: Request) -> str:
+    """Return the id under which this request stands in every log line."""
+    return str(request.state.request_id)
+
+
+async def _render_domain_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RayonnageError)
+    if error.status >= 500:
+        log.warning("http.request.unavailable", code=error.code, detail=error.detail)
+    return problem_response(request_id_of(request), error)
+
+
+async def _render_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]} for item in error.errors()[:20]
+    ]
+    first = errors[0] if errors else {"field": "body", "message": "not valid"}
+    document = problem_document(
+        status=422,
+        code="invalid_input",
+        title="The request is not valid",
+        detail=f"{first['field']}: {first['message']}",
+        request_id=request_id_of(request),
+        errors=errors,
+    )
+    return _problem(document, {})
+
+
+async def _render_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    document = problem_document(
+        status=error.status_code,
+        code=_CODES_BY_STATUS.get(error.status_code, "http_error"),
+        title=str(error.detail),
+        detail=str(error.detail),
+        request_id=request_id_of(request),
+    )
+    return _problem(document, error.headers or {})
+
+
+def _problem(document: dict[str, Any], headers: Mapping[str, str]) -> Response:
+    return Response(
+        json.dumps(document, ensure_ascii=False).encode(),
+        status_code=document["status"],
+        media_type=PROBLEM_MEDIA_TYPE,
+        headers=dict(headers),
+    )
+
+
+def _openapi_with_problems(app: FastAPI) -> dict[str, Any]:
+    """Return the schema with errors under `application/problem+json`, where they really are."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for path in schema.get("paths", {}).values():
+            for operation in path.values():
+                _move_problems(operation.get("responses", {}))
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _move_problems(responses: dict[str, Any]) -> None:
+    for status, response in responses.items():
+        content = response.get("content", {})
+        if status >= "400" and "application/json" in content:
+            response["content"] = {PROBLEM_MEDIA_TYPE: content["application/json"]}

@@ -1,0 +1,72 @@
+"""Runs a service's application under uvicorn, the same way for each."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from rayonnage_shared.core.prefork import EXIT_NOT_STARTED, this_worker
+
+DRAIN_S = 8  # after SIGTERM
+GONE_WITHIN_S = 9  # with all that lifespans close; container engines and our supervisor kill after ten seconds
+
+
+def serve(app: FastAPI, *, host: str, port: int, trusted_proxies: str = "") -> None:
+    """Serve `app` until SIGTERM or SIGINT; requests under way get eight seconds to finish.
+
+    `trusted_proxies` lists the addresses whose X-Forwarded-For is believed; by default nobody's is. From the signal on
+    `app.state.stopping` is true, so that streams without an end of their own can end. A worker serves the socket that
+    its parent has bound to `host` and `port`; see `workers`.
+    """
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=trusted_proxies or None,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    app.state.stopping = False
+    server = _Server(config, app)
+    worker = this_worker()
+    try:
+        server.run(None if worker is None else [worker.listening_socket()])
+    except KeyboardInterrupt:
+        return
+    if not server.started:
+        sys.exit(EXIT_NOT_STARTED)
+    # Reached by a container's process 1 alone: elsewhere the signal, which uvicorn raises again, has ended the process.
+    # All is closed; what the interpreter would clear up yet has taken predict three seconds on busy cores.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def time_to_close(app: FastAPI, wanted_s: float) -> float:
+    """Return how many seconds a lifespan may take to close something: `wanted_s`, or less after a long drain."""
+    gone_by: float | None = getattr(app.state, "gone_by", None)
+    return wanted_s if gone_by is None else max(0.0, min(wanted_s, gone_by - time.monotonic()))
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self._app.state.stopping:
+            self._app.state.gone_by = time.monotonic() + GONE_WITHIN_S
+        self._app.state.stopping = True
+        super().handle_exit(sig, frame)

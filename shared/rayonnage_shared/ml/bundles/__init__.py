@@ -1,0 +1,1 @@
+"""Bundles on the model volume, and the champion pointer."""

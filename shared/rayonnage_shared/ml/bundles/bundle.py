@@ -1,0 +1,132 @@
+"""The bundle: everything that serving needs, in one folder with a manifest and the sha256 of each file."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rayonnage_shared.core.errors import RayonnageError
+from rayonnage_shared.ml.base.model import FloatArray, Fusion, ImageModel, Opinion, Pixels, ProductText, TextModel
+from rayonnage_shared.ml.bundles.manifest import BundleBroken, _parse_manifest, check_files, read_manifest
+from rayonnage_shared.ml.calibration.thresholds import Decisions, Mode
+from rayonnage_shared.ml.families import UnknownFamily, fusion_family, image_family, text_family
+
+DECISIONS_NAME = "decisions.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a bundle makes of one product; probability vectors are (n_classes,), None for a modality not used."""
+
+    probabilities: FloatArray
+    text: FloatArray | None
+    image: FloatArray | None
+    accepted: bool
+    times: tuple[float, float, float, float]
+    """By `time.perf_counter`: the beginning, the end of the text's model, of the photo's, and of the fusion."""
+
+    @property
+    def position(self) -> int:
+        """Position of the most probable class."""
+        return int(self.probabilities.argmax())
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle. Thread-safe: nothing changes after loading."""
+
+    version: str
+    manifest: dict[str, Any]
+    codes: tuple[int, ...]
+    text_model: TextModel | None
+    image_model: ImageModel | None
+    fusion: Fusion | None
+    """None where there is one modality only."""
+    decisions: Decisions
+
+    @property
+    def family(self) -> str:
+        """The name under which predictions are attributed: `fusion`, or the only family there is."""
+        families = self.manifest["families"]
+        return "fusion" if families["text"] and families["image"] else str(families["text"] or families["image"])
+
+    def predict(self, text: ProductText | None, pixels: Pixels | None) -> Outcome:
+        """Return the outcome for one product; `pixels` is (size, size, 3).
+
+        A modality for which the bundle has no model counts as missing. Raises ModalityMissing when none is left.
+        """
+        has_text, has_image = text is not None, pixels is not None
+        started = time.perf_counter()
+        by_text = self.text_model.opinion([text]) if self.text_model and text is not None else None
+        text_done = time.perf_counter()
+        by_image = self.image_model.opinion(pixels[None]) if self.image_model and pixels is not None else None
+        image_done = time.perf_counter()
+        if by_text is None and by_image is None:
+            raise ModalityMissing(_missing(has_text, has_image))
+        both = self.combine(by_text, by_image)[0]
+        mode: Mode = "both" if by_text is not None and by_image is not None else "image" if by_text is None else "text"
+        position = int(both.argmax())
+        return Outcome(
+            probabilities=both,
+            text=None if by_text is None else by_text.probabilities[0],
+            image=None if by_image is None else by_image.probabilities[0],
+            accepted=self.decisions.accepts(mode, position, float(both[position])),
+            times=(started, text_done, image_done, time.perf_counter()),
+        )
+
+    def combine(self, text: Opinion | None, image: Opinion | None) -> FloatArray:
+        """Return probabilities (n, n_classes) from the opinions of the modalities that there are, at least one."""
+        if self.fusion is not None:
+            return self.fusion.combine(text, image)
+        known = image if text is None else text
+        if known is None:
+            raise ValueError("neither text nor image was given")
+        return known.probabilities
+
+    def warm_up(self) -> None:
+        """Run each model once, so that the first request does not pay for first-use set-up."""
+        if self.text_model is not None:
+            self.text_model.predict_proba([ProductText("piscine gonflable", "pour enfant")])
+        if self.image_model is not None:
+            size = self.image_model.input_size
+            self.image_model.predict_proba(np.zeros((1, size, size, 3), dtype=np.uint8))
+
+
+class ModalityMissing(RayonnageError):
+    status, code, title = 422, "modality_not_served", "The champion has no model for what was sent"
+
+
+def _missing(has_text: bool, has_image: bool) -> str:
+    sent = "a photo" if has_image and not has_text else "a text"
+    return f"The champion cannot use {sent} alone; send the other modality too, or train a model for it."
+
+
+def load_bundle(models_path: Path, version: str) -> Bundle:
+    """Return the bundle `version`, its files checked against the manifest. Raises BundleNotFound or BundleBroken."""
+    read_manifest(models_path, version)
+    return load_folder(models_path / version)
+
+
+def load_folder(folder: Path) -> Bundle:
+    """Return the bundle in `folder`, wherever it lies. Raises BundleBroken."""
+    manifest = _parse_manifest(folder)
+    version = manifest["version"]
+    check_files(folder, manifest["files"])
+    families = manifest["families"]
+    text, image, fusion = families["text"], families["image"], families["fusion"]
+    try:
+        return Bundle(
+            version=version,
+            manifest=manifest,
+            codes=tuple(manifest["categories"]["codes"]),
+            text_model=text_family(text).load(folder / "text") if text else None,
+            image_model=image_family(image).load(folder / "image") if image else None,
+            fusion=fusion_family(fusion).load(folder / "fusion") if fusion else None,
+            decisions=Decisions.load(folder / DECISIONS_NAME),
+        )
+    except (KeyError, ValueError, OSError, UnknownFamily) as error:
+        raise BundleBroken(f"Bundle {version} cannot be loaded: {error}. Promote another version.") from error

@@ -1,0 +1,1 @@
+"""Labelled products in, the next dataset version out."""

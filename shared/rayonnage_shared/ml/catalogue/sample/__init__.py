@@ -1,0 +1,1 @@
+"""The generated catalogue for the demo and the tests."""

@@ -1,0 +1,119 @@
+"""The evaluation report as HTTP and files show it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+Mode = Literal["text", "image", "both"]
+
+
+class Headline(BaseModel):
+    """The figures that every list of models shows."""
+
+    rows: int
+    accuracy: float
+    f1_macro: float
+    f1_weighted: float
+    ece: float = Field(description="Expected calibration error: how far confidence and accuracy lie apart.")
+
+
+class ClassReport(BaseModel):
+    """How well one category is found."""
+
+    code: int
+    label: str
+    rows: int
+    precision: float
+    recall: float
+    f1: float
+
+
+class CalibrationBin(BaseModel):
+    """Mean confidence and accuracy of the rows whose confidence falls into one of ten equal intervals."""
+
+    rows: int
+    confidence: float
+    accuracy: float
+
+
+class BundleFigures(Headline):
+    """The whole bundle on the test split."""
+
+    accepted: float = Field(description="Share of the rows that are accepted without a look.")
+    accepted_precision: float | None = Field(description="Share of the accepted that are right; null without any.")
+    codes: list[int] = Field(description="Categories in the order of the confusion matrix.")
+    confusion: list[list[int]] = Field(description="Rows by true category (outer) and predicted category (inner).")
+    classes: list[ClassReport] = Field(description="Categories that are in the split or were predicted.")
+    calibration: list[CalibrationBin]
+
+
+class SelectiveReport(BaseModel):
+    """What is accepted, and how much of it is right, when thresholds promise a precision."""
+
+    mode: Mode
+    promised: float
+    coverage: float = Field(description="Share of the mode's rows that are accepted.")
+    precision: float | None = Field(description="Share of the accepted that are right; null where nothing is.")
+    rows: int
+
+
+class Selective(BaseModel):
+    held_out: list[SelectiveReport] = Field(description="On training rows, out of fold: models and thresholds.")
+    test: list[SelectiveReport] = Field(description="On the test split, thresholds from all training rows.")
+
+
+class Accuracies(BaseModel):
+    """Text, photo and both on the same rows; null where there are none."""
+
+    rows: int
+    text: float | None
+    image: float | None
+    both: float | None
+
+
+class Disagreement(BaseModel):
+    """Products of the test split with text and photo, by whether the two models name the same category."""
+
+    rows: int
+    share: float = Field(description="Share of the rows on which text and photo differ.")
+    differing: Accuracies
+    agreeing: Accuracies
+
+
+class LearningCurve(BaseModel):
+    """How good a model was while it learned, or with fewer rows to learn from."""
+
+    modality: str
+    figure: str = Field(examples=["f1_weighted"])
+    axis: Literal["epochs", "rows"]
+    x: list[float]
+    train: list[float | None]
+    held_out: list[float | None]
+
+
+class Timing(BaseModel):
+    """Milliseconds for one product alone, from cleaned text and decoded photo to the outcome."""
+
+    mode: Mode
+    products: int = Field(description="How many were timed.")
+    median_ms: float
+    p95_ms: float
+
+
+class EvaluationReport(BaseModel):
+    """All that is known of how good and how costly a bundle is; `evaluation.json` in the bundle."""
+
+    dataset_version: str
+    test: BundleFigures
+    text: Headline | None = Field(description="Text alone, on the rows that have some.")
+    image: Headline | None = Field(description="Photo alone, on the rows that have one.")
+    selective: Selective
+    disagreement: Disagreement | None = Field(description="Null where no product has both, or one model is missing.")
+    curves: list[LearningCurve] = []
+    timing: list[Timing] = []
+    train_seconds: dict[str, float | None] = Field(
+        default_factory=dict, description="By model; one that was kept brings its own, null where it is not known."
+    )
+    bundle_bytes: int | None = Field(None, description="Size of all files but this report and its figures.")

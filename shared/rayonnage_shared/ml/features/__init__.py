@@ -1,0 +1,1 @@
+"""Texts and photos as numbers."""

@@ -1,0 +1,137 @@
+"""Counts of n-grams for training: one pass over the texts, then TF-IDF for any subset of rows.
+
+A character n-gram never crosses white space, so that the counts of a text are the sum of those of its chunks: each
+distinct chunk is cut once, and one sparse product does the rest (`CountVectorizer` cuts every chunk of every text).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from rayonnage_shared.ml.base.model import IntArray
+from rayonnage_shared.ml.features.tfidf import Tfidf, Vocabulary, character_grams, fold, words_of
+
+Sparse = Any  # scipy.sparse has no types
+
+
+@dataclass(frozen=True, slots=True)
+class TermBlock:
+    """`counts` (n, n_terms) CSR float32, 1 + log(count), and the terms of its columns."""
+
+    counts: Sparse
+    terms: list[str]
+    min_rows: int
+
+    def weighted(self, rows: IntArray) -> tuple[Vocabulary, Sparse]:
+        """Return idf fitted on `rows` alone, and the weighted counts of all rows, each of length 1.
+
+        A term in fewer than `min_rows` of `rows` weighs nothing.
+        """
+        counts = self.counts
+        chosen = counts if len(rows) == counts.shape[0] else counts[rows]
+        frequency = np.bincount(chosen.indices, minlength=len(self.terms))
+        idf = np.log((1 + len(rows)) / (1 + frequency)) + 1
+        idf[frequency < self.min_rows] = 0
+        idf = idf.astype(np.float32)
+        values = counts.data * idf[counts.indices]
+        # One empty row behind the last keeps reduceat from running over the end; empty rows sum the next value.
+        squares = np.add.reduceat(np.append(values * values, np.float32(0)), counts.indptr[:-1])
+        lengths = np.sqrt(np.where(squares > 0, squares, 1))
+        values /= np.repeat(lengths, np.diff(counts.indptr))
+        matrix = sparse.csr_array((values, counts.indices, counts.indptr), shape=counts.shape, copy=False)
+        return Vocabulary({term: position for position, term in enumerate(self.terms)}, idf), matrix
+
+    def part(self, rows: IntArray, learned: int) -> TermBlock:
+        """Return the counts of `rows` alone, with the terms alone that weigh something when learned from the first."""
+        counts = self.counts[rows]
+        frequency = np.bincount(counts[:learned].indices, minlength=len(self.terms))
+        kept = np.flatnonzero(frequency >= self.min_rows)
+        return TermBlock(counts[:, kept], [self.terms[position] for position in kept], self.min_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class TermCounts:
+    """The n-grams of a set of texts."""
+
+    words: TermBlock
+    characters: TermBlock
+
+    @classmethod
+    def of(cls, texts: Sequence[str], *, min_rows: int, max_terms: int) -> Self:
+        """Count n-grams that stand in at least `min_rows` texts, at most the `max_terms` commonest of each block."""
+        folded = [fold(text) for text in texts]
+        return cls(
+            _block(*_word_grams(folded, min_rows), min_rows=min_rows, max_terms=max_terms),
+            _block(*_character_grams(folded), min_rows=min_rows, max_terms=max_terms),
+        )
+
+    def weighted(self, rows: IntArray) -> tuple[Tfidf, list[Sparse]]:
+        """Return features fitted on `rows` alone, and the matrices (n, n_terms) of words and characters of all rows."""
+        words, word_matrix = self.words.weighted(rows)
+        characters, character_matrix = self.characters.weighted(rows)
+        return Tfidf(words, characters), [word_matrix, character_matrix]
+
+    def part(self, rows: IntArray, learned: int) -> TermCounts:
+        """Return the counts of `rows`, of which the first `learned` are to be learned from: a smaller problem."""
+        return TermCounts(self.words.part(rows, learned), self.characters.part(rows, learned))
+
+
+def _block(counts: Sparse, names: NDArray[np.object_], *, min_rows: int, max_terms: int) -> TermBlock:
+    frequency = np.bincount(counts.indices, minlength=counts.shape[1])
+    kept = np.flatnonzero(frequency >= min_rows)
+    if len(kept) > max_terms:
+        kept = np.sort(kept[np.argsort(-frequency[kept], kind="stable")[:max_terms]])
+    counts = counts[:, kept]
+    counts.sort_indices()
+    counts.data = (1 + np.log(counts.data)).astype(np.float32)
+    return TermBlock(counts, names[kept].tolist(), min_rows)
+
+
+def _numbered(lists: Iterable[list[str]]) -> tuple[IntArray, IntArray, list[str]]:
+    """Return the row and the number of each string, and the strings by number."""
+    numbers: dict[str, int] = {}
+    flat: list[int] = []
+    lengths: list[int] = []
+    for strings in lists:
+        flat.extend([numbers.setdefault(one, len(numbers)) for one in strings])
+        lengths.append(len(strings))
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    return rows, np.array(flat, dtype=np.int64), list(numbers)
+
+
+def _counted(rows: IntArray, columns: IntArray, shape: tuple[int, int]) -> Sparse:
+    # 32-bit positions halve the memory, and scikit-learn's solvers take nothing else.
+    pairs = rows.astype(np.int32), columns.astype(np.int32)
+    matrix = sparse.coo_array((np.ones(len(rows), dtype=np.float32), pairs), shape=shape).tocsr()
+    matrix.sum_duplicates()
+    return matrix
+
+
+def _word_grams(folded: list[str], min_rows: int) -> tuple[Sparse, NDArray[np.object_]]:
+    rows, words, names = _numbered(words_of(text) for text in folded)
+    single = _counted(rows, words, (len(folded), len(names)))
+    starts = np.flatnonzero(rows[1:] == rows[:-1])
+    keys, pairs, repeats = np.unique(
+        words[starts] * len(names) + words[starts + 1], return_inverse=True, return_counts=True
+    )
+    common = repeats >= min_rows  # most pairs stand once: leave them out before names are made
+    positions = np.cumsum(common) - 1
+    kept = common[pairs]
+    double = _counted(rows[starts[kept]], positions[pairs[kept]], (len(folded), int(common.sum())))
+    first, second = np.divmod(keys[common], max(len(names), 1))
+    terms = np.array(names + [f"{names[a]} {names[b]}" for a, b in zip(first, second, strict=True)], dtype=object)
+    return sparse.hstack([single, double], format="csr"), terms
+
+
+def _character_grams(folded: list[str]) -> tuple[Sparse, NDArray[np.object_]]:
+    rows, chunks, names = _numbered(text.split() for text in folded)
+    texts = _counted(rows, chunks, (len(folded), len(names)))
+    chunk_rows, grams, terms = _numbered(character_grams(chunk) for chunk in names)
+    counts = texts @ _counted(chunk_rows, grams, (len(names), len(terms)))
+    return counts, np.array(terms, dtype=object)

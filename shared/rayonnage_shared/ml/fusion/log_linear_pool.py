@@ -1,0 +1,86 @@
+"""The log-linear pool (Genest & Zidek 1986): p ∝ Π opinionᵏ ^ weightᵏ · exp(bias), weights found on held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rayonnage_shared.ml.base.model import FloatArray, IntArray
+
+DoubleArray = NDArray[np.float64]
+
+BIAS_PENALTY = 5.0
+"""Half of it times bias² is added to the summed log loss."""
+_PRIOR_ROWS = 30.0
+_FLOOR = 1e-6
+"""Least probability that an opinion may give: none is so sure that the other cannot outvote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """`weights` has one number for each opinion; `bias` (n_classes,) follows how often each class has them all."""
+
+    weights: tuple[float, ...]
+    bias: FloatArray
+
+    def scores(self, opinions: Sequence[FloatArray]) -> DoubleArray:
+        """Return log probabilities but for a constant a row, (n, n_classes), of probabilities (n, n_classes) each."""
+        weighed = (weight * log_probabilities(one) for weight, one in zip(self.weights, opinions, strict=True))
+        return np.asarray(self.bias + sum(weighed), dtype=np.float64)
+
+    def probabilities(self, opinions: Sequence[FloatArray]) -> FloatArray:
+        """Return (n, n_classes) float32 whose rows sum to 1; what every opinion calls impossible stays so."""
+        return possible_shares(self.scores(opinions), opinions)
+
+
+def fit_pool(
+    opinions: Sequence[FloatArray], classes: IntArray, usual: Sequence[float], row_weights: FloatArray | None = None
+) -> Pool:
+    """Return the pool with the least log loss; few rows are drawn to the `usual` weights and no bias.
+
+    `row_weights` (n,) says for how many rows each row counts. The sum that is minimized is convex.
+    """
+    from scipy.optimize import minimize
+
+    logarithms = [log_probabilities(one) for one in opinions]
+    n, n_classes = logarithms[0].shape
+    counts = np.ones(n) if row_weights is None else row_weights.astype(np.float64)
+    truth = np.zeros((n, n_classes))
+    truth[np.arange(n), classes] = 1
+    prior, border = np.asarray(usual, dtype=np.float64), len(usual)
+
+    def objective(parameters: DoubleArray) -> tuple[float, DoubleArray]:
+        pull, bias = parameters[:border] - prior, parameters[border:]
+        scores = bias + sum(weight * one for weight, one in zip(parameters[:border], logarithms, strict=True))
+        probabilities = softmax(np.asarray(scores))
+        loss = -np.sum(counts * np.log(np.maximum(probabilities[np.arange(n), classes], np.finfo(float).tiny)))
+        loss += _PRIOR_ROWS / 2 * np.sum(pull**2) + BIAS_PENALTY / 2 * np.sum(bias**2)
+        residual = counts[:, None] * (probabilities - truth)
+        slopes = np.array([np.sum(residual * one) for one in logarithms]) + _PRIOR_ROWS * pull
+        return float(loss), np.concatenate([slopes, residual.sum(axis=0) + BIAS_PENALTY * bias])
+
+    bounds = [(0, None)] * border + [(None, None)] * n_classes
+    start = np.concatenate([prior, np.zeros(n_classes)])
+    found: DoubleArray = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return Pool(tuple(found[:border].tolist()), found[border:].astype(np.float32))
+
+
+def log_probabilities(probabilities: FloatArray) -> DoubleArray:
+    """Return logarithms (n, n_classes), none below that of the least probability an opinion may give."""
+    return np.log(np.maximum(probabilities.astype(np.float64), _FLOOR))
+
+
+def possible_shares(scores: FloatArray | DoubleArray, opinions: Sequence[FloatArray]) -> FloatArray:
+    """Return `scores` as probabilities (n, n_classes) float32; 0 for a class to which every opinion gives 0."""
+    impossible = np.all([one <= 0 for one in opinions], axis=0)
+    return softmax(np.where(impossible, -np.inf, scores.astype(np.float64))).astype(np.float32)
+
+
+def softmax(scores: DoubleArray) -> DoubleArray:
+    """Return scores (n, n_classes) as probabilities whose rows sum to 1."""
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares: DoubleArray = odds / odds.sum(axis=1, keepdims=True)
+    return shares

@@ -1,0 +1,47 @@
+"""A fitted linear classifier on TF-IDF, and on dense features beside it; `linear_text_training` fits it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from rayonnage_shared.ml.base.model import FloatArray, ProductText
+from rayonnage_shared.ml.calibration.curve import Calibration
+from rayonnage_shared.ml.features.tfidf import Tfidf
+from rayonnage_shared.ml.linear.svm import LinearModel
+
+
+def tfidf_input(text: ProductText) -> str:
+    """Return what TF-IDF sees of a product."""
+    return f"{text.title} {text.description}"
+
+
+@dataclass(frozen=True, slots=True)
+class LinearText:
+    """`linear.weights` has the rows of `tfidf` first, then those of the dense features."""
+
+    tfidf: Tfidf
+    linear: LinearModel
+    calibration: Calibration
+
+    def probabilities(self, texts: Sequence[ProductText], dense: FloatArray | None = None) -> FloatArray:
+        """Return calibrated probabilities (n, n_classes); `dense` is (n, width)."""
+        border = self.tfidf.size
+        scores = self.tfidf.scores([tfidf_input(text) for text in texts], self.linear.weights[:border])
+        if dense is not None:
+            scores += dense @ self.linear.weights[border:]
+        return self.calibration.probabilities(scores + self.linear.intercept)
+
+    def save(self, folder: Path) -> None:
+        """Write words.npz, characters.npz, linear.npz and calibration.npz."""
+        self.tfidf.save(folder)
+        self.linear.save(folder / "linear.npz")
+        self.calibration.save(folder / "calibration.npz")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Return what `save` wrote."""
+        linear = LinearModel.load(folder / "linear.npz")
+        return cls(Tfidf.load(folder), linear, Calibration.load(folder / "calibration.npz"))

@@ -1,0 +1,1 @@
+"""CamemBERT: fine-tuning in an environment that has torch."""

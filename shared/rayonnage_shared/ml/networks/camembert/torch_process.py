@@ -1,0 +1,180 @@
+"""Runs a module of this package in an environment that has torch, which this one has not.
+
+Both ends are here. They share a folder of plain files; the child says on its standard output, in lines of JSON, how far
+it is and why it failed. The module may import what needs NumPy and the standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rayonnage_shared
+from rayonnage_shared.core.errors import BadInput, DependencyDown, RayonnageError
+from rayonnage_shared.core.host import die_with
+from rayonnage_shared.ml.base.progress import Progress
+
+_HEARTBEAT_S = 1.0
+"""Longest time between two calls of a caller's progress, which is how it stops the work."""
+_SILENCE_S = 1800.0
+"""A child that says nothing for so long is stuck: the longest step without a word is a download of some 500 MB."""
+_STEPS_APART_S = 0.5
+_LAST_LINES = 12
+_OF_ANOTHER_PYTHON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+
+
+class TorchEnvironmentMissing(RayonnageError):
+    status, code, title = 503, "torch_environment_missing", "The environment that trains this family is missing"
+
+
+class WeightsUnavailable(DependencyDown):
+    code, title = "weights_unavailable", "Pretrained weights cannot be had now"
+
+
+class TorchTrainingFailed(RayonnageError):
+    code, title = "torch_training_failed", "The training in torch's environment failed"
+
+
+Lines = queue.SimpleQueue[str | None]
+"""What a child has written, line by line, and None at its end."""
+
+_FAILURES: Mapping[str, type[RayonnageError]] = {
+    one.code: one for one in (BadInput, TorchEnvironmentMissing, WeightsUnavailable)
+}
+
+
+def run_in_torch(python: Path, module: str, folder: Path, progress: Progress) -> None:
+    """Run `python -m module folder` to its end; it ends before this function does, and with this process.
+
+    What `progress` raises stops it. Raises TorchEnvironmentMissing, TorchTrainingFailed, or what the module raised of
+    BadInput and WeightsUnavailable.
+    """
+    python = python.absolute()  # not resolved: the link's place is what makes it an environment
+    if not os.access(python, os.X_OK) or python.is_dir():
+        raise TorchEnvironmentMissing(
+            f"This family is trained in an environment of its own, and there is no interpreter at {python}. "
+            "Run `make camembert-env`, or name one that has deployments/camembert/requirements.txt in CAMEMBERT_PYTHON."
+        )
+    with _started(python, module, folder) as (process, lines):
+        failure = _follow(lines, progress)
+        status = process.wait()
+    if failure is not None:
+        raise _FAILURES[failure["code"]](failure["detail"])
+    if status != 0:
+        errors = (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise TorchTrainingFailed(f"{module} ended with status {status}: " + "\n".join(errors[-_LAST_LINES:]))
+
+
+@contextmanager
+def _started(python: Path, module: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], Lines]]:
+    """Start the child and give it with the lines that it writes; it and its children are gone afterwards."""
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_PYTHON}
+    environment |= {"PYTHONPATH": str(_code(folder)), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
+    # Threads that wait without sleeping take the cores from predict: a training of 200 texts beside other work took
+    # 16 s of CPU time and not 72 s, and a quarter of the time on the clock.
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with (folder / "stderr.txt").open("wb") as errors:
+        process = subprocess.Popen(
+            [str(python), "-m", module, str(folder.absolute()), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+    lines: Lines = queue.SimpleQueue()
+    with process:
+        reader = threading.Thread(target=_read, args=(process, lines), name="torch-lines", daemon=True)
+        reader.start()
+        try:
+            yield process, lines
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            reader.join()
+
+
+def _code(folder: Path) -> Path:
+    """Return a folder to import from that holds this package alone, not what is installed beside it here."""
+    code = folder / "code"
+    code.mkdir(exist_ok=True)
+    link = code / "rayonnage_shared"
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path(rayonnage_shared.__file__).resolve().parent)
+    return code
+
+
+def _follow(lines: Lines, progress: Progress) -> dict[str, str] | None:
+    """Pass on what the child says until it closes its output; return the failure that it told of."""
+    said, heard_at, failure = (0.0, "starting torch"), time.monotonic(), None
+    while True:
+        progress(*said)
+        try:
+            line = lines.get(timeout=_HEARTBEAT_S)
+        except queue.Empty:
+            if time.monotonic() - heard_at > _SILENCE_S:
+                raise TorchTrainingFailed(
+                    f"torch's process said nothing for {_SILENCE_S:.0f} s and was ended."
+                ) from None
+            continue
+        heard_at = time.monotonic()
+        if line is None:
+            return failure
+        document = json.loads(line)
+        if "code" in document:
+            failure = document
+        else:
+            said = (float(document["fraction"]), str(document["message"]))
+
+
+def _read(process: subprocess.Popen[str], lines: Lines) -> None:
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            lines.put(line)
+    finally:
+        lines.put(None)
+
+
+def serve_parent(work: Callable[[Path, Progress], None]) -> int:
+    """In the child: do `work` in the folder that the command line names, and tell the parent; return the exit status.
+
+    Only this function writes to the parent; whatever libraries print goes to standard error.
+    """
+    folder, parent = Path(sys.argv[1]), int(sys.argv[2])
+    die_with(parent)
+    lines = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)
+
+    def tell(document: dict[str, Any]) -> None:
+        lines.write(json.dumps(document) + "\n")
+
+    told_at = 0.0
+
+    def progress(fraction: float, message: str) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= _STEPS_APART_S:
+            told_at = time.monotonic()
+            tell({"fraction": fraction, "message": message})
+
+    try:
+        work(folder, progress)
+    except ModuleNotFoundError as err:
+        detail = f"{sys.executable} lacks {err.name}; install deployments/camembert/requirements.txt into it."
+        tell({"code": TorchEnvironmentMissing.code, "detail": detail})
+        return 1
+    except tuple(_FAILURES.values()) as err:
+        tell({"code": err.code, "detail": err.detail})
+        return 1
+    return 0

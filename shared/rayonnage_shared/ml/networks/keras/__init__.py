@@ -1,0 +1,1 @@
+"""Keras networks: training and export to ONNX."""

@@ -1,0 +1,100 @@
+"""What a training is going to make: decided once, before anything is fitted, so that a resumed run makes the same."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.ml.base.categories import Categories
+from rayonnage_shared.ml.bundles.champion import read_champion
+from rayonnage_shared.ml.bundles.manifest import read_manifest
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.families import fusion_family
+from rayonnage_shared.ml.training.requests import TrainRequest
+
+MIN_TRAIN_ROWS = 20
+MIN_PHOTOS = 20
+DEFAULT_FUSION = "weighted"
+
+
+class DatasetTooSmall(BadInput):
+    code, title = "dataset_too_small", "There is too little to learn from"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A bundle to be: its version, from which dataset, which families, and what it keeps of the champion."""
+
+    version: str
+    dataset_version: str
+    base_version: str | None
+    text: str | None
+    image: str | None
+    kept: tuple[str, ...]
+    codes: tuple[int, ...]
+    fusion: str = DEFAULT_FUSION
+
+    def families(self) -> dict[str, str | None]:
+        """Return the family of each modality and of the fusion, None for what the bundle has not."""
+        both = self.text and self.image
+        return {"text": self.text, "image": self.image, "fusion": self.fusion if both else None}
+
+    def to_json(self) -> bytes:
+        """Return the plan as `from_json` reads it."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Plan:
+        """Return the plan that `to_json` wrote."""
+        document = json.loads(content)
+        return cls(**{**document, "codes": tuple(document["codes"]), "kept": tuple(document["kept"])})
+
+
+def make_plan(request: TrainRequest, store: DatasetStore, models_path: Path, categories: Categories) -> Plan:
+    """Return what `request` makes of the dataset and the champion that are there now.
+
+    Raises DatasetNotFound, DatasetTooSmall, or BadInput when no family is left or the fusion refuses its parameters.
+    """
+    dataset = request.dataset_version or store.current()
+    if dataset is None:
+        raise DatasetTooSmall("There is no dataset yet; ingest labelled products first.")
+    products = store.load(dataset)
+    photos = sum(photo is not None for photo in products.take(products.splits == "train").photos)
+    asked = {"text": request.text, "image": request.image if photos >= MIN_PHOTOS else None}
+    champion = read_champion(models_path)
+    base = read_manifest(models_path, champion.version)["families"] if champion else {}
+    kept = tuple(modality for modality in asked if asked[modality] is None and base.get(modality))
+    families = {modality: asked[modality] or base.get(modality) for modality in asked}
+    if not any(families.values()):
+        raise BadInput("Name a text family, or an image family and enough photos; no champion has one to keep.")
+    fusion = request.fusion or base.get("fusion") or DEFAULT_FUSION
+    fusion_family(fusion).resolve(parameters_of(request, "fusion"))  # fitted last: better refused before the rest
+    return Plan(
+        version=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
+        dataset_version=dataset,
+        base_version=champion.version if champion and kept else None,
+        text=families["text"],
+        image=families["image"],
+        kept=kept,
+        codes=tuple(sorted({*categories.codes, *(int(code) for code in products.codes)})),
+        fusion=fusion,
+    )
+
+
+def parameters_of(request: TrainRequest, modality: str) -> dict[str, float | int | str | bool]:
+    """Return the request's parameters for a modality or the fusion: `text.x` as `x`.
+
+    A bare name goes to the only modality that is trained.
+    """
+    found = {}
+    for name, value in request.parameters.items():
+        prefix, _, rest = name.partition(".")
+        if rest and prefix == modality:
+            found[rest] = value
+        elif not rest and modality != "fusion" and (request.text is None or request.image is None):
+            found[name] = value
+    return found

@@ -1,0 +1,1 @@
+"""What the command line and `make` need to run and look after a platform."""

@@ -1,0 +1,283 @@
+"""`make run`: the whole platform on this machine, from the folder that holds `.env`, until it is told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from urllib.parse import urlencode, urlsplit
+
+from pydantic import Field
+
+from rayonnage_shared.core import host
+from rayonnage_shared.core.processes import PROCESSES, EnvironmentValues, process
+from rayonnage_shared.core.settings import DatabaseSettings
+from rayonnage_shared.ops.env_file import ADMIN_PASSWORD, complete_env_file, effective, first_admin
+from rayonnage_shared.ops.run_lock import AlreadyRunning, holder, only_run
+from rayonnage_shared.ops.supervision import MARK, Supervisor
+from rayonnage_shared.pipelines.settings import PipelineSettings
+from rayonnage_shared.sync.dvc.settings import VersioningSettings
+
+READY_WITHIN_S = 90  # a cold disk and two busy cores; usually 3 s
+_LEFT_ALONE_S = 5  # how long an earlier run that is still there may take to show that it is whole
+_TAIL_LINES = 15
+_STARTS_THAT_ARE_TOO_MANY = 3
+
+Say = Callable[[str], None]
+
+
+class LocalSettings(PipelineSettings, DatabaseSettings, VersioningSettings):
+    """What `make run` reads beside the services' own settings."""
+
+    demo: bool = Field(
+        True, description="Ingest the sample catalogue and train a first model where there is none yet; 0 starts empty."
+    )
+
+
+class StopAsked(BaseException):
+    """Ctrl-C or SIGTERM: not an error, and nothing may swallow it."""
+
+
+class CannotRun(Exception):
+    """The platform cannot start or has fallen; the message says why and what to do."""
+
+
+def run(home: Path, say: Say = print) -> None:
+    """Start everything, say where it is, and stay until Ctrl-C, SIGTERM or `stop`. Raises CannotRun.
+
+    Returns at once, having said so, when the platform already runs from this folder.
+    """
+    folder = home.resolve() / ".run"
+    try:
+        with only_run(folder), _signals_raise():
+            _run(home, say)
+    except AlreadyRunning as err:
+        say(
+            f"Rayonnage already runs, or is starting, from this folder (process {err.pid}).\n"
+            "`make status` shows it, `make stop` ends it."
+        )
+
+
+def _run(home: Path, say: Say) -> None:
+    earlier = Supervisor(home, effective(home))
+    if earlier.pid() is not None and not earlier.wait_until_ready(_LEFT_ALONE_S, _need_only_live(home)):
+        say("Rayonnage already runs from this folder, left by an earlier start; `make stop` ends it.")
+        say(addresses(effective(home)))
+        return
+    if earlier.stop():
+        say("Stopped what an earlier run had left behind.")
+    added = complete_env_file(home)
+    values = effective(home)
+    if ADMIN_PASSWORD in added:
+        say(first_admin(values))
+    refuse_used_ports(values)
+    supervisor = Supervisor(home, values)
+    try:
+        _prepare(home, supervisor)
+        daemon = supervisor.start()
+        _wait(supervisor, daemon, _need_only_live(home))
+        say(_welcome(home, values, added))
+        status = daemon.wait()
+    except StopAsked:
+        say("\nStopping …")
+    else:
+        if status != 0:
+            raise CannotRun(
+                f"The supervisor ended unexpectedly (status {status}); the rest was stopped. "
+                "`make run` starts again; .run/supervisord.log may say why."
+            )
+    finally:
+        _ignore_signals()
+        supervisor.stop()
+    say("Stopped.")
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        raise StopAsked
+
+    before = {which: signal.signal(which, ask) for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    except StopAsked:
+        pass  # asked before anything was started
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+
+
+def _ignore_signals() -> None:
+    """Stopping is bounded: a second Ctrl-C would only leave processes behind."""
+    for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(which, signal.SIG_IGN)
+
+
+def refuse_used_ports(values: EnvironmentValues) -> None:
+    """Raise CannotRun that names each port which is taken, by whom, and the setting that chooses another."""
+    troubles = []
+    seen: dict[int, str] = {}
+    for one in PROCESSES:
+        for port in one.ports():
+            try:
+                number = port.number(values)
+            except ValueError as err:
+                troubles.append(str(err))
+                continue
+            if number in seen:
+                troubles.append(f"{port.setting} and {seen[number]} are both {number}; each needs its own")
+            elif (reason := host.why_not_free(port.host(values), number)) is not None:
+                troubles.append(
+                    f"Port {number} ({one.name}) {reason}; free it or set {port.setting}, "
+                    f"for example `{port.setting}={number + 10000 if number < 50000 else number - 10000} make run`"
+                )
+            seen.setdefault(number, port.setting)
+    if troubles:
+        raise CannotRun("\n".join(troubles))
+
+
+def _prepare(home: Path, supervisor: Supervisor) -> None:
+    """Migrate, ingest and train in a process of its own: what that loads would stay in memory for as long as we run."""
+    work = subprocess.Popen(
+        [sys.executable, "-m", "rayonnage_shared.cli.main", "prepare"],
+        cwd=home,
+        env=os.environ | {MARK: str(supervisor.folder)},
+        start_new_session=True,
+    )
+    try:
+        status = work.wait()
+    except StopAsked:
+        host.end([work.pid], within_s=3)
+        work.wait()
+        raise
+    if status != 0:
+        raise CannotRun("The preparation failed, as said above; nothing was started.")
+
+
+def _has_champion(home: Path) -> bool:
+    return (home / LocalSettings().models_path / "champion.json").is_file()
+
+
+def _need_only_live(home: Path) -> frozenset[str]:
+    """Return which processes need not be ready for a start to have worked: without a model predict only lives."""
+    return frozenset() if _has_champion(home) else frozenset({"predict"})
+
+
+def _wait(supervisor: Supervisor, daemon: subprocess.Popen[bytes], need_only_live: frozenset[str]) -> None:
+    started = time.monotonic()
+    falling = _Falling(supervisor)
+    missing = supervisor.wait_until_ready(
+        READY_WITHIN_S, need_only_live, hopeless=lambda: daemon.poll() is not None or bool(falling.names())
+    )
+    if not missing:
+        return
+    if daemon.poll() is not None:
+        raise CannotRun(f"The supervisor did not start:\n{_tail(supervisor.folder / 'supervisord.stderr.log')}")
+    parts = []
+    fallen = falling.names()
+    for name in fallen or missing:
+        parts.append(f"{name}: {'ends again and again' if fallen else missing[name]}")
+        for path in (supervisor.stderr_log(name), supervisor.logs / f"{name}.log"):
+            if tail := _tail(path):
+                parts.append(f"  the end of {path}:\n{tail}")
+    raise CannotRun(f"Not ready after {time.monotonic() - started:.0f} s:\n" + "\n".join(parts))
+
+
+class _Falling:
+    """Watches which processes end again and again, as they do over a wrong setting."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._seen: dict[str, set[int]] = {}
+
+    def names(self) -> list[str]:
+        """Return the processes that were started for the third time."""
+        for name, state in self._supervisor.states().items():
+            if state.pid:
+                self._seen.setdefault(name, set()).add(state.pid)
+        return [name for name, pids in self._seen.items() if len(pids) >= _STARTS_THAT_ARE_TOO_MANY]
+
+
+def _tail(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:]
+        return "\n".join(f"    {line}" for line in lines)
+    return ""
+
+
+def addresses(values: EnvironmentValues) -> str:
+    """Return where the platform is, a line each."""
+    lines = [f"  {one.name:<15}{one.port.address(values)}" for one in PROCESSES if one.port]
+    return "\n".join([*lines, f"  documentation  {_gateway(values)}/docs"])
+
+
+def _gateway(values: EnvironmentValues) -> str:
+    port = process("gateway").port
+    assert port is not None
+    return port.address(values)
+
+
+def example_call(gateway: str) -> str:
+    """Return one command that logs in as the first admin and asks for a prediction, run from the project's folder."""
+    return f"""\
+curl -s {gateway}/predict \\
+  -H "Authorization: Bearer $(curl -s {gateway}/token \\
+    --data-urlencode "username=$(sed -n 's/^ADMIN_USERNAME=//p' .env)" \\
+    --data-urlencode "password=$(sed -n 's/^ADMIN_PASSWORD=//p' .env)" \\
+    | sed 's/.*"access_token": *"\\([^"]*\\)".*/\\1/')" \\
+  -F designation="Robot nettoyeur de piscine hors sol" -F image=@data/sample/exemple.jpg"""
+
+
+def _welcome(home: Path, values: EnvironmentValues, added: dict[str, str]) -> str:
+    parts = ["", "Rayonnage is ready.", addresses(values), ""]
+    if ADMIN_PASSWORD in added:
+        parts += _unless_login_works(values)
+    if _has_champion(home):
+        parts += ["A prediction, from this folder in another terminal:", "", example_call(_gateway(values)), ""]
+    else:
+        parts += ["There is no model yet: POST /ingest and POST /train, or `make ingest` and `make train`.", ""]
+    return "\n".join([*parts, "Ctrl-C stops everything; `make status`, `make logs`, `make stop` work from elsewhere."])
+
+
+def _unless_login_works(values: EnvironmentValues) -> list[str]:
+    """A new `.env` beside an old database does not open it; say so."""
+    username = values["ADMIN_USERNAME"]
+    if login_works(_gateway(values), username, values[ADMIN_PASSWORD]):
+        return []
+    return [
+        f"The database knows {username} by an older password than the new one in .env. Put that one into .env, or run",
+        f"  .venv/bin/rayonnage users reset-password {username}",
+        "",
+    ]
+
+
+def login_works(gateway: str, username: str, password: str) -> bool:
+    """Return whether the platform hands out a token for these credentials."""
+    parts = urlsplit(gateway)
+    body = urlencode({"username": username, "password": password})
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("POST", "/token", body, {"Content-Type": "application/x-www-form-urlencoded"})
+        return connection.getresponse().status == 200
+
+
+def stop(home: Path) -> bool:
+    """End the platform that runs from this folder, whoever started it; return whether there was one."""
+    folder = home.resolve() / ".run"
+    runner = holder(folder)
+    if runner is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(runner, signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        while holder(folder) is not None and time.monotonic() < deadline:
+            time.sleep(0.1)
+    left = Supervisor(home, effective(home)).stop()
+    return left or runner is not None

@@ -1,0 +1,335 @@
+"""The platform's state as it can be seen from outside: what its processes answer, and what disk and database hold.
+
+Only reads. Every question has a time limit, all are asked at once, and what does not answer is a word in the picture.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from rayonnage_shared.core.healthcheck import probe_health
+from rayonnage_shared.core.processes import PROCESSES, EnvironmentValues, Process
+from rayonnage_shared.core.settings import DatabaseSettings, StorageSettings
+from rayonnage_shared.drift.schemas import DriftReport
+from rayonnage_shared.jobs.schemas import Job
+from rayonnage_shared.ops.prometheus_text import Readings
+from rayonnage_shared.ops.supervision import ProcessState, Supervisor
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+T = TypeVar("T")
+
+ASK_TIMEOUT_S = 1.5
+DATABASE_WAIT_S = 2
+TRAFFIC_OVER_S = 30
+"""How far back rates and quantiles look, once that long has been watched."""
+JOBS_SHOWN = 5
+_MAX_PAGE_BYTES = 20_000_000
+_SPAWNED = re.compile(r"INFO spawned: '([^']+)' with pid")
+_BEGAN = "INFO supervisord started with pid"
+
+
+class DashboardSettings(StorageSettings, DatabaseSettings):
+    """What the picture is read from, beside the processes' addresses."""
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """One process of the process list, or all its replicas."""
+
+    name: str
+    trouble: str | None
+    """What keeps it from being ready, or None."""
+    replicas: int
+    """How many answered with their metrics."""
+    pid: int | None
+    uptime: timedelta | None
+    memory_bytes: float | None
+    restarts: int | None
+
+
+@dataclass(frozen=True)
+class ChampionState:
+    """The champion on disk, and what predict says that it serves."""
+
+    version: str
+    families: str
+    trained_at: datetime | None
+    f1_macro: float | None
+    f1_weighted: float | None
+    served: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What the gateway and predict have done lately; None where nothing was asked of them."""
+
+    over_s: float
+    requests_per_s: float | None
+    failed_per_s: float | None
+    refused_per_s: float | None
+    predictions_per_s: float | None
+    p50_s: float | None
+    p99_s: float | None
+    accepted: float | None
+    """Share of the predictions that need no person."""
+    in_flight: float | None
+
+
+@dataclass(frozen=True)
+class LogState:
+    """The log of predictions, since predict was started."""
+
+    written: float
+    waiting: float
+    dropped: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """All of it at one moment; a part that could not be read is a sentence in `troubles`."""
+
+    at: datetime
+    services: tuple[ServiceState, ...]
+    champion: ChampionState | None
+    jobs: tuple[Job, ...]
+    traffic: Traffic | None
+    drift: DriftReport | None
+    log: LogState | None
+    troubles: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    trouble: str | None
+    pages: tuple[Readings, ...]
+
+
+class Watcher:
+    """Looks at the platform again and again; rates are of what has happened between two looks."""
+
+    def __init__(self, home: Path, values: EnvironmentValues, settings: DashboardSettings) -> None:
+        self._values = values
+        self._settings = settings
+        self._supervisor = Supervisor(home, values)
+        self._seen: deque[tuple[float, dict[str, Readings]]] = deque()
+        self._threads = ThreadPoolExecutor(2 * len(PROCESSES), thread_name_prefix="look")
+        self._engine: Engine | None = None
+
+    def close(self) -> None:
+        """Give up threads and connections."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def look(self) -> Picture:
+        """Return what there is to see now. Takes 4 s when nothing answers; never raises for what is down."""
+        asked = {process.name: self._threads.submit(self._ask, process) for process in PROCESSES}
+        troubles: dict[str, str] = {}
+        states = self._supervisor.states()
+        restarts = _restarts(self._supervisor.folder) if states else {}
+        jobs = _tried("jobs", troubles, self._jobs) or ()
+        drift = _tried("drift", troubles, self._drift)
+        answers = {name: future.result() for name, future in asked.items()}
+        together = {name: Readings.together(answer.pages) for name, answer in answers.items()}
+        champion = _tried("champion", troubles, lambda: self._champion(together["predict"]))
+        return Picture(
+            at=datetime.now(UTC),
+            services=tuple(
+                _service_state(process, answers[process.name], states.get(process.name), restarts)
+                for process in PROCESSES
+            ),
+            champion=champion,
+            jobs=tuple(jobs),
+            traffic=self._traffic(together),
+            drift=drift,
+            log=_log_state(together["predict"]),
+            troubles=troubles,
+        )
+
+    def _ask(self, process: Process) -> _Answer:
+        """Ask a process whether it is ready, and for its metrics; behind one name there may be several."""
+        url = process.metrics_url(self._values)
+        pages = []
+        for address in _addresses(url) if url else ():
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+                pages.append(Readings.of(_fetch(address)))
+        probe = process.probe_url(self._values)
+        trouble = probe_health(probe, timeout_s=ASK_TIMEOUT_S) if probe else None
+        return _Answer(trouble, tuple(pages))
+
+    def _jobs(self) -> list[Job]:
+        from rayonnage_shared.database.engine import open_database
+        from rayonnage_shared.jobs.queue import JobQueue
+
+        if self._engine is None:
+            path = _sqlite_path(self._settings.database_url)
+            if path is not None and not path.is_file():
+                raise FileNotFoundError("there is no database yet")
+            self._engine = open_database(self._settings.database_url, wait_s=DATABASE_WAIT_S)
+        return JobQueue(self._engine).list(limit=JOBS_SHOWN)
+
+    def _drift(self) -> DriftReport | None:
+        from rayonnage_shared.drift.report_files import DriftReportNotFound, read_report, report_ids
+
+        for report_id in report_ids(self._settings.data_path)[:2]:
+            with contextlib.suppress(DriftReportNotFound):  # pruned since, or being written
+                return read_report(self._settings.data_path, report_id)
+        return None
+
+    def _champion(self, predict: Readings) -> ChampionState | None:
+        from rayonnage_shared.ml.bundles.champion import read_champion
+        from rayonnage_shared.ml.bundles.manifest import read_manifest
+
+        champion = read_champion(self._settings.models_path)
+        if champion is None:
+            return None
+        manifest = read_manifest(self._settings.models_path, champion.version)
+        families, metrics = manifest["families"], manifest["metrics"]
+        return ChampionState(
+            version=champion.version,
+            families=" + ".join(str(name) for name in families.values() if name),
+            trained_at=_moment(manifest.get("created_at")),
+            f1_macro=metrics.get("f1_macro"),
+            f1_weighted=metrics.get("f1_weighted"),
+            served=frozenset(labels["version"] for labels in predict.labels("rayonnage_champion_info")),
+        )
+
+    def _traffic(self, together: dict[str, Readings]) -> Traffic | None:
+        now = time.monotonic()
+        self._seen.append((now, together))
+        while len(self._seen) > 2 and now - self._seen[1][0] >= TRAFFIC_OVER_S:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        over = now - since
+        if not over:
+            return None
+        gateway = together["gateway"].since(before["gateway"])
+        predict = together["predict"].since(before["predict"])
+        statuses = gateway.by("http_requests_total", "status")
+        decisions = predict.by("rayonnage_predictions_total", "decision")
+        predictions = sum(decisions.values())
+        return Traffic(
+            over_s=over,
+            requests_per_s=_rate(sum(statuses.values()), over, known=gateway),
+            failed_per_s=_rate(sum(n for status, n in statuses.items() if status[:1] == "5"), over, known=gateway),
+            refused_per_s=_rate(statuses.get("429", 0.0), over, known=gateway),
+            predictions_per_s=_rate(predictions, over, known=predict),
+            p50_s=gateway.quantile(0.5, "http_request_duration_seconds", handler="/predict"),
+            p99_s=gateway.quantile(0.99, "http_request_duration_seconds", handler="/predict"),
+            accepted=decisions.get("accept", 0.0) / predictions if predictions else None,
+            in_flight=together["predict"].total("rayonnage_predict_in_flight"),
+        )
+
+
+def _tried(part: str, troubles: dict[str, str], read: Callable[[], T]) -> T | None:
+    """Return what `read` gives; what it raises becomes a word about this part, since the rest can still be shown."""
+    try:
+        return read()
+    except Exception as error:  # noqa: BLE001 - a picture of a broken platform must not break
+        troubles[part] = (str(error).strip().splitlines() or [""])[0][:200] or type(error).__name__
+        return None
+
+
+def _service_state(
+    process: Process, answer: _Answer, state: ProcessState | None, restarts: dict[str, int]
+) -> ServiceState:
+    started = max((page.total("process_start_time_seconds") or 0.0 for page in answer.pages), default=0.0)
+    memory = [found for page in answer.pages if (found := page.total("process_resident_memory_bytes")) is not None]
+    if state is not None and state.pid:
+        uptime: timedelta | None = timedelta(seconds=round(state.uptime_s))
+    else:
+        uptime = timedelta(seconds=max(0, round(time.time() - started))) if started else None
+    trouble = answer.trouble
+    if state is not None and not state.pid:
+        trouble = f"not running ({state.state})"
+    return ServiceState(
+        name=process.name,
+        trouble=trouble,
+        replicas=len(answer.pages),
+        pid=state.pid if state else None,
+        uptime=uptime,
+        memory_bytes=sum(memory) if memory else None,
+        restarts=restarts.get(process.name),
+    )
+
+
+def _log_state(predict: Readings) -> LogState | None:
+    written = predict.total("rayonnage_prediction_log_written_total")
+    if written is None:
+        return None
+    return LogState(
+        written=written,
+        waiting=predict.total("rayonnage_prediction_log_waiting") or 0.0,
+        dropped=predict.total("rayonnage_prediction_log_dropped_total") or 0.0,
+    )
+
+
+def _rate(count: float, over_s: float, *, known: Readings) -> float | None:
+    return count / over_s if known.samples else None
+
+
+def _moment(text: Any) -> datetime | None:
+    with contextlib.suppress(TypeError, ValueError):
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return None
+
+
+def _addresses(url: str) -> Iterator[str]:
+    """Yield the address of every process behind the name in `url`: one for each that the name server knows."""
+    parts = urlsplit(url)
+    try:
+        found = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
+    except OSError:
+        return
+    for host in sorted({str(one[4][0]) for one in found}):
+        yield urlunsplit(parts._replace(netloc=f"{f'[{host}]' if ':' in host else host}:{parts.port}"))
+
+
+def _fetch(url: str) -> str:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=ASK_TIMEOUT_S)
+    try:
+        connection.request("GET", parts.path)
+        answer = connection.getresponse()
+        body = answer.read(_MAX_PAGE_BYTES)
+    finally:
+        connection.close()
+    if answer.status != http.HTTPStatus.OK:
+        raise ValueError(f"answers {answer.status}")
+    return body.decode()
+
+
+def _restarts(folder: Path) -> dict[str, int]:
+    """Return how often supervisord has started each process again, from its own log (1 MB, so not for ever)."""
+    counts: dict[str, int] = {}
+    with contextlib.suppress(OSError):
+        for line in (folder / "supervisord.log").read_text(encoding="utf-8", errors="replace").splitlines():
+            if _BEGAN in line:
+                counts.clear()
+            elif found := _SPAWNED.search(line):
+                counts[found[1]] = counts.get(found[1], 0) + 1
+    return {name: count - 1 for name, count in counts.items()}
+
+
+def _sqlite_path(url: str) -> Path | None:
+    from sqlalchemy import make_url
+
+    address = make_url(url)
+    if address.get_backend_name() != "sqlite" or not address.database or address.database == ":memory:":
+        return None
+    return Path(address.database)

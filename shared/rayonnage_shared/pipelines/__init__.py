@@ -1,0 +1,1 @@
+"""Training and parameter search, from a dataset to a promotion."""

@@ -1,0 +1,1 @@
+"""From a product to a prediction, and the log of what was answered."""

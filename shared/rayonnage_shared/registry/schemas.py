@@ -1,0 +1,56 @@
+"""Bodies about bundles: versions, how good they are, the champion, promotion."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rayonnage_shared.ml.evaluation.schemas import EvaluationReport
+
+
+class ModelVersion(BaseModel):
+    version: str
+    champion: bool
+    created_at: datetime
+    families: dict[str, str | None] = Field(examples=[{"text": "tfidf-embedding", "image": None, "fusion": None}])
+    dataset_version: str
+    metrics: dict[str, float]
+
+
+class ModelDetails(ModelVersion):
+    manifest: dict[str, Any]
+    evaluation: EvaluationReport | None = Field(description="Null for a bundle from before there were reports.")
+    figures: dict[str, str] = Field(
+        description="Addresses of PNG pictures by name.",
+        examples=[{"confusion": "/models/20261121T073029Z-9244/figures/confusion.png"}],
+    )
+
+
+class ModelList(BaseModel):
+    champion: str | None
+    models: list[ModelVersion]
+
+
+class Info(BaseModel):
+    ready: bool
+    version: str | None
+    path: str | None
+    metrics: dict[str, float]
+    trained_on: str | None = Field(description="Dataset version that the champion was trained on.")
+    last_dataset: str | None
+
+
+class PromoteRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field("asked for by an admin", max_length=500, pattern=r"^[^\x00]*$")
+
+
+class Promotion(BaseModel):
+    version: str = Field(description="The champion from now on.")
+    previous: str | None
+    moved_by: str
+    moved_at: datetime
+    reason: str

@@ -1,1 +1,0 @@
-"""Tokens, who may do what, and bounds on hostile input."""

@@ -1,0 +1,1 @@
+"""Bring MLflow and DVC up to date with the volumes."""

@@ -1,0 +1,1 @@
+"""DVC: dataset versions, photos and bundles on a remote."""

@@ -1,0 +1,191 @@
+"""How the DVC remote is reached: where it is, with which secrets, whether anybody answers, and whose turn it is."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rayonnage_shared.core.files import write_atomically
+from rayonnage_shared.sync.base import FollowerAway
+from rayonnage_shared.sync.dvc.settings import VersioningSettings
+
+REMOTE_NAME = "rayonnage"
+PROBE_TIMEOUT_S = 5
+READ_TIMEOUT_S = 30  # of one S3 request; a shard of 64 MB goes in parts
+_RETRY_S = 0.2
+
+CONFIG = """\
+[core]
+    analytics = false
+    check_update = false
+"""
+
+IGNORED = """\
+# What DVC need not look through for its pointer files.
+/.*/
+/data/dvc-remote
+/data/photos
+/data/.followed
+/models/.*
+/logs
+"""
+
+
+def remote_address(settings: VersioningSettings) -> str:
+    """Return the remote's address, without secrets; a folder by its whole path. Empty where DVC is not used."""
+    url = settings.dvc_remote_url or ""
+    return url if "://" in url or not url else str(Path(url).resolve())
+
+
+def project_folder(settings: VersioningSettings) -> Path:
+    """Return the folder that holds `.dvc`: the nearest one above both models and data, if it can be written to.
+
+    Otherwise, as in a container whose own files are read-only, it is the data folder.
+    """
+    common = Path(os.path.commonpath([settings.models_path.resolve(), settings.data_path.resolve()]))
+    inside = common / ".dvc"
+    writable = os.access(inside if inside.is_dir() else common, os.W_OK)
+    return common if writable and common.parent != common else settings.data_path.resolve()
+
+
+@contextlib.contextmanager
+def open_repository(settings: VersioningSettings) -> Iterator[Any]:
+    """Open DVC's `Repo` for one operation, under a name that leads to the remote; whoever else uses DVC here waits.
+
+    Git is never asked or told anything. Secrets go to DVC as an object and are written nowhere. Raises FollowerAway
+    when nobody answers within seconds, or another process holds on too long.
+    """
+    folder = project_folder(settings)
+    _prepare(folder)
+    _probe(settings)
+    deadline = time.monotonic() + settings.dvc_lock_wait_s
+    with _only_one(folder, deadline):
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
+        _name_the_user()
+        try:
+            repo = Repo(str(folder), config=_config(settings, folder))
+        except DvcException as error:
+            raise FollowerAway(f"DVC cannot be used in {folder}: {error}") from error
+        with repo, _dvc_lock(repo, deadline):
+            yield repo
+
+
+def _config(settings: VersioningSettings, folder: Path) -> dict[str, Any]:
+    secret, password = settings.dvc_secret_access_key, settings.dvc_password
+    address = remote_address(settings)
+    remote: dict[str, Any] = {"url": address}
+    if address.startswith("s3://"):
+        remote |= {
+            "endpointurl": settings.dvc_endpoint_url,
+            "region": settings.dvc_region or ("us-east-1" if settings.dvc_endpoint_url else None),
+            "access_key_id": settings.dvc_access_key_id,
+            "secret_access_key": secret.get_secret_value() if secret else None,
+            "connect_timeout": PROBE_TIMEOUT_S,
+            "read_timeout": READ_TIMEOUT_S,
+        }
+    elif "://" in address:
+        remote |= {
+            "auth": "basic" if settings.dvc_user else None,
+            "user": settings.dvc_user,
+            "password": password.get_secret_value() if password else None,
+            "connect_timeout": PROBE_TIMEOUT_S,
+            "read_timeout": READ_TIMEOUT_S,
+        }
+    return {
+        "core": {
+            "analytics": False,
+            "check_update": False,
+            "no_scm": True,
+            "remote": REMOTE_NAME,
+            "site_cache_dir": str(folder / ".dvc" / "tmp" / "site"),
+        },
+        "remote": {REMOTE_NAME: {name: value for name, value in remote.items() if value is not None}},
+    }
+
+
+def _prepare(folder: Path) -> None:
+    """Make what DVC needs to find its project where git did not bring it."""
+    own = folder / ".dvc"
+    if not (own / "config").is_file():
+        (own / "tmp").mkdir(parents=True, exist_ok=True)
+        write_atomically(own / "config", f"{CONFIG}    no_scm = true\n".encode())
+    if not (folder / ".dvcignore").is_file():
+        write_atomically(folder / ".dvcignore", IGNORED.encode())
+
+
+def _probe(settings: VersioningSettings) -> None:
+    """Ask whether anybody answers, with a short time limit: a transport's own retries take minutes."""
+    address = remote_address(settings)
+    if "://" not in address:
+        if not Path(address).parent.is_dir():
+            raise FollowerAway(f"There is no folder {Path(address).parent} to keep the DVC remote {address} in.")
+        return
+    url = settings.dvc_endpoint_url if address.startswith("s3://") else address
+    if url is None:
+        return
+    if settings.dvc_user and not address.startswith("s3://"):
+        manager = urllib.request.HTTPPasswordMgrWithPriorAuth()
+        password = settings.dvc_password.get_secret_value() if settings.dvc_password else ""
+        manager.add_password(None, url, settings.dvc_user, password, is_authenticated=True)
+        opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager))
+    else:
+        opener = urllib.request.build_opener()
+    try:
+        opener.open(url, timeout=PROBE_TIMEOUT_S).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code in (401, 403) and not address.startswith("s3://"):  # S3 is asked with a signature later
+            raise FollowerAway(f"{address} refuses these credentials: {error}") from error
+    except (OSError, ValueError) as error:
+        raise FollowerAway(f"{url} does not answer: {error}") from error
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path, deadline: float) -> Iterator[None]:
+    (folder / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
+    with (folder / ".dvc" / "tmp" / "rayonnage.lock").open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise FollowerAway("Another process is pushing or pulling; try again when it is done.") from error
+                time.sleep(_RETRY_S)
+        yield
+
+
+@contextlib.contextmanager
+def _dvc_lock(repo: Any, deadline: float) -> Iterator[None]:
+    """Hold the lock that the `dvc` command takes; the kernel frees it when its holder dies."""
+    from dvc.lock import LockError
+
+    while True:
+        try:
+            repo.lock.lock()
+            break
+        except LockError as error:
+            if time.monotonic() >= deadline:
+                raise FollowerAway("A `dvc` command is running in this project; try again when it is done.") from error
+    try:
+        yield
+    finally:
+        repo.lock.unlock()
+
+
+def _name_the_user() -> None:
+    """DVC asks for the user's name, which a container that runs under a bare number does not have."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())

@@ -1,0 +1,47 @@
+"""DVC's pointer files: a few lines to commit to git, in place of a bundle, a dataset version or a shard of photos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rayonnage_shared.core.errors import RayonnageError
+from rayonnage_shared.core.files import write_atomically
+
+
+class PointerBroken(RayonnageError):
+    code, title = "pointer_broken", "A pointer file is damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What a `.dvc` file says of the file or folder of that name beside it; a folder's `md5` ends with `.dir`."""
+
+    md5: str
+    size: int
+    files: int | None = None
+
+    def write(self, path: Path) -> None:
+        """Write the pointer as `<path>.dvc`, in the form that DVC itself writes."""
+        files = "" if self.files is None else f"  nfiles: {self.files}\n"
+        text = f"outs:\n- md5: {self.md5}\n  size: {self.size}\n{files}  hash: md5\n  path: {path.name}\n"
+        target = pointer_path(path)
+        if not target.is_file() or target.read_text(encoding="utf-8") != text:
+            write_atomically(target, text.encode())
+
+
+def pointer_path(path: Path) -> Path:
+    """Return where the pointer to a file or folder stands."""
+    return path.with_name(f"{path.name}.dvc")
+
+
+def read_pointer(path: Path) -> Pointer:
+    """Return what the pointer file at `path` says. Raises PointerBroken."""
+    from dvc.exceptions import DvcException
+    from dvc.utils.serialize import load_yaml
+
+    try:
+        (out,) = load_yaml(str(path))["outs"]
+        return Pointer(str(out["md5"]), int(out.get("size", 0)), out.get("nfiles"))
+    except (DvcException, OSError, KeyError, TypeError, ValueError) as error:
+        raise PointerBroken(f"{path} is not a DVC pointer; fetch it anew from git.") from error

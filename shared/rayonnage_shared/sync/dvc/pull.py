@@ -1,0 +1,260 @@
+"""The way back from the DVC remote: bundles and dataset versions as pointers name them, each whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from rayonnage_shared.core.errors import BadInput, NotFound, RayonnageError
+from rayonnage_shared.core.files import write_atomically
+from rayonnage_shared.ml.bundles.champion import POINTER_NAME, read_champion
+from rayonnage_shared.ml.bundles.manifest import VERSION_PATTERN, BundleBroken, check_files
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.photo_shards import SHARDS_FOLDER, photos_of, read_index, unpack
+from rayonnage_shared.sync.base import Markers, Say
+from rayonnage_shared.sync.dvc.connection import remote_address
+from rayonnage_shared.sync.dvc.pointers import Pointer, pointer_path, read_pointer
+from rayonnage_shared.sync.dvc.remote import DvcRemote, NotOnRemote, open_remote
+from rayonnage_shared.sync.dvc.settings import VersioningSettings
+from rayonnage_shared.sync.dvc.target import NAME
+
+log = structlog.get_logger()
+
+_PULLED = ".pulled-"
+_REPLACED = ".replaced-"
+
+
+class NothingToPull(NotFound):
+    """There is no pointer, or the remote has nothing of what they name: so it is before the first push."""
+
+    code, title = "nothing_to_pull", "There is nothing to pull"
+
+
+class DatasetBroken(RayonnageError):
+    code, title = "dataset_broken", "A dataset version is damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Versions to have on this machine."""
+
+    bundles: list[str]
+    datasets: list[str]
+
+
+def wanted_versions(models_path: Path, data_path: Path, *, everything: bool = False) -> Wanted:
+    """Return what the pointers in these folders ask for: the champion and the current dataset, or all there is."""
+    champion, current = read_champion(models_path), DatasetStore(data_path).current()
+    bundles = {champion.version} if champion else set()
+    datasets = {current} if current else set()
+    if everything:
+        bundles |= _pointed_to(models_path)
+        datasets |= _pointed_to(data_path / "datasets")
+    return Wanted(sorted(bundles, reverse=True), sorted(datasets, reverse=True))
+
+
+def pull(
+    settings: VersioningSettings,
+    say: Say,
+    *,
+    bundles: bool = True,
+    datasets: bool = True,
+    everything: bool = False,
+    checkout: Path | None = None,
+) -> int:
+    """Bring the wanted versions that are not here whole from the remote, and return how many came.
+
+    Pointers are read from the volumes, or from the folders `models` and `data` of `checkout` where the volumes start
+    empty; they are then copied to the volumes, the champion's last. A version appears by one rename, when all its
+    hashes were checked: whoever loads it sees all of it or nothing. Raises NothingToPull, NotOnRemote, FollowerAway,
+    or BundleBroken and the like for content that is not what its manifest says.
+    """
+    if not remote_address(settings):
+        raise BadInput("DVC_REMOTE_URL is empty, so there is nowhere to pull from.")
+    settings.models_path.mkdir(parents=True, exist_ok=True)
+    settings.data_path.mkdir(parents=True, exist_ok=True)
+    return _Pull(settings, say, checkout).run(bundles=bundles, datasets=datasets, everything=everything)
+
+
+class _Pull:
+    """One pull, from `checkout`'s pointers or the volumes' own."""
+
+    def __init__(self, settings: VersioningSettings, say: Say, checkout: Path | None) -> None:
+        self._settings = settings
+        self._address = remote_address(settings)
+        self._say = say
+        self._models_path = settings.models_path
+        self._store = DatasetStore(settings.data_path)
+        self._own = checkout is None
+        self._models_pointers = checkout / "models" if checkout else settings.models_path
+        self._data_pointers = checkout / "data" if checkout else settings.data_path
+
+    def run(self, *, bundles: bool, datasets: bool, everything: bool) -> int:
+        wanted = wanted_versions(self._models_pointers, self._data_pointers, everything=everything)
+        named = (wanted.bundles if bundles else []) + (wanted.datasets if datasets else [])
+        if not named:
+            raise NothingToPull("No pointer of a bundle or dataset is here; commit them where they were made.")
+        missing_bundles = [one for one in wanted.bundles if bundles and not self._bundle_is_whole(one)]
+        missing_datasets = [one for one in wanted.datasets if datasets and not self._dataset_is_whole(one)]
+        for version in sorted({*named} - {*missing_bundles, *missing_datasets}):
+            self._say(f"{version} is here already.")
+        for folder in (self._models_path, self._store.folder):
+            for leftover in folder.glob(f"{_REPLACED}*"):
+                shutil.rmtree(leftover)
+        if missing_bundles or missing_datasets:
+            with open_remote(self._settings) as remote:
+                self._check_there(remote, missing_bundles, missing_datasets)
+                for version in missing_bundles:
+                    self._pull_bundle(remote, version)
+                for version in missing_datasets:
+                    self._pull_dataset(remote, version)
+        if not self._own:
+            self._take_pointers()
+        return len(missing_bundles) + len(missing_datasets)
+
+    def _check_there(self, remote: DvcRemote, bundles: list[str], datasets: list[str]) -> None:
+        """Raise before anything is fetched when the remote lacks something."""
+        pointers = {one: self._bundle_pointer(one) for one in bundles}
+        pointers |= {one: self._dataset_pointer(one) for one in datasets}
+        lacking = sorted(version for version, pointer in pointers.items() if not remote.has(pointer))
+        if len(lacking) == len(pointers):
+            raise NothingToPull(
+                f"{self._address} has none of {', '.join(lacking)}. Set DVC_REMOTE_URL to where they were pushed, or "
+                "run `rayonnage push` where they are."
+            )
+        if lacking:
+            raise NotOnRemote(f"{self._address} lacks {', '.join(lacking)}; run `rayonnage push` where they are.")
+
+    def _pull_bundle(self, remote: DvcRemote, version: str) -> None:
+        staging = _staging(self._models_path, version)
+        remote.fetch(self._bundle_pointer(version), staging)
+        manifest = _manifest(staging)
+        check_files(staging, manifest.get("files", {}))
+        if manifest.get("version") != version:
+            raise BundleBroken(f"The pointer of {version} leads to bundle {manifest.get('version')}.")
+        _appear(staging, self._models_path / version)
+        Markers(self._models_path, NAME).write(version, {"remote": self._address})
+        log.info("dvc.pulled", bundle=version)
+        self._say(f"Bundle {version} is here.")
+
+    def _pull_dataset(self, remote: DvcRemote, version: str) -> None:
+        folder = self._store.folder / version
+        staging = None
+        if not _products_are_whole(folder):
+            self._store.folder.mkdir(parents=True, exist_ok=True)
+            staging = _staging(self._store.folder, version)
+            remote.fetch(self._dataset_pointer(version), staging)
+            if not _products_are_whole(staging):
+                raise DatasetBroken(f"The products of {version} are not what its manifest says; push it anew.")
+        photos = self._pull_photos(remote, staging or folder)
+        if staging:
+            _appear(staging, folder)
+        shards = sorted(read_index(folder))
+        Markers(self._settings.data_path, NAME).write(version, {"remote": self._address, "shards": shards})
+        log.info("dvc.pulled", dataset=version, photos=photos)
+        self._say(f"Dataset {version} is here, with {photos} photos that were not.")
+
+    def _pull_photos(self, remote: DvcRemote, folder: Path) -> int:
+        """Fetch the shards that hold photos which are not here, unpack just those, and return how many came."""
+        missing = set(self._missing_photos(folder))
+        came = 0
+        for shard, photos in sorted(read_index(folder).items()):
+            wanted = missing.intersection(photos)
+            if not wanted:
+                continue
+            packed = _staging(self._settings.data_path, f"{shard}.tar")
+            remote.fetch(read_pointer(self._data_pointers / SHARDS_FOLDER / f"{shard}.tar.dvc"), packed)
+            came += unpack(packed, self._store, wanted)
+            packed.unlink()
+            missing -= wanted
+        if missing:
+            self._say(f"{len(missing)} photos were not there either when the version was pushed.")
+        return came
+
+    def _missing_photos(self, folder: Path) -> list[str]:
+        return [name for name in photos_of(folder / "products.parquet") if not self._store.photo_path(name).is_file()]
+
+    def _bundle_is_whole(self, version: str) -> bool:
+        folder = self._models_path / version
+        try:
+            check_files(folder, _manifest(folder)["files"])
+        except (RayonnageError, KeyError):
+            return False
+        return True
+
+    def _dataset_is_whole(self, version: str) -> bool:
+        folder = self._store.folder / version
+        indexed = {photo for photos in read_index(folder).values() for photo in photos}
+        return _products_are_whole(folder) and indexed.isdisjoint(self._missing_photos(folder))
+
+    def _bundle_pointer(self, version: str) -> Pointer:
+        return read_pointer(pointer_path(self._models_pointers / version))
+
+    def _dataset_pointer(self, version: str) -> Pointer:
+        return read_pointer(pointer_path(self._data_pointers / "datasets" / version))
+
+    def _take_pointers(self) -> None:
+        """Copy the checkout's pointers to the volumes; what the volumes say already of champion and dataset stays."""
+        for source, target in (
+            (self._models_pointers, self._models_path),
+            (self._data_pointers / "datasets", self._store.folder),
+            (self._data_pointers / SHARDS_FOLDER, self._settings.data_path / SHARDS_FOLDER),
+        ):
+            target.mkdir(parents=True, exist_ok=True)
+            for path in source.glob("*.dvc"):
+                write_atomically(target / path.name, path.read_bytes())
+        for source, moving in (
+            (self._data_pointers / "datasets" / "current.json", self._store.pointer_path),
+            (self._models_pointers / POINTER_NAME, self._models_path / POINTER_NAME),
+        ):
+            if source.is_file() and not moving.is_file():
+                write_atomically(moving, source.read_bytes())
+
+
+def _pointed_to(folder: Path) -> set[str]:
+    names = {path.name.removesuffix(".dvc") for path in folder.glob("*.dvc")}
+    return {name for name in names if VERSION_PATTERN.fullmatch(name)}
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        document = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleBroken(f"The manifest of {folder.name} cannot be read.") from error
+    return document if isinstance(document, dict) else {}
+
+
+def _products_are_whole(folder: Path) -> bool:
+    try:
+        expected = _manifest(folder).get("sha256")
+        with (folder / "products.parquet").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == expected
+    except (OSError, BundleBroken):
+        return False
+
+
+def _staging(parent: Path, name: str) -> Path:
+    """Return a free path beside the final place; what a pull that died left there is removed."""
+    path = parent / f"{_PULLED}{name}"
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    return path
+
+
+def _appear(staging: Path, final: Path) -> None:
+    """Move a whole folder to its place in one step; a damaged one in that place goes out of the way first."""
+    if final.exists():
+        replaced = final.with_name(f"{_REPLACED}{final.name}-{os.getpid()}")
+        final.rename(replaced)
+        staging.rename(final)
+        shutil.rmtree(replaced)
+    else:
+        staging.rename(final)

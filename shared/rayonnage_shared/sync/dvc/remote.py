@@ -1,0 +1,182 @@
+"""The one place that speaks DVC: content to the remote and back, and the small pointer files that name it.
+
+What is written is DVC's own: its remote layout, its `.dvc` files, so that `dvc status`, `dvc pull` and `dvc fetch` work
+on them too. What is not used is `dvc add` with `dvc push`, for three reasons:
+
+- `dvc add` relinks what it adds: with the cache types hardlink and symlink it removes each file and puts a link in its
+  place, under the eyes of a process that is loading it. Here files of the workspace are only ever read.
+- It keeps a second copy of everything in `.dvc/cache`. Here the content goes from the workspace straight to the remote,
+  and only the lists of what is in a folder are kept there.
+- A pointer it writes may be committed before anything was pushed. Here it is written after the remote has the content.
+
+So this uses what lies under both: DVC hashes the files (`dvc_data…build`) and transfers what the remote lacks
+(`dvc_data…transfer`), which never changes its source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rayonnage_shared.core.errors import RayonnageError
+from rayonnage_shared.sync.base import FollowerAway
+from rayonnage_shared.sync.dvc.connection import REMOTE_NAME, open_repository, remote_address
+from rayonnage_shared.sync.dvc.pointers import Pointer
+from rayonnage_shared.sync.dvc.settings import VersioningSettings
+
+
+class NotOnRemote(RayonnageError):
+    code, title = "not_on_remote", "The DVC remote does not have what a pointer names"
+
+
+@contextlib.contextmanager
+def open_remote(settings: VersioningSettings) -> Iterator[DvcRemote]:
+    """Open the remote for one operation; whoever else uses DVC in this project waits meanwhile.
+
+    Raises FollowerAway when the remote cannot be reached within seconds, refuses the credentials or has no bucket, or
+    another process holds on too long.
+    """
+    with open_repository(settings) as repo:
+        remote = DvcRemote(repo, remote_address(settings))
+        remote.check()
+        yield remote
+
+
+class DvcRemote:
+    """The remote, open for one operation; see `open_remote`."""
+
+    def __init__(self, repo: Any, address: str) -> None:
+        self._repo = repo
+        self._address = address
+        self._odb = repo.cloud.get_remote_odb(REMOTE_NAME)
+
+    def check(self) -> None:
+        """Raise FollowerAway unless the remote lets us in and, for S3, the bucket is there."""
+        with self._talking():
+            there = self._odb.fs.exists(self._odb.path)
+            bucket = self._address.removeprefix("s3://").partition("/")[0]
+            if not there and self._address.startswith("s3://") and not self._odb.fs.exists(bucket):
+                raise FollowerAway(f"There is no bucket {bucket} for {self._address}; create it first.")
+
+    def push(self, path: Path) -> Pointer:
+        """Bring a file or folder to the remote, what it lacks of it, and return the pointer to it.
+
+        Raises FileNotFoundError when a file vanished meanwhile, FollowerAway when not all of it has arrived.
+        """
+        from dvc_data.hashfile.build import build
+        from dvc_data.hashfile.db import add_update_tree
+        from dvc_data.hashfile.transfer import transfer
+
+        found: Any  # a file's hash, or a tree of them
+        staging, meta, found = build(self._repo.cache.local, str(path), self._repo.fs, "md5")
+        if meta.isdir:  # HTTP sends files only, so the list of the folder's files becomes one, in .dvc/cache
+            add_update_tree(self._repo.cache.local, found)
+            staging.add(found.path, found.fs, found.oid)
+        with self._talking() as failures:
+            transfer(staging, self._odb, {found.hash_info}, shallow=False)
+        wanted = {found.hash_info.value}
+        if meta.isdir:
+            wanted.update(entry.value for _, _, entry in found)
+        arrived = self._present(wanted)
+        if arrived != wanted:
+            if isinstance(failures.last, FileNotFoundError) and not Path(failures.last.filename or path).exists():
+                raise failures.last
+            raise FollowerAway(f"{self._address} did not take all of {path.name}: {failures}")
+        return Pointer(found.hash_info.value, meta.size or 0, meta.nfiles if meta.isdir else None)
+
+    def has(self, pointer: Pointer) -> bool:
+        """Return whether the remote knows what the pointer names."""
+        return bool(self._present({pointer.md5}))
+
+    def fetch(self, pointer: Pointer, target: Path) -> None:
+        """Write what the pointer names to `target`, which must not exist, each file checked against its hash.
+
+        Raises NotOnRemote, also for content that is not what its name says, or FollowerAway.
+        """
+        with self._talking():
+            if pointer.md5.endswith(".dir"):
+                target.mkdir(parents=True)
+                for parts, oid in self._entries(pointer):
+                    self._fetch_file(oid, _inside(target, parts))
+            else:
+                self._fetch_file(pointer.md5, target)
+
+    def _entries(self, pointer: Pointer) -> list[tuple[tuple[str, ...], str]]:
+        from dvc_data.hashfile.hash_info import HashInfo
+        from dvc_data.hashfile.tree import Tree
+        from dvc_objects.errors import ObjectFormatError
+
+        try:
+            tree = Tree.load(self._odb, HashInfo("md5", pointer.md5))
+        except FileNotFoundError as error:
+            raise NotOnRemote(f"{self._address} lacks {pointer.md5}; push it from where it was made.") from error
+        except ObjectFormatError as error:
+            raise NotOnRemote(f"{pointer.md5} on {self._address} is damaged.") from error
+        return [(parts, entry.value) for parts, _, entry in tree]
+
+    def _fetch_file(self, oid: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._odb.fs.get_file(self._odb.oid_to_path(oid), str(target))
+        except FileNotFoundError as error:
+            raise NotOnRemote(f"{self._address} lacks {oid}; push it from where it was made.") from error
+        with target.open("rb") as file:
+            if hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() != oid:
+                raise NotOnRemote(f"{oid} on {self._address} is damaged: its content is not what its name says.")
+
+    def _present(self, oids: set[str]) -> set[str]:
+        with self._talking():
+            return set(self._odb.list_oids_exists(oids))
+
+    @contextlib.contextmanager
+    def _talking(self) -> Iterator[_Failures]:
+        """Turn whatever a transport raises into FollowerAway, and keep DVC's own log from the terminal."""
+        with _Failures.gathered() as failures:
+            try:
+                yield failures
+            except (RayonnageError, FollowerAway):
+                raise
+            except PermissionError as error:
+                raise FollowerAway(f"{self._address} refuses these credentials: {error}") from error
+            except Exception as error:  # S3, HTTP and file systems have each their own family of errors
+                raise FollowerAway(f"{self._address}: {type(error).__name__}: {error}") from error
+
+
+class _Failures(logging.Handler):
+    """What DVC logs instead of raising it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: BaseException | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            self.last = record.exc_info[1]
+
+    def __str__(self) -> str:
+        return f"{type(self.last).__name__}: {self.last}" if self.last else "it does not say why"
+
+    @classmethod
+    @contextlib.contextmanager
+    def gathered(cls) -> Iterator[_Failures]:
+        handler = cls()
+        loggers = [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
+        before = [(one.handlers, one.propagate) for one in loggers]
+        for one in loggers:
+            one.handlers, one.propagate = [handler], False
+        try:
+            yield handler
+        finally:
+            for one, (handlers, propagate) in zip(loggers, before, strict=True):
+                one.handlers, one.propagate = handlers, propagate
+
+
+def _inside(folder: Path, parts: tuple[str, ...]) -> Path:
+    path = PurePosixPath(*parts)
+    if path.is_absolute() or ".." in path.parts:
+        raise NotOnRemote(f"The remote names a file outside its folder: {path}")
+    return folder / path

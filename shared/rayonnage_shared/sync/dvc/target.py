@@ -1,0 +1,236 @@
+"""The DVC follower: dataset versions, their photos and bundles on the DVC remote, and small pointers to commit to git.
+
+    models/<version>.dvc                 a bundle
+    data/datasets/<version>.dvc          a dataset version: its products and the index of its photos
+    data/shards/<sha256>.tar.dvc         photos, packed (see `ml.photo_shards`)
+
+With `models/champion.json` and `data/datasets/current.json` these are what a user commits; `restoring` is the way back.
+A pointer stands only when the remote has all that it names. The pointers of pruned versions go; the remote keeps their
+content, and git the old pointers to it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import structlog
+
+from rayonnage_shared.ml.bundles.champion import read_champion
+from rayonnage_shared.ml.bundles.manifest import list_versions
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.photo_shards import (
+    MAX_SHARD_BYTES,
+    SHARDS_FOLDER,
+    ShardIndex,
+    group,
+    pack,
+    photos_of,
+    read_index,
+    write_index,
+)
+from rayonnage_shared.sync.base import Markers, Say
+from rayonnage_shared.sync.dvc.connection import remote_address
+from rayonnage_shared.sync.dvc.pointers import pointer_path
+from rayonnage_shared.sync.dvc.remote import DvcRemote, open_remote
+from rayonnage_shared.sync.dvc.settings import VersioningSettings
+
+log = structlog.get_logger()
+
+NAME = "dvc"
+_PARTIAL = ".partial"
+
+
+class DvcFollower:
+    """Pushes what the volumes hold and the remote, as far as the markers know, does not."""
+
+    name = NAME
+
+    def __init__(self, settings: VersioningSettings, *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
+        self._settings = settings
+        self._max_shard_bytes = max_shard_bytes
+        self._address = remote_address(settings)
+        self._models_path = settings.models_path
+        self._store = DatasetStore(settings.data_path)
+        self._shards = settings.data_path / SHARDS_FOLDER
+        self._of_bundles = Markers(settings.models_path, NAME)
+        self._of_datasets = Markers(settings.data_path, NAME)
+
+    def pending(self) -> bool:
+        """Return whether anything is not on the remote yet, or a pointer is left of what was pruned."""
+        if not self._address:
+            return False
+        return bool(self._bundles() or self._datasets() or self._gone_bundles() or self._gone_datasets())
+
+    def follow(self, say: Say) -> None:
+        """Push what is missing, the champion first, then the current dataset. Raises FollowerAway."""
+        self._forget_gone()
+        if not (self._bundles() or self._datasets()):
+            return
+        with open_remote(self._settings) as remote:
+            for version in self._bundles():
+                self._push_bundle(remote, version, say)
+            for version in self._datasets():
+                self._push_dataset(remote, version, say)
+
+    def forget(self) -> None:
+        """Take nothing for pushed that is here, so that the next `follow` asks the remote about all of it."""
+        for version in list_versions(self._models_path):
+            self._of_bundles.remove(version)
+        for version in self._store.versions():
+            self._of_datasets.remove(version)
+            self._of_datasets.remove(version + _PARTIAL)
+
+    def _bundles(self) -> list[str]:
+        """Return the bundles to push: the champion, then the newest."""
+        champion = read_champion(self._models_path)
+        first = champion.version if champion else None
+        return sorted(
+            (
+                version
+                for version in list_versions(self._models_path)
+                if not self._is_done(self._of_bundles, version, self._models_path / version)
+            ),
+            key=lambda version: (version == first, version),
+            reverse=True,
+        )
+
+    def _datasets(self) -> list[str]:
+        """Return the dataset versions to push: the current one, then the newest."""
+        current = self._store.current()
+        return sorted(
+            (
+                version
+                for version in self._store.versions()
+                if not self._is_done(self._of_datasets, version, self._store.folder / version)
+            ),
+            key=lambda version: (version == current, version),
+            reverse=True,
+        )
+
+    def _is_done(self, markers: Markers, version: str, folder: Path) -> bool:
+        marker = markers.read(version)
+        return marker is not None and marker.get("remote") == self._address and pointer_path(folder).is_file()
+
+    def _push_bundle(self, remote: DvcRemote, version: str, say: Say) -> None:
+        folder = self._models_path / version
+        try:
+            pointer = remote.push(folder)
+        except FileNotFoundError:
+            if folder.is_dir():
+                raise
+            return  # pruned a moment ago
+        pointer.write(folder)
+        self._of_bundles.write(version, {"remote": self._address})
+        log.info("dvc.pushed", bundle=version, bytes=pointer.size)
+        say(f"Bundle {version} is on {self._address}.")
+
+    def _push_dataset(self, remote: DvcRemote, version: str, say: Say) -> None:
+        folder = self._store.folder / version
+        try:
+            index = self._push_photos(remote, version)
+            write_index(folder, index)
+            pointer = remote.push(folder)
+        except FileNotFoundError:
+            if folder.is_dir():
+                raise
+            return  # pruned a moment ago
+        pointer.write(folder)
+        self._of_datasets.write(version, {"remote": self._address, "shards": sorted(index)})
+        self._of_datasets.remove(version + _PARTIAL)
+        log.info("dvc.pushed", dataset=version, bytes=pointer.size, shards=len(index))
+        say(f"Dataset {version} and its photos are on {self._address}.")
+
+    def _push_photos(self, remote: DvcRemote, version: str) -> ShardIndex:
+        """Bring all photos of a version to the remote and return the shards that hold them."""
+        shutil.rmtree(self._shards / ".packing", ignore_errors=True)
+        named = photos_of(self._store.folder / version / "products.parquet")
+        left = {name for name in named if self._store.photo_path(name).is_file()}
+        if len(left) < len(named):
+            log.warning("photos.missing", dataset=version, photos=len(named) - len(left))
+        index: ShardIndex = {}
+
+        def use(shard: str, photos: list[str]) -> None:
+            index[shard] = photos
+            left.difference_update(photos)
+            self._of_datasets.write(version + _PARTIAL, {"remote": self._address, "shards": index})
+
+        on_remote, elsewhere = self._known_shards(version)
+        for shard, photos in on_remote.items():
+            if not left.isdisjoint(photos):
+                use(shard, photos)
+        # A shard that another remote has is packed again as it was: the pointers that git knows then hold for both.
+        lots = [photos for photos in elsewhere.values() if not left.isdisjoint(photos) and self._are_here(photos)]
+        for photos in lots:
+            if not left.isdisjoint(photos):
+                use(self._push_shard(remote, photos), photos)
+        sizes = ((name, self._store.photo_path(name).stat().st_size) for name in sorted(left))
+        for photos in list(group(sizes, self._max_shard_bytes)):
+            use(self._push_shard(remote, photos), photos)
+        return index
+
+    def _push_shard(self, remote: DvcRemote, photos: list[str]) -> str:
+        """Pack photos, push them, and return the sha256 name of the shard; only its pointer stays."""
+        packed = pack(self._store, photos, self._shards / ".packing")
+        remote.push(packed).write(self._shards / packed.name)
+        shutil.rmtree(packed.parent)
+        return packed.stem
+
+    def _known_shards(self, version: str) -> tuple[ShardIndex, ShardIndex]:
+        """Return the shards that this remote has, and those that only another one is known to have."""
+        on_remote: ShardIndex = {}
+        elsewhere: ShardIndex = {}
+        for other in self._store.versions():
+            marker = self._of_datasets.read(other) or {}
+            here = marker.get("remote") == self._address
+            (on_remote if here else elsewhere).update(read_index(self._store.folder / other))
+        begun = self._of_datasets.read(version + _PARTIAL) or {}
+        if begun.get("remote") == self._address:
+            on_remote.update(begun["shards"])
+        return on_remote, {shard: photos for shard, photos in elsewhere.items() if shard not in on_remote}
+
+    def _are_here(self, photos: list[str]) -> bool:
+        return all(self._store.photo_path(name).is_file() for name in photos)
+
+    def _gone_bundles(self) -> list[str]:
+        """Return the bundles that were here and are not any more; the champion's pointer stays for a pull."""
+        champion = read_champion(self._models_path)
+        kept = {champion.version} if champion else set()
+        return [
+            version
+            for version in self._of_bundles.names()
+            if version not in kept and not (self._models_path / version).is_dir()
+        ]
+
+    def _gone_datasets(self) -> list[str]:
+        pointers = self._store.pointers()
+        kept = {pointers.real, pointers.demo}
+        return [
+            name
+            for name in self._of_datasets.names()
+            if (version := name.removesuffix(_PARTIAL)) not in kept and not (self._store.folder / version).is_dir()
+        ]
+
+    def _forget_gone(self) -> None:
+        for version in self._gone_bundles():
+            pointer_path(self._models_path / version).unlink(missing_ok=True)
+            self._of_bundles.remove(version)
+        shards: set[str] = set()
+        for name in self._gone_datasets():
+            shards.update((self._of_datasets.read(name) or {}).get("shards", ()))
+            pointer_path(self._store.folder / name.removesuffix(_PARTIAL)).unlink(missing_ok=True)
+            self._of_datasets.remove(name)
+        if shards:
+            self._forget_shards(shards)
+
+    def _forget_shards(self, shards: set[str]) -> None:
+        """Remove the pointers to shards that no version needs.
+
+        None go while a version is known by its pointer alone: what it needs is only known once it was pulled.
+        """
+        pointers = {path.name.removesuffix(".dvc") for path in self._store.folder.glob("*.dvc")}
+        if pointers - set(self._store.versions()):
+            return
+        needed = {shard for version in self._store.versions() for shard in read_index(self._store.folder / version)}
+        for shard in shards - needed:
+            pointer_path(self._shards / f"{shard}.tar").unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""MLflow: runs, registered versions and metrics of the API."""

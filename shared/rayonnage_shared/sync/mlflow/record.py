@@ -1,0 +1,179 @@
+"""What MLflow is told of a bundle, taken from the bundle's folder alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rayonnage_shared.ml.bundles.manifest import MANIFEST_NAME
+from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
+
+VERSION_TAG = "rayonnage.version"
+ARTIFACTS = (MANIFEST_NAME, "evaluation.json", "figures")
+DIGEST_CHARACTERS = 36  # as much as MLflow keeps
+_NOT_IN_A_NAME = re.compile(r"[^\w\-./ :]")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of a metric; `at_ms` is a time in milliseconds since 1970."""
+
+    name: str
+    value: float
+    step: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRecord:
+    """The dataset version that a bundle was trained on; `source` and `profile` are JSON."""
+
+    name: str
+    digest: str
+    source: str
+    profile: str
+
+
+@dataclass(frozen=True, slots=True)
+class BundleRecord:
+    """All that MLflow keeps of one bundle; the same bundle always gives the same record."""
+
+    version: str
+    folder: Path
+    created_ms: int
+    description: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    points: list[Point]
+    dataset: DatasetRecord
+    artifacts: list[Path]
+
+
+def bundle_record(folder: Path, store: DatasetStore) -> BundleRecord:
+    """Return the record of the bundle in `folder`. Raises OSError, ValueError or KeyError for one that is damaged."""
+    manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+    created_ms = int(1000 * datetime.fromisoformat(manifest["created_at"]).timestamp())
+    dataset = manifest["dataset"]
+    tags = {
+        VERSION_TAG: manifest["version"],
+        "rayonnage.dataset_version": dataset["version"],
+        "rayonnage.dataset_sha256": dataset["sha256"],
+        "rayonnage.demo": str(dataset["demo"]).lower(),
+        "rayonnage.code_version": manifest["code_version"],
+        "rayonnage.submitted_by": manifest["submitted_by"],
+        "rayonnage.base_version": manifest["base_version"] or "none",
+        "mlflow.user": manifest["submitted_by"],
+    }
+    evaluation = _evaluation(folder)
+    values = [*_numbers(manifest["metrics"]), *_numbers(_costs(evaluation))]
+    points = [Point(_metric_name(name), value, 0, created_ms) for name, value in values]
+    return BundleRecord(
+        version=manifest["version"],
+        folder=folder,
+        created_ms=created_ms,
+        description=_description(manifest),
+        params=_params(manifest),
+        tags=tags,
+        points=[*points, *_curve_points(evaluation, created_ms)],
+        dataset=_dataset(dataset, store),
+        artifacts=[folder / name for name in ARTIFACTS if (folder / name).exists()],
+    )
+
+
+def _description(manifest: Mapping[str, Any]) -> str:
+    families = [name for name in manifest["families"].values() if name]
+    demo = ", the demo catalogue" if manifest["dataset"]["demo"] else ""
+    return f"{' + '.join(families)}, trained on {manifest['dataset']['version']}{demo}"
+
+
+def _params(manifest: Mapping[str, Any]) -> dict[str, str]:
+    families: Mapping[str, str | None] = manifest["families"]
+    named = {modality: name for modality, name in families.items() if name}
+    params: dict[str, Any] = {f"{modality}_family": name for modality, name in named.items()}
+    params |= {"seed": manifest["seed"], "promised_precision": manifest["promised_precision"]}
+    only = [modality for modality in ("text", "image") if modality in named]
+    for name, value in manifest["parameters"].items():
+        params[name if "." in name or len(only) != 1 else f"{only[0]}.{name}"] = value
+    for model, known in manifest.get("models", {}).items():  # a kept model brings its own
+        params |= {f"{model}.{name}": value for name, value in known["parameters"].items()}
+        params |= {f"{model}.{name}": value for name, value in known["facts"].items()}
+    return {_NOT_IN_A_NAME.sub("_", name): str(value) for name, value in params.items()}
+
+
+def _dataset(named: Mapping[str, Any], store: DatasetStore) -> DatasetRecord:
+    version = str(named["version"])
+    profile: dict[str, Any] = {"demo": named["demo"]}
+    try:
+        found = store.describe(version)
+    except (DatasetNotFound, ValueError):
+        pass  # pruned since; its name and hash are known all the same
+    else:
+        profile |= {"rows": found.rows, "rows_with_image": found.rows_with_image}
+        profile |= {"rows_train": found.rows_train, "rows_test": found.rows_test, "categories": len(found.classes)}
+    return DatasetRecord(
+        name=version,
+        digest=str(named["sha256"])[:DIGEST_CHARACTERS],
+        source=json.dumps({"uri": f"data/datasets/{version}", "sha256": named["sha256"]}),
+        profile=json.dumps(profile),
+    )
+
+
+def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield every finite number in nested mappings, by dotted name."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and math.isfinite(value):
+            yield f"{prefix}{name}", float(value)
+
+
+def _evaluation(folder: Path) -> Mapping[str, Any]:
+    """Return the bundle's report, empty where it has none."""
+    path = folder / "evaluation.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def _costs(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what learning and one prediction took, by names that stand well in a list of metrics."""
+    timing = {
+        one["mode"]: {"median_ms": one["median_ms"], "p95_ms": one["p95_ms"]} for one in evaluation.get("timing", [])
+    }
+    costs = {"train_seconds": evaluation.get("train_seconds"), "bundle_bytes": evaluation.get("bundle_bytes")}
+    return {**costs, "one_product": timing}
+
+
+def _curve_points(evaluation: Mapping[str, Any], at_ms: int) -> list[Point]:
+    """Return the learning curves of the report, if there are any, as metrics over epochs or rows."""
+    return [
+        Point(_metric_name(f"curve.{name}"), value, step, at_ms)
+        for name, series in _series(evaluation.get("curves") or [], ())
+        for step, value in series
+        if math.isfinite(value)
+    ]
+
+
+def _series(found: Any, path: tuple[str, ...]) -> Iterator[tuple[str, list[tuple[int, float]]]]:
+    """Yield (name, [(step, value), …]) of each curve at any depth: `x` beside lists of the same length, named."""
+    if isinstance(found, list):
+        for one in found:
+            yield from _series(one, path)
+    elif isinstance(found, Mapping) and isinstance(found.get("x"), list):
+        named = [str(found[key]) for key in ("modality", "figure") if key in found]
+        for key, values in found.items():
+            if key != "x" and isinstance(values, list) and len(values) == len(found["x"]):
+                pairs = zip(found["x"], values, strict=True)
+                yield ".".join((*path, *named, key)), [(round(x), float(y)) for x, y in pairs if y is not None]
+    elif isinstance(found, Mapping):
+        for key, value in found.items():
+            yield from _series(value, (*path, str(key)))
+
+
+def _metric_name(name: str) -> str:
+    return _NOT_IN_A_NAME.sub("_", name)

@@ -1,0 +1,152 @@
+"""The MLflow follower: every bundle a run and a registered version, and the alias `champion` where the pointer is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from rayonnage_shared.ml.bundles.champion import Champion, read_champion
+from rayonnage_shared.ml.bundles.manifest import list_versions
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.sync.base import FollowerAway, Markers, Say
+from rayonnage_shared.sync.mlflow.address import redacted, sqlite_path
+from rayonnage_shared.sync.settings import FollowSettings
+
+if TYPE_CHECKING:
+    from rayonnage_shared.sync.mlflow.client import TrackingStore
+
+log = structlog.get_logger()
+
+NAME = "mlflow"
+_CHAMPION = "champion"
+
+Connect = Callable[[FollowSettings], "TrackingStore"]
+
+
+def connect_to_mlflow(settings: FollowSettings) -> TrackingStore:
+    """Return MLflow; imports it, which takes seconds. Raises FollowerAway."""
+    from rayonnage_shared.sync.mlflow.client import connect
+
+    return connect(settings)
+
+
+class MlflowFollower:
+    """Compares the bundles and the champion pointer with its markers, each of which names the MLflow that it is about.
+
+    A bundle that was pruned keeps its run and its registered version, which say so by a tag.
+    """
+
+    name = NAME
+
+    def __init__(self, settings: FollowSettings, connect: Connect = connect_to_mlflow) -> None:
+        self._settings = settings
+        self._connect = connect
+        self._models_path = settings.models_path
+        self._markers = Markers(settings.models_path, NAME)
+        self._store_id = store_identity(settings)
+
+    def pending(self) -> bool:
+        """Return whether a bundle or a move of the champion is not in MLflow yet."""
+        return bool(self._unknown() or self._come_or_gone() or self._champion_to_move())
+
+    def follow(self, say: Say) -> None:
+        """Bring MLflow up to date. Raises FollowerAway, or whatever the last bundle that could not be logged did."""
+        if self._store_lost():
+            self.forget()
+        store = self._connect(self._settings)
+        failure = self._log_unknown(store, say)
+        for version, marker in self._come_or_gone().items():
+            on_volume = not marker["on_volume"]
+            store.mark_volume(marker["registry_version"], on_volume=on_volume)
+            self._markers.write(version, {**marker, "on_volume": on_volume})
+        self._move_champion(store, say)
+        if failure is not None:
+            raise failure
+
+    def forget(self) -> None:
+        """Drop all markers, so that everything is looked up again, and made where MLflow lacks it."""
+        for name in self._markers.names():
+            self._markers.remove(name)
+
+    def _marker(self, name: str) -> dict[str, Any] | None:
+        """Return what is known of a version or of the champion; what is about another MLflow does not count."""
+        marker = self._markers.read(name)
+        return marker if marker and marker.get("store") == self._store_id and not self._store_lost() else None
+
+    def _store_lost(self) -> bool:
+        path = sqlite_path(self._settings.mlflow_tracking_uri or "")
+        return path is not None and not path.exists()
+
+    def _unknown(self) -> list[str]:
+        """Return the versions without a marker, oldest first."""
+        return [version for version in reversed(list_versions(self._models_path)) if self._marker(version) is None]
+
+    def _come_or_gone(self) -> dict[str, dict[str, Any]]:
+        """Return the markers of versions that were pruned, or brought back, since MLflow was told of them."""
+        present = set(list_versions(self._models_path))
+        markers = {name: self._marker(name) for name in self._markers.names() if name != _CHAMPION}
+        return {
+            version: marker
+            for version, marker in markers.items()
+            if marker is not None and "registry_version" in marker and marker["on_volume"] != (version in present)
+        }
+
+    def _champion_to_move(self) -> Champion | None:
+        """Return the champion unless MLflow's alias is there already, or cannot be since the bundle is not known."""
+        champion = read_champion(self._models_path)
+        marker = self._marker(_CHAMPION) or {}
+        if champion is None or marker.get("move_id") == champion.move_id:
+            return None
+        known = self._marker(champion.version) or {}
+        return champion if "registry_version" in known else None
+
+    def _log_unknown(self, store: TrackingStore, say: Say) -> Exception | None:
+        """Log each bundle that has no marker; return why the last of those failed that did."""
+        from rayonnage_shared.sync.mlflow.record import bundle_record
+
+        failure: Exception | None = None
+        datasets = DatasetStore(self._settings.data_path)
+        for version in self._unknown():
+            folder = self._models_path / version
+            try:
+                record = bundle_record(folder, datasets)
+            except (OSError, ValueError, KeyError) as error:
+                if folder.exists():  # it was not pruned just now
+                    log.exception("tracking.bundle_damaged", version=version)
+                    self._markers.write(version, {"store": self._store_id, "damaged": repr(error)})
+                    say(f"{version} is damaged and left out of MLflow: {error!r}")
+                continue
+            try:
+                logged = store.log_bundle(record)
+            except FollowerAway:
+                raise
+            except Exception as error:  # one that MLflow does not take must not keep the others out
+                log.exception("tracking.bundle_not_logged", version=version)
+                failure = error
+                continue
+            document = {"run_id": logged.run_id, "registry_version": logged.registry_version, "on_volume": True}
+            self._markers.write(version, {"store": self._store_id, **document})
+            log.info("tracking.bundle_logged", version=version, **document)
+            say(f"{version} is version {logged.registry_version} of `{self._settings.mlflow_model_name}` in MLflow")
+        return failure
+
+    def _move_champion(self, store: TrackingStore, say: Say) -> None:
+        champion = self._champion_to_move()
+        known = self._marker(champion.version) if champion else None
+        if champion is None or known is None:
+            return
+        if not store.point_champion(known["registry_version"]):
+            self._markers.remove(champion.version)  # somebody deleted it over there; the next time makes it anew
+            return
+        document = {"move_id": champion.move_id, "version": champion.version}
+        self._markers.write(_CHAMPION, {"store": self._store_id, **document})
+        log.info("tracking.champion_moved", version=champion.version, registry_version=known["registry_version"])
+        say(f"MLflow's alias `champion` is at {champion.version}")
+
+
+def store_identity(settings: FollowSettings) -> str:
+    """Return what tells one MLflow, experiment and model from another; no secret stands in it."""
+    address = redacted(settings.mlflow_tracking_uri or "")
+    return f"{address} {settings.mlflow_experiment_name} {settings.mlflow_model_name}"

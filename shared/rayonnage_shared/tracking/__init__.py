@@ -1,1 +1,0 @@
-"""MLflow: what it is told of bundles and of the API's traffic, and how."""

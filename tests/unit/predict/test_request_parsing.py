@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from starlette.requests import Request
+
+from rayonnage_predict.request_parsing import MalformedForm, PredictRequest, read_predict_request, split_multipart
+from rayonnage_shared.core.errors import BadInput, UnsupportedMedia
+
+PHOTO = b"\xff\xd8\x00\r\n--not-the-boundary\r\n\r\n\xff\xd9"
+
+
+def request(content_type: str, body: bytes) -> Request:
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    headers = [(b"content-type", content_type.encode())]
+    return Request({"type": "http", "method": "POST", "path": "/predict", "headers": headers}, receive)
+
+
+def form(*parts: tuple[str, bytes, str | None], boundary: str = "xyz") -> bytes:
+    body = b""
+    for name, content, filename in parts:
+        file = f'; filename="{filename}"' if filename else ""
+        body += (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + content + b"\r\n"
+        )
+    return body + f"--{boundary}--\r\n".encode()
+
+
+async def read_form(*parts: tuple[str, bytes, str | None]) -> PredictRequest:
+    return await read_predict_request(request("multipart/form-data; boundary=xyz", form(*parts)), None)
+
+
+async def read_json(document: object) -> PredictRequest:
+    return await read_predict_request(request("application/json", json.dumps(document).encode()), None)
+
+
+async def test_both_forms_say_the_same() -> None:
+    by_form = await read_form(
+        ("designation", "Piscine à balles".encode(), None), ("top_k", b"5", None), ("image", PHOTO, "photo.jpg")
+    )
+    by_json = await read_json(
+        {"designation": "Piscine à balles", "top_k": 5, "image": base64.b64encode(PHOTO).decode()}
+    )
+
+    assert by_form.photo == by_json.photo == PHOTO
+    assert by_form.fields.designation == by_json.fields.designation == "Piscine à balles"
+    assert by_form.fields.top_k == by_json.fields.top_k == 5
+
+
+async def test_a_data_uri_is_base64_with_a_label() -> None:
+    found = await read_json({"image": "data:image/jpeg;base64," + base64.b64encode(PHOTO).decode()})
+
+    assert found.photo == PHOTO
+
+
+@pytest.mark.parametrize("image", ["https://example.org/a.jpg", "file:///etc/passwd", "../photo.jpg", "é", "a"])
+async def test_paths_and_addresses_are_refused(image: str) -> None:
+    with pytest.raises(BadInput, match="paths and addresses are not read"):
+        await read_json({"image": image})
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"designation": ""},
+        {"designation": "x", "top_k": 0},
+        {"designation": "x", "top_k": 28},
+        {"designation": "x" * 20_001},
+        {"designation": "x", "unknown": 1},
+        {"designation": ["x"]},
+        [],
+        "x",
+    ],
+)
+async def test_bad_fields_are_refused(document: object) -> None:
+    with pytest.raises(BadInput):
+        await read_json(document)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"--xyz",
+        b"--xyz\r\n\r\nno name\r\n--xyz--",
+        form(("designation", b"\xff\xfe", None)),
+        form(("designation", b"a", None), ("designation", b"b", None)),
+        form(("image", b"not a file", None)),
+        form(*((f"f{i}", b"x", None) for i in range(40))),
+        form(("designation", b"a", None))[:-6],
+    ],
+)
+async def test_malformed_forms_are_refused(body: bytes) -> None:
+    with pytest.raises(BadInput):
+        await read_predict_request(request("multipart/form-data; boundary=xyz", body), None)
+
+
+async def test_a_form_without_boundary_is_refused() -> None:
+    with pytest.raises(MalformedForm):
+        await read_predict_request(request("multipart/form-data", form(("designation", b"a", None))), None)
+
+
+async def test_other_content_types_are_refused() -> None:
+    with pytest.raises(UnsupportedMedia):
+        await read_predict_request(request("text/plain", b"designation=x"), None)
+
+
+async def test_the_manual_routes_refuse_the_other_modality() -> None:
+    with pytest.raises(BadInput, match="text alone"):
+        await read_predict_request(
+            request("application/json", json.dumps({"designation": "x", "image": "AAAA"}).encode()), "text"
+        )
+    with pytest.raises(BadInput, match="photo alone"):
+        await read_predict_request(
+            request("application/json", json.dumps({"designation": "x", "image": "AAAA"}).encode()), "image"
+        )
+
+
+def test_content_is_kept_to_the_byte() -> None:
+    parts = list(split_multipart(form(("image", PHOTO, "a.jpg"), ("top_k", b"3", None)), b"xyz"))
+
+    assert [(part.name, part.is_file, part.content) for part in parts] == [
+        ("image", True, PHOTO),
+        ("top_k", False, b"3"),
+    ]

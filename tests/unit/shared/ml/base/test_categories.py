@@ -1,0 +1,31 @@
+"""Codes and their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rayonnage_shared.ml.base.categories import CategoriesNotReadable, load_categories
+
+
+def test_the_built_in_categories_are_27_in_rising_order() -> None:
+    categories = load_categories()
+    assert len(categories.codes) == 27
+    assert list(categories.codes) == sorted(categories.labels)
+    assert categories.label(2583).startswith("Piscine")
+
+
+def test_a_file_replaces_the_names_and_an_unknown_code_is_its_own_name(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text('{"40": "Jeux", "10": "Livres"}', encoding="utf-8")
+    categories = load_categories(path)
+    assert (categories.codes, categories.label(40), categories.label(99)) == ((10, 40), "Jeux", "99")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": "b"}', '{"10": "Livres"}', '{"10": "", "40": "x"}'])
+def test_a_file_that_names_no_categories_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(CategoriesNotReadable):
+        load_categories(path)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.ml.base.parameter_bounds import number, whole_number
+from rayonnage_shared.ml.families import image_family, text_family
+
+FAMILIES = [text_family("lstm"), image_family("vgg16"), image_family("resnet50")]
+WRONG = [
+    ("epochs", 0),
+    ("epochs", 1.5),
+    ("patience", 0),
+    ("batch_size", -1),
+    ("learning_rate", 0.0),
+    ("learning_rate", math.nan),
+    ("dropout", 1.0),
+    ("balance", -0.1),
+    ("precision", "int4"),
+]
+WRONG_OF_PHOTOS = [
+    ("input_size", 31),
+    ("fine_tune_epochs", -1),
+    ("fine_tune_learning_rate", 2.0),
+    ("features", 0),
+    ("weights", "../../etc/passwd"),
+    ("weights", "/tmp/weights.h5"),
+    ("weights", ".hidden.h5"),
+    ("weights", "weights.pkl"),
+    ("weights", "a/b.h5"),
+    ("weights", "weights.h5\n"),
+    ("weights", ""),
+]
+
+
+@pytest.mark.parametrize("value", [1, 10, 3.0])
+def test_whole_numbers_within_bounds_pass(value: float) -> None:
+    assert whole_number({"epochs": value}, "epochs", 1, 10) == value
+
+
+@pytest.mark.parametrize("value", [0, 11, 2.5, math.inf, math.nan])
+def test_other_numbers_are_refused(value: float) -> None:
+    with pytest.raises(BadInput, match="epochs"):
+        whole_number({"epochs": value}, "epochs", 1, 10)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, -math.inf])
+def test_numbers_out_of_bounds_are_refused(value: float) -> None:
+    assert number({"rate": 0.5}, "rate", 0, 1) == 0.5
+    with pytest.raises(BadInput, match="rate"):
+        number({"rate": value}, "rate", 0, 1)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_defaults_can_be_trained_with(family: type) -> None:
+    assert family.resolve({}) == family.parameters  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_values_that_mean_nothing_are_refused_before_any_training(family: type, name: str, value: float | str) -> None:
+    with pytest.raises(BadInput, match=name):
+        family.resolve({name: value})  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_OF_PHOTOS)
+def test_photo_families_refuse_sizes_and_paths_too(name: str, value: float | str) -> None:
+    with pytest.raises(BadInput, match=name):
+        image_family("vgg16").resolve({name: value})

@@ -1,0 +1,179 @@
+"""Work in another interpreter: what it tells, how it fails, and that it never outlives who asked for it.
+
+A plain Python stands for the one with torch.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rayonnage_shared.core.errors import BadInput, RayonnageError
+from rayonnage_shared.ml.base.progress import silent
+from rayonnage_shared.ml.networks.camembert import torch_process
+from rayonnage_shared.ml.networks.camembert.torch_process import (
+    TorchEnvironmentMissing,
+    TorchTrainingFailed,
+    WeightsUnavailable,
+    run_in_torch,
+)
+
+CHILD = """
+import os, sys, time
+from pathlib import Path
+from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.ml.networks.camembert.torch_process import WeightsUnavailable, serve_parent
+
+def work(folder, progress):
+    (folder / "pid").write_text(str(os.getpid()))
+    {work}
+
+sys.exit(serve_parent(work))
+"""
+PARENT = """
+import sys
+from pathlib import Path
+from rayonnage_shared.ml.base.progress import silent
+from rayonnage_shared.ml.networks.camembert.torch_process import run_in_torch
+run_in_torch(Path(sys.argv[1]), "any", Path(sys.argv[2]), silent)
+"""
+
+
+@pytest.fixture
+def interpreter(tmp_path: Path) -> Callable[[str], Path]:
+    """Makes an interpreter that does one line of work, whatever module it is asked for."""
+
+    def make(work: str) -> Path:
+        script, program = tmp_path / "python", tmp_path / "child.py"
+        program.write_text(CHILD.format(work=work), encoding="utf-8")
+        # Only `-m module` goes; folder and parent stay.
+        script.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" "{program}" "$@"\n', encoding="utf-8")
+        script.chmod(0o755)
+        return script
+
+    return make
+
+
+Interpreter = Callable[[str], Path]
+
+
+def is_gone(pid: int) -> bool:
+    """Whether the process has ended within a few seconds; one that nobody waited for yet counts."""
+    for _ in range(100):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def wait_for(path: Path) -> int:
+    for _ in range(200):
+        if path.exists() and path.read_text(encoding="utf-8"):
+            return int(path.read_text(encoding="utf-8"))
+        time.sleep(0.05)
+    raise AssertionError("the child did not start")
+
+
+def test_work_is_done_in_the_folder_and_says_how_far_it_is(interpreter: Interpreter, tmp_path: Path) -> None:
+    told: list[tuple[float, str]] = []
+    python = interpreter('(folder / "made").write_text("yes"); progress(0.5, "halfway")')
+
+    run_in_torch(python, "any", tmp_path, lambda fraction, message: told.append((fraction, message)))
+
+    assert (tmp_path / "made").read_text(encoding="utf-8") == "yes"
+    assert told[-1] == (0.5, "halfway")
+
+
+def test_what_libraries_print_is_no_message(interpreter: Interpreter, tmp_path: Path) -> None:
+    python = interpreter('print("Downloading 10 %"); os.system("echo loud"); progress(1.0, "done")')
+    run_in_torch(python, "any", tmp_path, silent)
+    assert "Downloading 10 %" in (tmp_path / "stderr.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("work", "error", "words"),
+    [
+        ('raise BadInput("no such weights")', BadInput, "no such weights"),
+        ('raise WeightsUnavailable("the hub is away")', WeightsUnavailable, "the hub is away"),
+        ("import torch_that_is_not_there", TorchEnvironmentMissing, "lacks torch_that_is_not_there"),
+        ('raise RuntimeError("out of numbers")', TorchTrainingFailed, "RuntimeError: out of numbers"),
+        ("os.kill(os.getpid(), 9)", TorchTrainingFailed, "status -9"),
+    ],
+)
+def test_a_failure_keeps_its_kind_and_its_words(
+    interpreter: Interpreter, tmp_path: Path, work: str, error: type[RayonnageError], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        run_in_torch(interpreter(work), "any", tmp_path, silent)
+
+
+def test_a_missing_interpreter_says_what_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(TorchEnvironmentMissing, match="make camembert-env"):
+        run_in_torch(tmp_path / "bin" / "python", "any", tmp_path, silent)
+
+
+def test_progress_that_raises_ends_the_child(interpreter: Interpreter, tmp_path: Path) -> None:
+    class Cancelled(Exception):
+        pass
+
+    def cancel(fraction: float, message: str) -> None:
+        if message == "under way":
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run_in_torch(interpreter('progress(0.1, "under way"); time.sleep(60)'), "any", tmp_path, cancel)
+
+    assert is_gone(wait_for(tmp_path / "pid"))
+
+
+def test_a_silent_child_can_be_cancelled_too(interpreter: Interpreter, tmp_path: Path) -> None:
+    class Cancelled(Exception):
+        pass
+
+    started = time.monotonic()
+
+    def cancel(fraction: float, message: str) -> None:
+        if time.monotonic() - started > 0.5:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        run_in_torch(interpreter("time.sleep(60)"), "any", tmp_path, cancel)
+
+
+def test_a_child_that_is_stuck_is_ended(
+    interpreter: Interpreter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_process, "_SILENCE_S", 0.2)
+    monkeypatch.setattr(torch_process, "_HEARTBEAT_S", 0.1)
+    with pytest.raises(TorchTrainingFailed, match="said nothing"):
+        run_in_torch(interpreter("time.sleep(60)"), "any", tmp_path, silent)
+
+
+def test_the_child_ends_with_a_parent_that_is_killed(interpreter: Interpreter, tmp_path: Path) -> None:
+    python = interpreter("time.sleep(60)")
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(python), str(tmp_path)])
+    child = wait_for(tmp_path / "pid")
+    assert not is_stopped(child)
+
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+
+    assert is_gone(child)
+
+
+def is_stopped(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False

@@ -1,0 +1,72 @@
+"""What `make run` says and refuses before anything is started; starting itself is tested end to end."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from rayonnage_shared.core.processes import PROCESSES
+from rayonnage_shared.ops.local import CannotRun, LocalSettings, addresses, example_call, refuse_used_ports
+
+
+def free_values() -> dict[str, str]:
+    values = {}
+    held = []
+    for one in PROCESSES:
+        for port in one.ports():
+            held.append(socket.create_server(("127.0.0.1", 0)))
+            values[port.setting] = str(held[-1].getsockname()[1])
+    for server in held:
+        server.close()
+    return values
+
+
+def test_free_ports_are_fine() -> None:
+    refuse_used_ports(free_values())
+
+
+def test_every_used_port_is_named_with_a_way_out() -> None:
+    values = free_values()
+    with (
+        socket.create_server(("127.0.0.1", int(values["AUTH_PORT"]))),
+        socket.create_server(("127.0.0.1", int(values["GATEWAY_METRICS_PORT"]))),
+        pytest.raises(CannotRun) as caught,
+    ):
+        refuse_used_ports(values)
+    first, second = str(caught.value).splitlines()
+    assert re.match(rf"Port {values['AUTH_PORT']} \(auth\) is in use by process \d+ .*`AUTH_PORT=\d+ make run`", first)
+    assert "GATEWAY_METRICS_PORT=" in second
+
+
+def test_one_port_for_two_processes_is_refused() -> None:
+    values = free_values()
+    values["TRAIN_PORT"] = values["AUTH_PORT"]
+    with pytest.raises(CannotRun, match="TRAIN_PORT and AUTH_PORT are both"):
+        refuse_used_ports(values)
+
+
+def test_a_port_that_is_no_number_is_refused() -> None:
+    with pytest.raises(CannotRun, match="AUTH_PORT=many is not a port number"):
+        refuse_used_ports({**free_values(), "AUTH_PORT": "many"})
+
+
+def test_the_addresses_name_each_service_and_the_documentation() -> None:
+    text = addresses({"GATEWAY_PORT": "9000"})
+    assert "http://127.0.0.1:9000/docs" in text
+    assert all(one.name in text for one in PROCESSES if one.port)
+
+
+def test_the_example_reads_the_password_from_the_file_and_shows_none() -> None:
+    call = example_call("http://127.0.0.1:8000")
+    assert "ADMIN_PASSWORD" in call
+    assert ".env" in call
+
+
+@pytest.mark.parametrize(("value", "demo"), [("0", False), ("1", True)])
+def test_demo_is_switched_off_by_0(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str, demo: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEMO", value)
+    assert LocalSettings().demo is demo

@@ -1,0 +1,142 @@
+"""The supervisor, over small processes of our own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rayonnage_shared.core import host
+from rayonnage_shared.core.processes import Port, Process
+from rayonnage_shared.ops.supervision import MARK, MAX_SOCKET_PATH, Supervisor, socket_path
+
+SERVER = """
+import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *arguments):
+        pass
+http.server.HTTPServer(("127.0.0.1", int(os.environ["SERVER_PORT"])), Handler).serve_forever()
+"""
+IDLER = "import time\nprint('idling', flush=True)\ntime.sleep(600)\n"
+STUBBORN = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)\n"
+
+
+def eventually(condition: Callable[[], object], within_s: float = 10) -> bool:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path, free_port: int) -> Iterator[Supervisor]:
+    home = tmp_path / "a home with spaces, 100%"
+    home.mkdir()
+    for name, code in {"server": SERVER, "idler": IDLER}.items():
+        (home / f"standin_{name}.py").write_text(code)
+    processes = [
+        Process(
+            "server",
+            "standin_server",
+            port=Port("SERVER_PORT", free_port, "SERVER_HOST"),
+            environment={"SERVER_PORT": str(free_port)},
+        ),
+        Process("idler", "standin_idler"),
+    ]
+    made = Supervisor(home, {}, processes)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def daemon(supervisor: Supervisor) -> Iterator[subprocess.Popen[bytes]]:
+    started = supervisor.start()
+    assert supervisor.wait_until_ready(15) == {}
+    yield started
+    supervisor.stop()
+    started.wait(5)
+
+
+def test_says_what_is_missing_when_nothing_runs(supervisor: Supervisor) -> None:
+    assert set(supervisor.unready()) == {"server", "idler"}
+    assert supervisor.states() == {}
+    assert not supervisor.stop()
+
+
+def test_starts_restarts_and_stops_everything(supervisor: Supervisor, daemon: subprocess.Popen[bytes]) -> None:
+    before = supervisor.states()["server"].pid
+    assert before
+    assert "idling" in supervisor.stderr_log("idler").read_text()
+
+    os.kill(before, signal.SIGKILL)
+    assert eventually(lambda: supervisor.states()["server"].pid not in {before, None})
+    assert supervisor.wait_until_ready(10) == {}
+
+    started = time.monotonic()
+    assert supervisor.stop()
+    assert time.monotonic() - started < 10
+    assert daemon.wait(5) == 0
+    assert host.marked(MARK, str(supervisor.folder)) == []
+    assert not supervisor.socket.exists()
+
+
+def test_finds_and_ends_what_a_killed_supervisor_left_behind(
+    supervisor: Supervisor, daemon: subprocess.Popen[bytes]
+) -> None:
+    daemon.kill()
+    daemon.wait(5)
+    orphans = host.marked(MARK, str(supervisor.folder))
+    assert len(orphans) == 2
+
+    assert supervisor.stop()
+
+    assert host.wait_until_gone(orphans, 1)
+
+
+def test_one_process_is_stopped_and_started_by_name(supervisor: Supervisor, daemon: subprocess.Popen[bytes]) -> None:
+    supervisor.stop_process("idler")
+    assert supervisor.unready() == {"idler": "not running (stopped)"}
+    supervisor.start_process("idler")
+    assert eventually(lambda: supervisor.unready() == {})
+
+
+def test_children_are_told_where_the_others_are_and_where_to_log(tmp_path: Path) -> None:
+    process = Process("auth", "rayonnage_auth", port=Port("AUTH_PORT", 8011, "AUTH_HOST"), url_setting="AUTH_URL")
+    environment = Supervisor(tmp_path, {"AUTH_PORT": "9011"}, [process]).environment()
+    assert environment == {
+        "AUTH_URL": "http://127.0.0.1:9011",
+        "LOGS_PATH": str(tmp_path / "logs"),
+        "LOG_TO_STDOUT": "false",
+        MARK: str(tmp_path / ".run"),
+    }
+
+
+def test_what_the_user_has_set_is_not_set_again(tmp_path: Path) -> None:
+    supervisor = Supervisor(tmp_path, {"LOGS_PATH": "elsewhere", "LOG_TO_STDOUT": "true"}, [])
+    assert supervisor.environment() == {MARK: str(tmp_path / ".run")}
+    assert supervisor.logs == tmp_path / "elsewhere"
+
+
+def test_a_socket_path_too_long_for_the_system_moves_to_the_temporary_folder() -> None:
+    short, long = Path("/srv/rayonnage/.run"), Path("/srv") / ("x" * 100) / ".run"
+    assert socket_path(short) == short / "supervisor.sock"
+    assert len(str(socket_path(long))) <= MAX_SOCKET_PATH
+    assert socket_path(long) == socket_path(long) != socket_path(long / "other")

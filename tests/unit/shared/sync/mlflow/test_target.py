@@ -1,0 +1,249 @@
+"""MLflow follows the bundles and the champion pointer; here it is a dictionary."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from rayonnage_shared.ml.bundles.champion import Champion, write_champion
+from rayonnage_shared.sync.base import FollowerAway
+from rayonnage_shared.sync.mlflow.address import knock, redacted
+from rayonnage_shared.sync.mlflow.client import Logged, TrackingStore
+from rayonnage_shared.sync.mlflow.record import BundleRecord
+from rayonnage_shared.sync.mlflow.target import MlflowFollower
+from rayonnage_shared.sync.settings import FollowSettings
+from tests.unit.shared.sync.mlflow.bundles import FIRST, SECOND, THIRD, write_bundle
+
+
+@dataclass
+class Registry:
+    """Stands for MLflow."""
+
+    versions: list[str] = field(default_factory=list)
+    champion: str | None = None
+    on_volume: dict[str, bool] = field(default_factory=dict)
+    away: bool = False
+    refuses: str | None = None
+    connections: int = 0
+
+    def connect(self, settings: FollowSettings) -> TrackingStore:
+        self.connections += 1
+        if self.away:
+            raise FollowerAway("MLflow is down")
+        Path(str(settings.mlflow_tracking_uri).removeprefix("sqlite:///")).touch()
+        return cast(TrackingStore, self)
+
+    def log_bundle(self, record: BundleRecord) -> Logged:
+        if record.version == self.refuses:
+            raise RuntimeError("invalid parameter")
+        self.versions.append(record.version)
+        return Logged(f"run-{record.version}", str(len(self.versions)))
+
+    def point_champion(self, registry_version: str) -> bool:
+        if int(registry_version) > len(self.versions):
+            return False
+        self.champion = self.versions[int(registry_version) - 1]
+        return True
+
+    def mark_volume(self, registry_version: str, *, on_volume: bool) -> None:
+        self.on_volume[self.versions[int(registry_version) - 1]] = on_volume
+
+
+@dataclass
+class Scene:
+    """A model volume, what MLflow knows, and who makes them agree."""
+
+    models: Path
+    registry: Registry
+    settings: FollowSettings
+
+    def follower(self, **changes: Any) -> MlflowFollower:
+        return MlflowFollower(self.settings.model_copy(update=changes), self.registry.connect)
+
+    def follow(self) -> list[str]:
+        said: list[str] = []
+        self.follower().follow(said.append)
+        return said
+
+    def promote(self, version: str) -> None:
+        write_champion(self.models, Champion(version, "jane", "better"))
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    settings = FollowSettings(
+        models_path=tmp_path / "models",
+        data_path=tmp_path / "data",
+        mlflow_tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+    )
+    return Scene(tmp_path / "models", Registry(), settings)
+
+
+def test_nothing_is_pending_on_an_empty_volume(scene: Scene) -> None:
+    assert not scene.follower().pending()
+
+
+def test_bundles_are_logged_oldest_first_and_only_once(scene: Scene) -> None:
+    write_bundle(scene.models, SECOND)
+    write_bundle(scene.models, FIRST)
+    assert scene.follower().pending()
+
+    said = scene.follow()
+
+    assert scene.registry.versions == [FIRST, SECOND]
+    assert any(FIRST in sentence for sentence in said)
+    assert not scene.follower().pending()
+    write_bundle(scene.models, THIRD)
+    scene.follow()
+    assert scene.registry.versions == [FIRST, SECOND, THIRD]
+
+
+def test_the_alias_follows_the_pointer_forth_and_back(scene: Scene) -> None:
+    for version in (FIRST, SECOND):
+        write_bundle(scene.models, version)
+    moves = []
+    for version in (FIRST, SECOND, FIRST):
+        scene.promote(version)
+        assert scene.follower().pending()
+        scene.follow()
+        assert not scene.follower().pending()
+        moves.append(scene.registry.champion)
+
+    assert moves == [FIRST, SECOND, FIRST]
+    assert scene.registry.versions == [FIRST, SECOND]
+
+
+def test_an_outage_leaves_everything_pending_and_nothing_lost(scene: Scene) -> None:
+    write_bundle(scene.models, FIRST)
+    scene.promote(FIRST)
+    scene.registry.away = True
+    with pytest.raises(FollowerAway):
+        scene.follow()
+    assert scene.follower().pending()
+
+    scene.registry.away = False
+    scene.follow()
+
+    assert (scene.registry.versions, scene.registry.champion) == ([FIRST], FIRST)
+
+
+def test_a_pruned_bundle_keeps_its_version_which_says_so(scene: Scene) -> None:
+    write_bundle(scene.models, FIRST)
+    write_bundle(scene.models, SECOND)
+    scene.follow()
+    shutil.move(scene.models / FIRST, scene.models.parent / "elsewhere")
+    assert scene.follower().pending()
+
+    scene.follow()
+
+    assert scene.registry.on_volume == {FIRST: False}
+    assert not scene.follower().pending()
+    shutil.move(scene.models.parent / "elsewhere", scene.models / FIRST)
+    scene.follow()
+    assert scene.registry.on_volume == {FIRST: True}
+    assert scene.registry.versions == [FIRST, SECOND]
+
+
+def test_a_bundle_that_was_pruned_before_its_turn_is_not_missed(scene: Scene) -> None:
+    write_bundle(scene.models, SECOND)
+    scene.promote(FIRST)
+
+    scene.follow()
+
+    assert scene.registry.champion is None
+    assert not scene.follower().pending()
+
+
+def test_a_damaged_bundle_is_left_out_and_not_tried_again(scene: Scene) -> None:
+    (write_bundle(scene.models, FIRST) / "manifest.json").write_text("{")
+    write_bundle(scene.models, SECOND)
+
+    said = scene.follow()
+
+    assert scene.registry.versions == [SECOND]
+    assert any("damaged" in sentence for sentence in said)
+    assert not scene.follower().pending()
+
+
+def test_one_that_mlflow_does_not_take_keeps_no_other_out_and_stays_pending(scene: Scene) -> None:
+    for version in (FIRST, SECOND):
+        write_bundle(scene.models, version)
+    scene.promote(SECOND)
+    scene.registry.refuses = FIRST
+
+    with pytest.raises(RuntimeError, match="invalid parameter"):
+        scene.follow()
+
+    assert (scene.registry.versions, scene.registry.champion) == ([SECOND], SECOND)
+    assert scene.follower().pending()
+
+
+@pytest.mark.parametrize("setting", ["mlflow_tracking_uri", "mlflow_experiment_name", "mlflow_model_name"])
+def test_another_mlflow_begins_anew(scene: Scene, setting: str) -> None:
+    write_bundle(scene.models, FIRST)
+    scene.follow()
+
+    assert scene.follower(**{setting: "sqlite:///elsewhere.db"}).pending()
+    assert not scene.follower().pending()
+
+
+def test_a_store_that_was_deleted_is_filled_again(scene: Scene) -> None:
+    write_bundle(scene.models, FIRST)
+    scene.promote(FIRST)
+    scene.follow()
+    Path(str(scene.settings.mlflow_tracking_uri).removeprefix("sqlite:///")).unlink()
+    scene.registry = Registry()
+    assert scene.follower().pending()
+
+    scene.follow()
+
+    assert (scene.registry.versions, scene.registry.champion) == ([FIRST], FIRST)
+
+
+def test_a_version_that_somebody_deleted_is_made_again_when_it_becomes_champion(scene: Scene) -> None:
+    write_bundle(scene.models, FIRST)
+    scene.follow()
+    scene.registry.versions.clear()
+    scene.promote(FIRST)
+
+    scene.follow()
+    scene.follow()
+
+    assert scene.registry.champion == FIRST
+
+
+def test_an_address_is_shown_without_its_password() -> None:
+    address = "https://jane:hunter2@mlflow.example:8443/path"
+
+    assert redacted(address) == "https://mlflow.example:8443/path"
+    assert redacted("sqlite:///data/mlflow.db") == "sqlite:///data/mlflow.db"
+
+
+def test_a_server_that_is_down_is_found_out_within_seconds() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        began = time.monotonic()
+        with pytest.raises(FollowerAway, match=str(port)):
+            knock(f"http://127.0.0.1:{port}")
+    assert time.monotonic() - began < 4
+
+
+def test_looking_for_work_imports_neither_mlflow_nor_training_libraries(scene: Scene) -> None:
+    write_bundle(scene.models, FIRST)
+    code = (
+        "import sys; from pathlib import Path; from rayonnage_shared.sync.settings import FollowSettings;"
+        "from rayonnage_shared.sync.mlflow.target import MlflowFollower;"
+        f"found = MlflowFollower(FollowSettings(models_path=Path({str(scene.models)!r}))).pending();"
+        "heavy = {'mlflow', 'sklearn', 'pandas', 'requests'} & set(sys.modules);"
+        "sys.exit(0 if found and not heavy else str(heavy))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=scene.models, check=False).returncode == 0

@@ -1,0 +1,118 @@
+"""Followers catch up with the volumes, each on its own, whatever becomes of the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from rayonnage_shared.sync.base import Follower, FollowerAway, Markers, Say
+from rayonnage_shared.sync.runner import follow, last_success
+from rayonnage_shared.sync.settings import FollowSettings
+
+
+@dataclass
+class Diary:
+    """A follower that writes down what it was asked to do."""
+
+    name: str = "diary"
+    behind: bool = True
+    work: Callable[[], None] = lambda: None
+    done: list[str] = field(default_factory=list)
+
+    def pending(self) -> bool:
+        return self.behind
+
+    def follow(self, say: Say) -> None:
+        self.work()
+        self.done.append(self.name)
+        self.behind = False
+        say(f"{self.name} is up to date")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> FollowSettings:
+    return FollowSettings(models_path=tmp_path / "models", data_path=tmp_path / "data")
+
+
+def run(settings: FollowSettings, *chosen: Follower) -> list[tuple[str, str]]:
+    return [(one.follower, one.status) for one in follow(settings, lambda sentence: None, chosen)]
+
+
+def test_only_what_is_pending_is_done(settings: FollowSettings) -> None:
+    behind, up_to_date = Diary("behind"), Diary("up-to-date", behind=False)
+
+    assert run(settings, behind, up_to_date) == [("behind", "done"), ("up-to-date", "nothing to do")]
+    assert (behind.done, up_to_date.done) == (["behind"], [])
+    assert run(settings, behind) == [("behind", "nothing to do")]
+
+
+def test_one_that_is_away_or_fails_does_not_stop_the_next(settings: FollowSettings) -> None:
+    def away() -> None:
+        raise FollowerAway("The server does not answer.")
+
+    def broken() -> None:
+        raise ZeroDivisionError("by zero")
+
+    results = follow(settings, lambda sentence: None, [Diary("a", work=away), Diary("b", work=broken), Diary("c")])
+
+    assert [(one.status, one.behind) for one in results] == [("away", True), ("failed", True), ("done", False)]
+    assert results[0].detail == "The server does not answer."
+    assert "ZeroDivisionError" in results[1].detail
+
+
+def test_success_is_remembered_and_failure_is_not(settings: FollowSettings) -> None:
+    def away() -> None:
+        raise FollowerAway("gone")
+
+    run(settings, Diary("good"), Diary("bad", work=away))
+
+    good = last_success(settings, "good")
+    assert good is not None
+    assert abs(time.time() - good) < 10
+    assert last_success(settings, "bad") is None
+
+
+def test_two_processes_never_follow_the_same_thing_at_once(settings: FollowSettings) -> None:
+    seen: list[list[tuple[str, str]]] = []
+    inner = Diary()
+    outer = Diary(work=lambda: seen.append(run(settings, inner)))
+
+    assert run(settings, outer) == [("diary", "done")]
+    assert seen == [[("diary", "busy")]]
+    assert inner.done == []
+
+
+def test_what_was_done_is_told(settings: FollowSettings) -> None:
+    said: list[str] = []
+
+    follow(settings, said.append, [Diary()])
+
+    assert said == ["diary is up to date"]
+
+
+def test_a_marker_reads_back_until_it_is_removed(tmp_path: Path) -> None:
+    markers = Markers(tmp_path, "diary")
+    assert markers.read("a") is None
+
+    markers.write("b", {"run": 2})
+    markers.write("a", {"run": 1})
+
+    assert markers.read("a") == {"run": 1}
+    assert markers.names() == ["a", "b"]
+    markers.remove("a")
+    markers.remove("never-there")
+    assert markers.names() == ["b"]
+    assert [path.name for path in (tmp_path / ".followed" / "diary").iterdir()] == ["b.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_a_torn_marker_counts_as_none(tmp_path: Path, content: str) -> None:
+    markers = Markers(tmp_path, "diary")
+    markers.write("a", {})
+    (markers.folder / "a.json").write_text(content)
+
+    assert markers.read("a") is None

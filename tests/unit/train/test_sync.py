@@ -1,0 +1,205 @@
+"""The worker starts a child for its followers when there is something to do, and never waits for it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+
+from rayonnage_shared.sync.base import Say
+from rayonnage_train.metrics import WorkerMetrics
+from rayonnage_train.settings import TrainSettings
+from rayonnage_train.sync import LONGEST_PAUSE_S, FollowUps
+
+ENDS_WELL = "import sys; open(sys.argv[1], 'a').write('run\\n')"
+FAILS = ENDS_WELL + "; sys.exit(75)"
+HANGS = ENDS_WELL + "; import time; time.sleep(60)"
+
+
+@dataclass
+class Shelf:
+    """A follower of a folder that a test fills."""
+
+    behind: bool = False
+    broken: bool = False
+    name: str = "shelf"
+
+    def pending(self) -> bool:
+        if self.broken:
+            raise OSError("the volume is away")
+        return self.behind
+
+    def follow(self, say: Say) -> None:
+        raise AssertionError("only the child follows")
+
+
+@dataclass
+class Scene:
+    """The worker's part, a clock of its own, and a child that writes a line each time it is started."""
+
+    folder: Path
+    shelf: Shelf = field(default_factory=Shelf)
+    metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
+    now: float = 1000.0
+    made: list[FollowUps] = field(default_factory=list)
+
+    def follow_ups(self, script: str, **settings: float) -> FollowUps:
+        made = FollowUps(
+            TrainSettings(models_path=self.folder / "models", **settings),  # type: ignore[arg-type]
+            self.metrics,
+            chosen=[self.shelf],
+            command=[sys.executable, "-S", "-c", script, str(self.folder / "runs")],
+            clock=lambda: self.now,
+        )
+        self.made.append(made)
+        return made
+
+    @property
+    def runs(self) -> int:
+        path = self.folder / "runs"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    def pass_time(self, follow_ups: FollowUps, seconds: float, step_s: float = 0.5) -> None:
+        """Let the worker's clock run; a child that was started gets the time that it really needs."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now += step_s
+            follow_ups.tend()
+            if follow_ups._child is not None:
+                follow_ups._child.wait(10)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    made = Scene(tmp_path)
+    yield made
+    for one in made.made:
+        one.stop()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def test_no_child_is_started_while_nothing_is_pending(scene: Scene) -> None:
+    scene.pass_time(scene.follow_ups(ENDS_WELL), 100)
+
+    assert scene.runs == 0
+
+
+def test_a_child_is_started_soon_after_something_is_pending(scene: Scene) -> None:
+    follow_ups = scene.follow_ups(ENDS_WELL)
+    scene.pass_time(follow_ups, 10)
+    scene.shelf.behind = True
+
+    scene.pass_time(follow_ups, 2.0)
+
+    assert scene.runs == 1
+
+
+def test_the_pause_between_children_doubles_up_to_a_minute(scene: Scene) -> None:
+    scene.shelf.behind = True
+    follow_ups = scene.follow_ups(FAILS)
+    began: list[float] = []
+    while len(began) < 9:
+        scene.pass_time(follow_ups, 0.5)
+        if scene.runs > len(began):
+            began.append(scene.now)
+
+    pauses = [later - earlier for earlier, later in pairwise(began)]
+    assert pauses[0] < 4
+    assert all(earlier <= later for earlier, later in pairwise(pauses))
+    assert LONGEST_PAUSE_S <= pauses[-1] <= LONGEST_PAUSE_S + 4
+
+
+def test_after_it_caught_up_the_next_work_is_begun_at_once_again(scene: Scene) -> None:
+    scene.shelf.behind = True
+    follow_ups = scene.follow_ups(FAILS)
+    scene.pass_time(follow_ups, 200)
+    scene.shelf.behind = False
+    scene.pass_time(follow_ups, 70)
+    before = scene.runs
+    scene.shelf.behind = True
+
+    scene.pass_time(follow_ups, 2.0)
+
+    assert scene.runs == before + 1
+
+
+def test_a_child_that_hangs_delays_nothing_and_there_is_only_one(scene: Scene) -> None:
+    scene.shelf.behind = True
+    follow_ups = scene.follow_ups(HANGS)
+    began = time.monotonic()
+    for _ in range(100):
+        scene.now += 1
+        follow_ups.tend()
+
+    assert time.monotonic() - began < 2
+    wait_for(lambda: scene.runs == 1)
+
+
+def test_a_child_that_takes_too_long_is_killed_and_begun_anew(scene: Scene) -> None:
+    scene.shelf.behind = True
+    follow_ups = scene.follow_ups(HANGS, train_follow_up_limit_s=30)
+    follow_ups.tend()
+    wait_for(lambda: scene.runs == 1)
+    scene.now += 31
+
+    def begun_anew() -> bool:
+        scene.now += 1
+        follow_ups.tend()
+        return scene.runs == 2
+
+    wait_for(begun_anew)
+
+
+def test_the_child_ends_with_the_worker(scene: Scene) -> None:
+    scene.shelf.behind = True
+    follow_ups = scene.follow_ups(HANGS)
+    follow_ups.tend()
+    wait_for(lambda: scene.runs == 1)
+    child = follow_ups._child
+    assert child is not None
+    began = time.monotonic()
+
+    follow_ups.stop()
+
+    assert time.monotonic() - began < 2
+    with pytest.raises(ProcessLookupError):
+        os.kill(child.pid, 0)
+
+
+def test_a_follower_that_cannot_look_harms_neither_the_worker_nor_the_others(scene: Scene) -> None:
+    scene.shelf.broken = True
+    follow_ups = scene.follow_ups(ENDS_WELL)
+
+    scene.pass_time(follow_ups, 10)
+
+    assert scene.runs == 0
+    scene.shelf.broken, scene.shelf.behind = False, True
+    scene.pass_time(follow_ups, 2.0)
+    assert scene.runs == 1
+
+
+def test_prometheus_sees_who_is_behind_and_since_when(scene: Scene) -> None:
+    scene.shelf.behind = True
+    success = scene.folder / "models" / ".followed" / "shelf.success"
+    success.parent.mkdir(parents=True)
+    success.touch()
+    os.utime(success, (1700000000, 1700000000))
+
+    scene.follow_ups(ENDS_WELL).tend()
+
+    page = generate_latest(scene.metrics.registry).decode()
+    assert 'rayonnage_follower_pending{follower="shelf"} 1.0' in page
+    assert 'rayonnage_follower_last_success_timestamp_seconds{follower="shelf"} 1.7e+09' in page
