@@ -26,7 +26,7 @@ from rayonnage_shared.ml.base.model import (
     ImageModel,
     IntArray,
     Labels,
-    Opinion,
+    ModelOutput,
     Pixels,
     TextModel,
 )
@@ -105,13 +105,13 @@ def _text(name: str, family: str, parameters: Parameters, rows: Rows, codes: tup
     fitted, seconds = _fit_text(family, parameters, learn, codes)
     model = fitted.model
     table = np.concatenate([model.predict_proba([text]) for text in judge.texts])
-    ms = _median_ms([lambda text=text: model.opinion([text]) for text in judge.texts[:TIMED]])
+    ms = _median_ms([lambda text=text: model.output([text]) for text in judge.texts[:TIMED]])
     return Judged(name, len(judge.texts), seconds, table, judge.classes, ms, _size(model), _note(fitted.facts))
 
 
 def _photo(
     name: str, family: str, parameters: Parameters, rows: Rows, codes: tuple[int, ...]
-) -> tuple[Judged, Fitted[ImageModel], Opinion]:
+) -> tuple[Judged, Fitted[ImageModel], ModelOutput]:
     test = folds(rows, 4, SEED) == 0
     learn, judge = rows.take(np.flatnonzero(~test)), rows.take(np.flatnonzero(test))
     with tempfile.TemporaryDirectory() as folder:
@@ -121,13 +121,13 @@ def _photo(
         )
         seconds = time.perf_counter() - started
     model = fitted.model
-    opinion = _photo_opinion(model, judge.photos)
+    output = _photo_output(model, judge.photos)
     pixels = [_pixels(model, photo) for photo in judge.photos[:TIMED]]
-    ms = _median_ms([lambda one=one: model.opinion(one) for one in pixels])
+    ms = _median_ms([lambda one=one: model.output(one) for one in pixels])
     judged = Judged(
-        name, len(judge.photos), seconds, opinion.probabilities, judge.classes, ms, _size(model), _note(fitted.facts)
+        name, len(judge.photos), seconds, output.probabilities, judge.classes, ms, _size(model), _note(fitted.facts)
     )
-    return judged, fitted, opinion
+    return judged, fitted, output
 
 
 def _fusions(texts: Rows, pairs: Rows, codes: tuple[int, ...]) -> list[Judged]:
@@ -135,10 +135,10 @@ def _fusions(texts: Rows, pairs: Rows, codes: tuple[int, ...]) -> list[Judged]:
     learn, judge = pairs.take(np.flatnonzero(~test)), pairs.take(np.flatnonzero(test))
     by_text, text_s = _fit_text("tfidf-embedding", {}, texts, codes)
     photo, by_photo, photo_said = _photo("`efficientnet-lite0`", "efficientnet-lite0", {}, pairs, codes)
-    text_learn, text_said = by_text.model.opinion(learn.texts), by_text.model.opinion(judge.texts)
-    photo_learn = Opinion(by_photo.held_out, _features(by_photo, learn.photos))
+    text_learn, text_said = by_text.model.output(learn.texts), by_text.model.output(judge.texts)
+    photo_learn = ModelOutput(by_photo.held_out, _features(by_photo, learn.photos))
     rows, truth = len(judge.texts), judge.classes
-    alone_ms = _median_ms([lambda one=one: by_text.model.opinion([one]) for one in judge.texts[:TIMED]])
+    alone_ms = _median_ms([lambda one=one: by_text.model.output([one]) for one in judge.texts[:TIMED]])
     alone = _size(by_text.model)
     judged = [Judged("`tfidf-embedding` on those pairs", rows, text_s, text_said.probabilities, truth, alone_ms, alone)]
     for name in ("weighted", "concatenate"):
@@ -153,9 +153,11 @@ def _fusions(texts: Rows, pairs: Rows, codes: tuple[int, ...]) -> list[Judged]:
     return judged
 
 
-def _combinations(fusion: Fusion, text: Opinion, image: Opinion) -> list[Any]:
+def _combinations(fusion: Fusion, text: ModelOutput, image: ModelOutput) -> list[Any]:
     def one(row: int) -> Any:
-        said = [Opinion(whole.probabilities[row : row + 1], whole.features[row : row + 1]) for whole in (text, image)]
+        said = [
+            ModelOutput(whole.probabilities[row : row + 1], whole.features[row : row + 1]) for whole in (text, image)
+        ]
         return lambda: fusion.combine(*said)
 
     return [one(row) for row in range(TIMED)]
@@ -175,13 +177,13 @@ def _labels(rows: Rows, codes: tuple[int, ...]) -> Labels:
     return Labels(rows.classes, folds(rows, 5, SEED + 1), len(codes), rows.groups)
 
 
-def _photo_opinion(model: ImageModel, photos: Sequence[Path]) -> Opinion:
-    found = [model.opinion(_pixels(model, photo)) for photo in photos]
-    return Opinion(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+def _photo_output(model: ImageModel, photos: Sequence[Path]) -> ModelOutput:
+    found = [model.output(_pixels(model, photo)) for photo in photos]
+    return ModelOutput(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
 def _features(fitted: Fitted[ImageModel], photos: Sequence[Path]) -> FloatArray:
-    return fitted.features if fitted.features is not None else _photo_opinion(fitted.model, photos).features
+    return fitted.features if fitted.features is not None else _photo_output(fitted.model, photos).features
 
 
 def _pixels(model: ImageModel, photo: Path) -> Pixels:

@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
-from rayonnage_shared.ml.base.model import Fitting, FloatArray, ImageModel, IntArray, Labels, Opinion
+from rayonnage_shared.ml.base.model import Fitting, FloatArray, ImageModel, IntArray, Labels, ModelOutput
 from rayonnage_shared.ml.calibration.thresholds import Decisions, Mode
 from rayonnage_shared.ml.evaluation.selective import PROMISES, accepted_out_of_fold
 from rayonnage_shared.ml.families import fusion_family, image_family, text_family
@@ -94,7 +94,7 @@ def _fusion_table(text_rows: Rows, pairs: Rows, codes: tuple[int, ...]) -> None:
     print("|---|---|---|---|---|")
     found: dict[str, list[Figures]] = {}
     labels = Labels(text_rows.classes, folds(text_rows, 5, 0), len(codes))
-    by_text = text_family("tfidf-embedding").fit(text_rows.texts, labels).model.opinion(pairs.texts)
+    by_text = text_family("tfidf-embedding").fit(text_rows.texts, labels).model.output(pairs.texts)
     for seed in SEEDS:
         kept_out = folds(pairs, 4, seed) == 0
         train, test = np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
@@ -102,8 +102,8 @@ def _fusion_table(text_rows: Rows, pairs: Rows, codes: tuple[int, ...]) -> None:
         labels = Labels(learn.classes, folds(learn, 5, seed), len(codes), learn.groups)
         photo = image_family("efficientnet-lite0").fit(learn.photos, labels, Fitting(seed=seed))
         assert photo.features is not None
-        held_out = Opinion(photo.held_out, photo.features)
-        by_photo = _photo_opinion(photo.model, [pairs.photos[i] for i in test])
+        held_out = ModelOutput(photo.held_out, photo.features)
+        by_photo = _photo_output(photo.model, [pairs.photos[i] for i in test])
         text, photo_text = _taken(by_text, test), _taken(by_text, train)
         found.setdefault("text", []).append(_figures(text.probabilities, truth, codes, {}))
         # A fusion also learns how the categories' rates differ; without a photo that alone is worth this much.
@@ -137,12 +137,12 @@ def _selective_table(judged: dict[str, list[Figures]]) -> None:
     print()
 
 
-def _plain(probabilities: FloatArray) -> Opinion:
-    return Opinion(probabilities, np.empty((len(probabilities), 0), dtype=np.float32))
+def _plain(probabilities: FloatArray) -> ModelOutput:
+    return ModelOutput(probabilities, np.empty((len(probabilities), 0), dtype=np.float32))
 
 
-def _taken(opinion: Opinion, rows: np.ndarray) -> Opinion:
-    return Opinion(opinion.probabilities[rows], opinion.features[rows])
+def _taken(output: ModelOutput, rows: np.ndarray) -> ModelOutput:
+    return ModelOutput(output.probabilities[rows], output.features[rows])
 
 
 def _baseline(rows: Rows, codes: tuple[int, ...], seed: int, words: tuple[int, int]) -> Figures:
@@ -203,10 +203,10 @@ def _figures(table: FloatArray, truth: IntArray, codes: tuple[int, ...], accepte
     return Figures(found.f1_weighted, found.f1_macro, found.ece, accepted)
 
 
-def _photo_opinion(model: ImageModel, photos: Sequence[Path]) -> Opinion:
+def _photo_output(model: ImageModel, photos: Sequence[Path]) -> ModelOutput:
     limits = PhotoLimits()
-    found = [model.opinion(read_photo(photo.read_bytes(), model.input_size, limits)[None]) for photo in photos]
-    return Opinion(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    found = [model.output(read_photo(photo.read_bytes(), model.input_size, limits)[None]) for photo in photos]
+    return ModelOutput(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
 def _mean(values: Sequence[float]) -> float:

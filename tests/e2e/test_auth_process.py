@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx2
 
-from rayonnage_shared.auth.dependencies import following_auth
+from rayonnage_shared.auth.dependencies import refreshing_keys
 from rayonnage_shared.auth.signing_keys import KeyFolder
 from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.core.errors import NotAuthenticated
@@ -75,7 +75,7 @@ async def test_another_service_learns_of_a_logout_within_a_second_and_of_a_new_k
     with auth_process(tmp_path) as client:
         settings = TokenSettings(_env_file=None, auth_url=str(client.base_url))
         verifier = TokenVerifier(settings)
-        async with following_auth(verifier, settings):
+        async with refreshing_keys(verifier, settings):
             await _until(lambda: verifier.has_keys, 5)
             token = _log_in(client)
             assert verifier.verify(token).username == "root"

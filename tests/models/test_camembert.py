@@ -152,7 +152,7 @@ def test_the_exported_network_says_what_torch_said(fitted: Fitted[Camembert], sh
 
 def test_a_text_alone_and_beside_a_longer_one_gives_the_same(fitted: Fitted[Camembert], saved: Path) -> None:
     short, long = ProductText("Bouée", ""), ProductText("Piscine " * 9, "Roman de poche, " * 20)
-    alone, both = fitted.model.opinion([short]), fitted.model.opinion([long, short])
+    alone, both = fitted.model.output([short]), fitted.model.output([long, short])
     np.testing.assert_allclose(both.probabilities[1], alone.probabilities[0], atol=1e-5)
     np.testing.assert_allclose(both.features[1], alone.features[0], atol=1e-5)
     # The model pads nothing; should a caller of the network do, that changes nothing either.
@@ -171,7 +171,7 @@ def test_odd_texts_get_probabilities(fitted: Fitted[Camembert], text: tuple[str,
 
 
 def test_no_texts_get_no_rows(fitted: Fitted[Camembert]) -> None:
-    probabilities, features = fitted.model.opinion([])
+    probabilities, features = fitted.model.output([])
     assert (probabilities.shape, features.shape) == ((0, len(SHELVES) + 1), (0, 32))
 
 

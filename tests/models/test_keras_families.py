@@ -71,7 +71,7 @@ from rayonnage_shared.ml.base.model import ProductText
 model = {kind}_family("{name}").load(Path(sys.argv[1]))
 with np.load(sys.argv[2]) as given:
     inputs = [ProductText(*row) for row in given["inputs"].tolist()] if "{kind}" == "text" else given["inputs"]
-probabilities, features = model.opinion(inputs)
+probabilities, features = model.output(inputs)
 np.savez(sys.argv[3], probabilities=probabilities, features=features)
 """
 
@@ -138,10 +138,10 @@ def test_lstm_is_served_without_tensorflow(trained: Fitted[Lstm], tmp_path: Path
 
     said = say_elsewhere(trained.model, "text", np.array(texts), tmp_path)
 
-    opinion = trained.model.opinion(texts)
-    np.testing.assert_allclose(said["probabilities"], opinion.probabilities, atol=1e-6)
-    np.testing.assert_allclose(said["features"], opinion.features, atol=1e-6)
-    assert opinion.features.shape == (40, 128)
+    output = trained.model.output(texts)
+    np.testing.assert_allclose(said["probabilities"], output.probabilities, atol=1e-6)
+    np.testing.assert_allclose(said["features"], output.features, atol=1e-6)
+    assert output.features.shape == (40, 128)
 
 
 def test_lstm_killed_in_an_epoch_goes_on_after_the_last_whole_one_and_ends_equal(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_lstm_begins_with_what_words_mean() -> None:
 
     model = Lstm.fit(texts, labels, Fitting(options)).model
 
-    features = model.opinion([ProductText(word, "") for word in ("livre", "roman", "coussin")]).features
+    features = model.output([ProductText(word, "") for word in ("livre", "roman", "coussin")]).features
     to_novel, to_cushion = np.linalg.norm(features[0] - features[1:], axis=1)
     assert to_novel < to_cushion
 

@@ -37,12 +37,12 @@ from rayonnage_shared.pipelines.settings import PipelineSettings
 from rayonnage_shared.pipelines.training import train
 from rayonnage_shared.predictions.inference import predict_product
 from rayonnage_shared.registry.promotion import promote, rollback
-from rayonnage_shared.sync.base import Follower, FollowerAway
+from rayonnage_shared.sync.base import SyncTarget, SyncTargetUnavailable
 from rayonnage_shared.sync.mlflow.client import TrackingStore, connect
-from rayonnage_shared.sync.mlflow.target import MlflowFollower
-from rayonnage_shared.sync.mlflow.traffic import RUN_NAME, TrafficFollower
+from rayonnage_shared.sync.mlflow.target import MlflowTarget
+from rayonnage_shared.sync.mlflow.traffic import RUN_NAME, TrafficTarget
 from rayonnage_shared.sync.runner import Result, follow
-from rayonnage_shared.sync.settings import FollowSettings
+from rayonnage_shared.sync.settings import SyncSettings
 from tests.models.mlflow_server import MlflowServer, mlflow_server
 
 pytestmark = [
@@ -78,8 +78,8 @@ class Shop:
     tracking_uri: str
 
     @property
-    def settings(self) -> FollowSettings:
-        return FollowSettings(
+    def settings(self) -> SyncSettings:
+        return SyncSettings(
             models_path=self.home / "models",
             data_path=self.home / "data",
             database_url=f"sqlite:///{self.home}/rayonnage.db",
@@ -133,7 +133,7 @@ class Shop:
 
     def follow(self) -> None:
         """Run the follower here, which spares ten seconds of imports."""
-        (result,) = results(self.settings, MlflowFollower(self.settings))
+        (result,) = results(self.settings, MlflowTarget(self.settings))
         assert result.status == "done", result.detail
 
     def runs(self) -> dict[str, list[Any]]:
@@ -170,7 +170,7 @@ class Shop:
         assert self.alias() == champion.version
 
 
-def results(settings: FollowSettings, *chosen: Follower) -> list[Result]:
+def results(settings: SyncSettings, *chosen: SyncTarget) -> list[Result]:
     return follow(settings, lambda sentence: None, chosen)
 
 
@@ -360,7 +360,7 @@ class Deadly:
 @pytest.mark.parametrize("after", [False, True], ids=["before a call", "before its answer"])
 def test_a_follower_killed_at_any_call_leaves_no_twins(shop: Shop, after: bool) -> None:
     def dies_at(call: int) -> Any:
-        def deadly(settings: FollowSettings) -> TrackingStore:
+        def deadly(settings: SyncSettings) -> TrackingStore:
             client = connect(settings)._client
             return TrackingStore(cast(Any, Deadly(client, call, after=after)), settings)
 
@@ -369,7 +369,7 @@ def test_a_follower_killed_at_any_call_leaves_no_twins(shop: Shop, after: bool) 
     deaths = 0
     while True:
         try:
-            MlflowFollower(shop.settings, dies_at(deaths + 1)).follow(lambda sentence: None)
+            MlflowTarget(shop.settings, dies_at(deaths + 1)).follow(lambda sentence: None)
             break
         except Killed:
             deaths += 1
@@ -381,8 +381,8 @@ def test_a_follower_killed_at_any_call_leaves_no_twins(shop: Shop, after: bool) 
 def test_a_server_that_is_down_costs_seconds_and_training_goes_on(shop: Shop, server: MlflowServer) -> None:
     shop = Shop(shop.home, server.url)
     began = time.monotonic()
-    with pytest.raises(FollowerAway):
-        MlflowFollower(shop.settings).follow(lambda sentence: None)
+    with pytest.raises(SyncTargetUnavailable):
+        MlflowTarget(shop.settings).follow(lambda sentence: None)
     assert time.monotonic() - began < 10
     assert shop.follow_in_child() == os.EX_TEMPFAIL
 
@@ -407,7 +407,7 @@ def test_a_server_that_goes_silent_is_given_up_within_its_time_out(shop: Shop) -
             }
         )
         began = time.monotonic()
-        (result,) = results(settings, MlflowFollower(settings))
+        (result,) = results(settings, MlflowTarget(settings))
     assert result.status == "away"
     assert time.monotonic() - began < 40
 
@@ -466,7 +466,7 @@ def test_the_worker_tells_mlflow_by_itself(shop: Shop) -> None:
     worker = subprocess.Popen([sys.executable, "-m", "rayonnage_train.worker"], cwd=shop.home, env=environment)
     try:
         deadline = time.monotonic() + 180
-        while not (shop.models / ".followed" / "mlflow" / "champion.json").exists():
+        while not (shop.models / ".synced" / "mlflow" / "champion.json").exists():
             assert time.monotonic() < deadline
             time.sleep(0.2)
     finally:
@@ -500,7 +500,7 @@ def test_the_apis_figures_are_one_run_that_grows(shop: Shop) -> None:
 
     for span in (0, 1):
         predict(span)
-        follower = TrafficFollower(shop.settings, clock=partial(float, start + 300 * (span + 1) + 20))
+        follower = TrafficTarget(shop.settings, clock=partial(float, start + 300 * (span + 1) + 20))
         assert [one.status for one in results(shop.settings, follower)] == ["done"]
     engine.dispose()
 

@@ -20,7 +20,7 @@ from rayonnage_gateway.readiness import Readiness
 from rayonnage_gateway.routes import PUBLIC_ROUTES, forwarding_routes, own_router
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_gateway.upstream import PoolLimits, Upstream
-from rayonnage_shared.auth.dependencies import following_auth
+from rayonnage_shared.auth.dependencies import refreshing_keys
 from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.http.app import create_service
 
@@ -48,7 +48,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             for pool in pools:
                 pool.open()
             try:
-                async with following_auth(verifier, settings), _background(documentation.keep_fresh()):
+                async with refreshing_keys(verifier, settings), _background(documentation.keep_fresh()):
                     yield
             finally:
                 for pool in pools:

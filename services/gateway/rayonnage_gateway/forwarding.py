@@ -58,7 +58,7 @@ class Operation:
     finishes_alone: bool = False
 
 
-class HeldBytes:
+class ReplayBudget:
     """How much may be held of bodies that are kept for a replay, all requests together."""
 
     def __init__(self, limit: int) -> None:
@@ -79,7 +79,7 @@ class HeldBytes:
 class Forwarding:
     """ASGI application of one path, with an operation for each method."""
 
-    def __init__(self, operations: Mapping[str, Operation], held: HeldBytes) -> None:
+    def __init__(self, operations: Mapping[str, Operation], held: ReplayBudget) -> None:
         self._operations = operations
         self._held = held
 

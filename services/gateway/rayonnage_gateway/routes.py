@@ -9,7 +9,7 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from starlette.routing import Route
 
-from rayonnage_gateway.forwarding import Access, Forwarding, HeldBytes, Operation
+from rayonnage_gateway.forwarding import Access, Forwarding, Operation, ReplayBudget
 from rayonnage_gateway.readiness import Readiness
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_gateway.upstream import Upstream
@@ -80,7 +80,7 @@ def forwarding_routes(
     routes: Iterable[PublicRoute] = PUBLIC_ROUTES,
 ) -> list[Route]:
     """Return one Starlette route for each public path; event streams go over connections of their own."""
-    held = HeldBytes(settings.gateway_held_bytes)
+    held = ReplayBudget(settings.gateway_held_bytes)
     by_path: dict[str, list[PublicRoute]] = {}
     for row in routes:
         by_path.setdefault(row.path, []).append(row)

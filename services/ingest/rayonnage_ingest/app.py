@@ -13,7 +13,7 @@ from rayonnage_ingest.ingestions import Ingestions
 from rayonnage_ingest.metrics import show_dataset
 from rayonnage_ingest.routes import Ingest, router
 from rayonnage_ingest.settings import IngestSettings
-from rayonnage_shared.auth.dependencies import following_auth
+from rayonnage_shared.auth.dependencies import refreshing_keys
 from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.http.app import create_service
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
@@ -31,7 +31,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
         await to_thread.run_sync(ingestions.clear_leftovers)
         show_dataset(store)
         app.state.ingest = Ingest(settings, ingestions, store, IngestReports(settings.data_path))
-        async with following_auth(verifier, settings):
+        async with refreshing_keys(verifier, settings):
             try:
                 async with taking_feedback(ingestions, settings.feedback_ingest_every_h):
                     yield

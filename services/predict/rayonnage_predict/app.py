@@ -10,10 +10,10 @@ from fastapi import FastAPI
 
 from rayonnage_predict.champion import Serving
 from rayonnage_predict.feedback import FeedbackDesk
-from rayonnage_predict.predictor import Judge
+from rayonnage_predict.predictor import Predictor
 from rayonnage_predict.routes import router
 from rayonnage_predict.settings import PredictSettings
-from rayonnage_shared.auth.dependencies import following_auth
+from rayonnage_shared.auth.dependencies import refreshing_keys
 from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.feedback.service import FeedbackBook
 from rayonnage_shared.http.app import create_service
@@ -44,7 +44,7 @@ def create_app(settings: PredictSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with following_auth(verifier, settings), serving.following_champion():
+            async with refreshing_keys(verifier, settings), serving.following_champion():
                 prediction_log.start()  # after the champion: what it imports would keep the first answer waiting
                 yield
         finally:
@@ -65,6 +65,6 @@ def create_app(settings: PredictSettings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.verifier = verifier
-    app.state.judge = Judge(serving, categories, limits, prediction_log)
+    app.state.judge = Predictor(serving, categories, limits, prediction_log)
     app.state.feedback = feedback
     return app

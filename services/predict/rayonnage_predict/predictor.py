@@ -62,7 +62,7 @@ class Caller:
     span: Span | None = None
 
 
-class Judge:
+class Predictor:
     """Turns products into predictions with whatever champion serves at that moment."""
 
     def __init__(

@@ -13,7 +13,7 @@ from fastapi import Path as PathParameter
 
 from rayonnage_predict.feedback import FeedbackDesk
 from rayonnage_predict.openapi import request_body
-from rayonnage_predict.predictor import Caller, Judge
+from rayonnage_predict.predictor import Caller, Predictor
 from rayonnage_predict.request_parsing import Only, read_predict_request
 from rayonnage_shared.auth.dependencies import CurrentUser
 from rayonnage_shared.auth.tokens import Principal
@@ -40,7 +40,7 @@ async def _predict(request: Request, user: Principal, only: Only) -> Response:
     span = getattr(request.state, SPAN, None)
     caller = Caller(user.username, request_id_of(request), time.perf_counter(), span)
     product = await read_predict_request(request, only)
-    judge: Judge = request.app.state.judge
+    judge: Predictor = request.app.state.judge
     return Response(await judge.answer(product, caller), media_type="application/json")
 
 

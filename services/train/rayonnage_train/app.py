@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from anyio import to_thread
 from fastapi import FastAPI, Request, Response
 
-from rayonnage_shared.auth.dependencies import following_auth
+from rayonnage_shared.auth.dependencies import refreshing_keys
 from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.database.engine import DATABASE_AWAY, migrate, open_database
 from rayonnage_shared.http.app import create_service, metrics
@@ -46,7 +46,7 @@ def create_app(settings: TrainSettings) -> FastAPI:
             )
             app.state.figures = TrainFigures(queue, engine, settings.data_path)
             with app.state.figures.registered():
-                async with following_auth(verifier, settings):
+                async with refreshing_keys(verifier, settings):
                     yield
         finally:
             engine.dispose()

@@ -29,7 +29,7 @@ from rayonnage_shared.ml.bundles.manifest import BundleBroken, BundleNotFound, l
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.families import fusion_family, image_family, text_family
 from rayonnage_shared.ml.training.requests import TrainRequest
-from rayonnage_train.job_types import TRAIN_KIND, TRAIN_LANE, TRAINING_KINDS
+from rayonnage_train.job_types import TRAIN_KIND, TRAINING_GROUP, TRAINING_KINDS
 from rayonnage_train.settings import TrainSettings
 
 _UNDER_WAY: tuple[JobStatus, ...] = ("queued", "running")
@@ -137,7 +137,7 @@ def _queue_training(queue: JobQueue, settings: TrainSettings, report: DriftRepor
         TRAIN_KIND,
         request.model_dump(mode="json"),
         by=f"drift {report.id}",
-        lane=TRAIN_LANE,
+        concurrency_group=TRAINING_GROUP,
         job_id=decision.job_id,
         lines=[f"Drift report {report.id}: {decision.reason}"],
     )

@@ -14,7 +14,7 @@ DRIFT_KIND = "drift"
 TRAINING_KINDS = (TRAIN_KIND, SEARCH_KIND)
 
 
-TRAIN_LANE = "models"  # trainings move the champion and take all cores: one at a time
+TRAINING_GROUP = "models"  # trainings move the champion and take all cores: one at a time
 
 
-DRIFT_LANE = "drift"  # two reports at once would decide without knowing of each other
+DRIFT_GROUP = "drift"  # two reports at once would decide without knowing of each other

@@ -48,11 +48,11 @@ class WorkerMetrics:
             seconds = (job.finished_at - job.started_at).total_seconds()
             self._durations.labels(job.kind, job.status).observe(seconds)
 
-    def followed(self, follower: str, *, pending: bool, last_success: float | None) -> None:
-        """Take over how far a follower is; `last_success` is in seconds since 1970."""
-        self._pending.labels(follower).set(pending)
+    def synced(self, target: str, *, pending: bool, last_success: float | None) -> None:
+        """Set the state of a sync target; `last_success` is in seconds since 1970."""
+        self._pending.labels(target).set(pending)
         if last_success is not None:
-            self._last_success.labels(follower).set(last_success)
+            self._last_success.labels(target).set(last_success)
 
     @contextlib.contextmanager
     def served(self, host: str, port: int) -> Iterator[None]:

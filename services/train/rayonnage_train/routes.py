@@ -23,7 +23,7 @@ from rayonnage_shared.ml.training.requests import ImageTrainRequest, SearchReque
 from rayonnage_shared.registry import promotion
 from rayonnage_shared.registry.schemas import PromoteRequest, Promotion
 from rayonnage_train.events import EVENT_HEADERS, EVENT_MEDIA_TYPE, EVENT_SCHEMA, EventStreams, job_events
-from rayonnage_train.job_types import DRIFT_KIND, SEARCH_KIND, TRAIN_KIND, TRAIN_LANE, TRAINING_KINDS
+from rayonnage_train.job_types import DRIFT_KIND, SEARCH_KIND, TRAIN_KIND, TRAINING_GROUP, TRAINING_KINDS
 from rayonnage_train.parameters import check_parameters, check_search, whole_request, with_dataset
 
 train_routes = APIRouter(tags=["train"])
@@ -122,7 +122,7 @@ def _submit(train: Train, by: str, wanted: TrainRequest, response: Response) -> 
 
 def _queue(train: Train, by: str, kind: str, wanted: TrainRequest | SearchRequest, response: Response) -> Job:
     request = wanted.model_dump(mode="json")
-    job = train.queue.submit(kind, request, by=by, lane=TRAIN_LANE, max_queued=train.max_queued)
+    job = train.queue.submit(kind, request, by=by, concurrency_group=TRAINING_GROUP, max_queued=train.max_queued)
     response.headers["Location"] = f"/train/jobs/{job.job_id}"
     return job
 

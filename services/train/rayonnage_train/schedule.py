@@ -15,7 +15,7 @@ from rayonnage_shared.database.tables import PromotionRow
 from rayonnage_shared.drift.schemas import DriftRequest
 from rayonnage_shared.jobs.queue import JobQueue
 from rayonnage_shared.ml.bundles.champion import POINTER_NAME
-from rayonnage_train.job_types import DRIFT_KIND, DRIFT_LANE
+from rayonnage_train.job_types import DRIFT_GROUP, DRIFT_KIND
 from rayonnage_train.settings import TrainSettings
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ class DriftSchedule:
         self._clock = clock
         self._next_look = float("-inf")
 
-    def tend(self) -> None:
+    def tick(self) -> None:
         """Queue a report when one is due. Raises what a database that is away raises."""
         now = self._clock()
         if not self._hours or now < self._next_look or not self._pointer.exists():
@@ -55,7 +55,7 @@ class DriftSchedule:
             DRIFT_KIND,
             request.model_dump(mode="json"),
             by=SCHEDULE,
-            lane=DRIFT_LANE,
+            concurrency_group=DRIFT_GROUP,
             every=timedelta(hours=self._hours),
             first_from=first_promotion,
         )

@@ -8,10 +8,10 @@ from rayonnage_shared.core.settings import ServiceSettings
 from rayonnage_shared.drift.settings import DriftSettings
 from rayonnage_shared.ml.networks.settings import CamembertSettings
 from rayonnage_shared.pipelines.settings import PipelineSettings
-from rayonnage_shared.sync.settings import FollowSettings
+from rayonnage_shared.sync.settings import SyncSettings
 
 
-class TrainSettings(ServiceSettings, PipelineSettings, DriftSettings, FollowSettings, CamembertSettings):
+class TrainSettings(ServiceSettings, PipelineSettings, DriftSettings, SyncSettings, CamembertSettings):
     train_host: str = Field("127.0.0.1", description="Address that train listens on.")
     train_port: int = Field(8002, ge=1, le=65535, description="Port that train listens on.")
     train_max_queued: int = Field(100, ge=1, description="Jobs of a kind that may wait; one more is answered 503.")

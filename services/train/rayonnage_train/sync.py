@@ -17,7 +17,7 @@ import structlog
 
 from rayonnage_shared.core.host import die_with
 from rayonnage_shared.observability.logging import set_up_logging
-from rayonnage_shared.sync.base import Follower
+from rayonnage_shared.sync.base import SyncTarget
 from rayonnage_shared.sync.runner import follow, followers, last_success
 from rayonnage_train.children import describe_exit, exited_within, signal_group
 from rayonnage_train.metrics import WorkerMetrics
@@ -43,7 +43,7 @@ class FollowUps:
         settings: TrainSettings,
         metrics: WorkerMetrics,
         *,
-        chosen: Sequence[Follower] | None = None,
+        chosen: Sequence[SyncTarget] | None = None,
         command: Sequence[str] = (sys.executable, "-m", "rayonnage_train.sync"),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -58,7 +58,7 @@ class FollowUps:
         self._pause_s = FIRST_PAUSE_S
         self._puzzled: set[str] = set()
 
-    def tend(self) -> None:
+    def tick(self) -> None:
         """Look after the child: start it, bury it, or end it when it takes too long."""
         now = self._clock()
         if self._child is not None:
@@ -100,11 +100,11 @@ class FollowUps:
         found = False
         for one in self._followers:
             pending = self._is_pending(one)
-            self._metrics.followed(one.name, pending=pending, last_success=last_success(self._settings, one.name))
+            self._metrics.synced(one.name, pending=pending, last_success=last_success(self._settings, one.name))
             found = found or pending
         return found
 
-    def _is_pending(self, follower: Follower) -> bool:
+    def _is_pending(self, follower: SyncTarget) -> bool:
         try:
             pending = follower.pending()
         except Exception:  # a job must not suffer from a marker that cannot be read

@@ -78,9 +78,9 @@ class Worker:
         log.info("worker.started", kinds=kinds, lease_s=self.lease_s)
         database_up = True
         while not self.stopping.is_set():
-            self.follow_ups.tend()
+            self.follow_ups.tick()
             try:
-                self.schedule.tend()
+                self.schedule.tick()
                 held = self.queue.claim(kinds, self.lease_s)
                 database_up = True
             except DATABASE_AWAY as error:
@@ -92,9 +92,9 @@ class Worker:
             if held is None:
                 self.stopping.wait(POLL_S)
             else:
-                self.see_through(held)
+                self.run_job(held)
 
-    def see_through(self, held: HeldJob) -> None:
+    def run_job(self, held: HeldJob) -> None:
         """Run one job in a child process and settle what the child could not."""
         log.info("job.started", job_id=held.job_id, kind=held.kind, attempt=held.attempts, by=held.submitted_by)
         started = time.monotonic()
@@ -121,7 +121,7 @@ class Worker:
                 return Ending.EXITED
             if self.stopping.is_set():
                 return Ending.STOPPING
-            self.follow_ups.tend()
+            self.follow_ups.tick()
             asked_at = time.monotonic()
             if asked_at < next_heartbeat:
                 continue

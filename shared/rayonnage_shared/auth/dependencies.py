@@ -49,7 +49,7 @@ CurrentAdmin = Annotated[Principal, Depends(current_admin)]
 
 
 @contextlib.asynccontextmanager
-async def following_auth(verifier: TokenVerifier, settings: TokenSettings) -> AsyncIterator[None]:
+async def refreshing_keys(verifier: TokenVerifier, settings: TokenSettings) -> AsyncIterator[None]:
     """Keep `verifier` supplied with auth's keys and revocations until the block ends.
 
     While auth is down the last known keys and revocations hold: nobody can log out then, so nothing is missed.

@@ -16,7 +16,7 @@ from rich.tree import Tree
 from rayonnage_shared.core.settings import DatabaseSettings, StorageSettings
 
 if TYPE_CHECKING:
-    from rayonnage_shared.ops.lineage import Answer, Dataset, Lineage, Model, Reign
+    from rayonnage_shared.ops.lineage import Answer, ChampionPeriod, Dataset, Lineage, Model
 
 DATABASE_WAIT_S = 3
 LONGEST_TEXT = 100
@@ -92,37 +92,41 @@ def _answer_lines(answer: Answer) -> Iterator[str]:
 
 def _add_model(tree: Tree, model: Model, label: str = "model") -> None:
     branch = tree.add(_heading(label, model.version, "the champion" if model.champion else "", model.missing))
-    making = model.making
-    if making is not None:
-        families = (f"{modality} {family}" for modality, family in making.families.items() if family)
-        branch.add(Text(f"{', '.join(families)}; made {_moment(making.created_at)} by {_plain(making.submitted_by)}"))
-        branch.add(Text(f"test split: {', '.join(f'{name} {value:.4g}' for name, value in making.metrics.items())}"))
-        branch.add(Text(f"manifest sha256 {making.manifest_sha256}"))
-    _with_lines(branch, _reign_lines(model.reigns))
+    provenance = model.provenance
+    if provenance is not None:
+        families = (f"{modality} {family}" for modality, family in provenance.families.items() if family)
+        branch.add(
+            Text(f"{', '.join(families)}; made {_moment(provenance.created_at)} by {_plain(provenance.submitted_by)}")
+        )
+        branch.add(
+            Text(f"test split: {', '.join(f'{name} {value:.4g}' for name, value in provenance.metrics.items())}")
+        )
+        branch.add(Text(f"manifest sha256 {provenance.manifest_sha256}"))
+    _with_lines(branch, _period_lines(model.champion_periods))
     run = model.run
     branch.add(
         Text(f"MLflow run {run.run_id}, registered version {run.registry_version} ({run.store})")
         if run
         else Text("MLflow run: not logged yet; `rayonnage follow` does it")
     )
-    if making is None:
+    if provenance is None:
         return
-    _add_dataset(branch, making.dataset)
-    branch.add(Text(f"code {making.code_version}")).add(
-        Text(", ".join(f"{name} {version}" for name, version in making.libraries.items()))
+    _add_dataset(branch, provenance.dataset)
+    branch.add(Text(f"code {provenance.code_version}")).add(
+        Text(", ".join(f"{name} {version}" for name, version in provenance.libraries.items()))
     )
-    if making.base is not None:
-        _add_model(branch, making.base, "kept a part of model")
+    if provenance.base is not None:
+        _add_model(branch, provenance.base, "kept a part of model")
 
 
-def _reign_lines(reigns: tuple[Reign, ...] | None) -> Iterator[str]:
-    if reigns is None:
+def _period_lines(champion_periods: tuple[ChampionPeriod, ...] | None) -> Iterator[str]:
+    if champion_periods is None:
         yield "champion: not known, the database cannot be read"
-    elif not reigns:
+    elif not champion_periods:
         yield "never the champion"
-    for reign in reigns or ():
-        until = f" until {_moment(reign.until)}" if reign.until else ""
-        yield f"champion from {_moment(reign.since)}{until}, by {_plain(reign.moved_by)}: {_plain(reign.reason)}"
+    for period in champion_periods or ():
+        until = f" until {_moment(period.until)}" if period.until else ""
+        yield f"champion from {_moment(period.since)}{until}, by {_plain(period.moved_by)}: {_plain(period.reason)}"
 
 
 def _add_dataset(tree: Tree, dataset: Dataset, label: str = "dataset") -> None:

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from rayonnage_shared.sync.mlflow.settings import MlflowServerSettings
-from rayonnage_shared.sync.settings import FollowSettings
+from rayonnage_shared.sync.settings import SyncSettings
 
 
-class ServerSettings(FollowSettings, MlflowServerSettings):
+class ServerSettings(SyncSettings, MlflowServerSettings):
     """What `rayonnage mlflow` reads from the environment."""
 
 
@@ -28,11 +28,11 @@ def follow(
     again: Annotated[bool, typer.Option("--again", help="Look everything up in MLflow, done before or not.")] = False,
 ) -> None:
     """Bring MLflow and DVC up to date with the volumes now. Exits 1 when something is left to do."""
-    from rayonnage_shared.sync.mlflow.target import MlflowFollower
+    from rayonnage_shared.sync.mlflow.target import MlflowTarget
     from rayonnage_shared.sync.runner import follow as run
     from rayonnage_shared.sync.runner import followers
 
-    settings = FollowSettings()
+    settings = SyncSettings()
     known = {one.name: one for one in followers(settings)}
     unknown = set(names or ()) - known.keys()
     if unknown:
@@ -40,7 +40,7 @@ def follow(
         raise typer.Exit(2)
     chosen = [one for one in known.values() if not names or one.name in names]
     for one in chosen:
-        if again and isinstance(one, MlflowFollower):
+        if again and isinstance(one, MlflowTarget):
             one.forget()
     results = run(settings, print, chosen)
     for result in results:
@@ -52,7 +52,7 @@ def catch_up() -> None:
     """Let the followers catch up with what a command has changed; one that is away costs a warning and no more."""
     from rayonnage_shared.sync.runner import follow as run
 
-    for result in run(FollowSettings(), lambda sentence: print(sentence, file=sys.stderr)):
+    for result in run(SyncSettings(), lambda sentence: print(sentence, file=sys.stderr)):
         if result.status in ("away", "failed"):
             detail = f"{result.detail} It will catch up: the platform tries again, and so does `rayonnage follow`."
             print(f"{result.follower} is not up to date: {detail}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rayonnage_shared.sync.settings import FollowSettings
+from rayonnage_shared.sync.settings import SyncSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -22,15 +22,15 @@ def push(
 ) -> None:
     """Push dataset versions, photos and bundles to the DVC remote, and write the pointers to commit."""
     from rayonnage_shared.sync.dvc.connection import remote_address
-    from rayonnage_shared.sync.dvc.target import DvcFollower
+    from rayonnage_shared.sync.dvc.target import DvcTarget
     from rayonnage_shared.sync.runner import follow
 
-    settings = FollowSettings()
+    settings = SyncSettings()
     address = remote_address(settings)
     if not address:
         print("DVC_REMOTE_URL is empty, so there is nowhere to push to.", file=sys.stderr)
         raise typer.Exit(1)
-    follower = DvcFollower(settings)
+    follower = DvcTarget(settings)
     if check:
         follower.forget()
     (result,) = follow(settings, print, [follower])
@@ -60,7 +60,7 @@ def pull(
     both = models == dataset
     try:
         run(
-            FollowSettings(),
+            SyncSettings(),
             print,
             bundles=both or models,
             datasets=both or dataset,

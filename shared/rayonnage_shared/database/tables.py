@@ -76,7 +76,7 @@ class JobRow(SQLModel, table=True):
 
     job_id: str = Field(primary_key=True, max_length=32)
     kind: str = Field(max_length=32, index=True)
-    lane: str = Field(max_length=32, description="Jobs of one lane never run side by side.")
+    concurrency_group: str = Field(max_length=32, description="Jobs of one concurrency group never run side by side.")
     request: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     status: str = Field(default="queued", max_length=16, index=True)
     stage: str | None = Field(default=None, max_length=64)

@@ -11,12 +11,12 @@ import structlog
 
 from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.drift.observations import JudgedProduct
-from rayonnage_shared.ml.base.model import FloatArray, Opinion
+from rayonnage_shared.ml.base.model import FloatArray, ModelOutput
 from rayonnage_shared.ml.base.progress import Progress, silent
 from rayonnage_shared.ml.bundles.bundle import Bundle, load_bundle
 from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products
-from rayonnage_shared.ml.evaluation.scoring import photo_opinions, text_opinions
+from rayonnage_shared.ml.evaluation.scoring import photo_outputs, text_outputs
 from rayonnage_shared.ml.training.plan import DatasetTooSmall
 from rayonnage_shared.pipelines.training import unseen_test_rows
 
@@ -98,10 +98,10 @@ def _say_some(bundle: Bundle, products: Products, store: DatasetStore) -> _Said:
         some = products.take(positions)
         text = image = None
         if bundle.text_model is not None and has_text[positions[0]]:
-            text = text_opinions(bundle.text_model, some)
+            text = text_outputs(bundle.text_model, some)
             said["text"][positions] = _confidence(text)
         if bundle.image_model is not None and has_photo[positions[0]]:
-            image = photo_opinions(bundle.image_model, some, store)
+            image = photo_outputs(bundle.image_model, some, store)
             said["image"][positions] = _confidence(image)
         both = bundle.combine(text, image)
         said["category"][positions] = np.asarray(bundle.codes)[both.argmax(axis=1)]
@@ -109,8 +109,8 @@ def _say_some(bundle: Bundle, products: Products, store: DatasetStore) -> _Said:
     return said
 
 
-def _confidence(opinion: Opinion) -> FloatArray:
-    surest: FloatArray = opinion.probabilities.max(axis=1)
+def _confidence(output: ModelOutput) -> FloatArray:
+    surest: FloatArray = output.probabilities.max(axis=1)
     return surest
 
 

@@ -79,9 +79,9 @@ def make_report(
     current = observe(map(_judged, rows), progress)
     columns = judge(before, current)
     report_id = report_id or new_report_id()
-    with _new_folder(reports_folder(data_path), report_id) as making:
+    with _new_folder(reports_folder(data_path), report_id) as provenance:
         progress(0.5, "Evidently compares")
-        evidently, note = _evidently(before, current, making.work, needed=evidently_needed)
+        evidently, note = _evidently(before, current, provenance.work, needed=evidently_needed)
         report = DriftReport(
             id=report_id,
             created_at=until,
@@ -102,8 +102,8 @@ def make_report(
             evidently_note=note,
         )
         report = report.model_copy(update={"decision": decide(report)})
-        write_atomically(making.result / JSON_NAME, report.model_dump_json(indent=1).encode())
-        write_atomically(making.result / HTML_NAME, page(report, evidently.html if evidently else None).encode())
+        write_atomically(provenance.result / JSON_NAME, report.model_dump_json(indent=1).encode())
+        write_atomically(provenance.result / HTML_NAME, page(report, evidently.html if evidently else None).encode())
     _prune(data_path)
     return read_report(data_path, report_id), reports_folder(data_path) / report_id
 
@@ -171,12 +171,12 @@ def _new_folder(folder: Path, name: str) -> Iterator[_Making]:
         if time.time() - left.stat().st_mtime > _LEFT_BEHIND_S:
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=_MAKING, dir=folder) as temporary:
-        making = _Making(Path(temporary) / "work", Path(temporary) / "result")
-        for one in making:
+        provenance = _Making(Path(temporary) / "work", Path(temporary) / "result")
+        for one in provenance:
             one.mkdir()
-        yield making
+        yield provenance
         try:
-            making.result.rename(folder / name)
+            provenance.result.rename(folder / name)
         except OSError:
             if not (folder / name / JSON_NAME).exists():
                 raise

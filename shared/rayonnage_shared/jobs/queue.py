@@ -97,12 +97,14 @@ class JobQueue:
         request: dict[str, Any],
         *,
         by: str,
-        lane: str,
+        concurrency_group: str,
         max_queued: int | None = None,
         job_id: str | None = None,
         lines: Sequence[str] = (),
     ) -> Job:
-        """Return the new, queued job, whose log begins with `lines`. Jobs of one `lane` never run side by side.
+        """Return the new, queued job, whose log begins with `lines`.
+
+        Jobs of one concurrency group never run side by side.
 
         Whoever brings a `job_id` may submit the job again after a crash: the one that is there is returned then.
         Raises QueueFull.
@@ -120,10 +122,19 @@ class JobQueue:
                     raise QueueFull(
                         f"{max_queued} jobs are waiting; cancel some or try again later.", headers={"Retry-After": "60"}
                     )
-            return self._add(session, kind, request, by=by, lane=lane, job_id=job_id, lines=lines)
+            return self._add(
+                session, kind, request, by=by, concurrency_group=concurrency_group, job_id=job_id, lines=lines
+            )
 
     def submit_if_due(
-        self, kind: str, request: dict[str, Any], *, by: str, lane: str, every: timedelta, first_from: datetime
+        self,
+        kind: str,
+        request: dict[str, Any],
+        *,
+        by: str,
+        concurrency_group: str,
+        every: timedelta,
+        first_from: datetime,
     ) -> Job | None:
         """Queue a job unless one of its kind waits or runs, or the newest was submitted less than `every` ago.
 
@@ -137,7 +148,7 @@ class JobQueue:
             _serialise(session)
             if not self._is_due(session, kind, every, first_from):
                 return None
-            return self._add(session, kind, request, by=by, lane=lane)
+            return self._add(session, kind, request, by=by, concurrency_group=concurrency_group)
 
     def get(self, job_id: str) -> Job:
         """Return the job as it stands. Raises JobNotFound."""
@@ -197,7 +208,9 @@ class JobQueue:
             if session.exec(self._claimable(session, kinds)).first() is None:
                 return None
         with writing(self._engine) as session:
-            _serialise(session)  # two jobs of one lane must not be claimed by two workers in the same moment
+            _serialise(
+                session
+            )  # two jobs of one concurrency group must not be claimed by two workers in the same moment
             while True:
                 row = session.exec(self._claimable(session, kinds).with_for_update(skip_locked=True)).first()
                 if row is None:
@@ -215,15 +228,17 @@ class JobQueue:
     def heartbeat(self, held: HeldJob, lease_s: float) -> bool:
         """Hold the job for another `lease_s` seconds and return whether somebody asked to cancel it.
 
-        A lease that ran out while nobody else took the job or its lane is taken up again. Raises LeaseLost.
+        An expired lease is renewed while no other worker holds the job or its concurrency group. Raises LeaseLost.
         """
         with self._held(held.job_id, held.lease_token) as (session, row):
             moment = self._clock(session)
             if expired(row, moment):
                 _serialise(session)
-                others = select(JobRow.job_id).where(_leased(JobRow, moment), col(JobRow.lane) == row.lane)
+                others = select(JobRow.job_id).where(
+                    _leased(JobRow, moment), col(JobRow.concurrency_group) == row.concurrency_group
+                )
                 if session.exec(others).first() is not None:
-                    raise LeaseLost(f"The lease of job {held.job_id} ran out and its lane was given away.")
+                    raise LeaseLost(f"The lease of job {held.job_id} ran out and its concurrency group was given away.")
             row.lease_expires_at = moment + timedelta(seconds=lease_s)
             return row.cancel_requested
 
@@ -298,14 +313,14 @@ class JobQueue:
         request: dict[str, Any],
         *,
         by: str,
-        lane: str,
+        concurrency_group: str,
         job_id: str | None = None,
         lines: Sequence[str] = (),
     ) -> Job:
         row = JobRow(
             job_id=job_id or str(ULID()),
             kind=kind,
-            lane=lane,
+            concurrency_group=concurrency_group,
             request=request,
             submitted_by=by,
             submitted_at=self._clock(session),
@@ -337,14 +352,18 @@ class JobQueue:
     def _claimable(self, session: Session, kinds: Sequence[str]) -> SelectOfScalar[JobRow]:
         moment = self._clock(session)
         other = aliased(JobRow)
-        lane_is_busy = select(other.job_id).where(other.lane == JobRow.lane, _leased(other, moment)).exists()
+        group_is_busy = (
+            select(other.job_id)
+            .where(other.concurrency_group == JobRow.concurrency_group, _leased(other, moment))
+            .exists()
+        )
         waiting = or_(
             col(JobRow.status) == "queued",
             and_(col(JobRow.status) == "running", col(JobRow.lease_expires_at) <= moment),
         )
         return (
             select(JobRow)
-            .where(col(JobRow.kind).in_(kinds), waiting, ~lane_is_busy)
+            .where(col(JobRow.kind).in_(kinds), waiting, ~group_is_busy)
             .order_by(col(JobRow.submitted_at), col(JobRow.job_id))
             .limit(1)
         )

@@ -32,7 +32,7 @@ def prepare(settings: LocalSettings, sample: Path, *, stage: Callable[[str], Non
 
     The sample is made anew where `sample` is not there. Real products that were ingested before are trained on instead.
     What a checkout names as champion and as current dataset, without having it, comes from the DVC remote. Raises
-    NothingToPull, NotOnRemote or FollowerAway when it does not.
+    NothingToPull, NotOnRemote or SyncTargetUnavailable when it does not.
     """
     settings.models_path.mkdir(parents=True, exist_ok=True)
     settings.data_path.mkdir(parents=True, exist_ok=True)

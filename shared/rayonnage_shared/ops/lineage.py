@@ -86,7 +86,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Reign:
+class ChampionPeriod:
     """A time in which a version was the champion; `until` is None while it is."""
 
     since: datetime
@@ -120,7 +120,7 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
+class Provenance:
     """How a bundle was made, from its manifest; `base` is the bundle that it kept a modality of."""
 
     created_at: datetime
@@ -143,9 +143,9 @@ class Model:
 
     version: str
     champion: bool
-    reigns: tuple[Reign, ...] | None
+    champion_periods: tuple[ChampionPeriod, ...] | None
     run: Run | None
-    making: Making | None
+    provenance: Provenance | None
     missing: str | None = None
 
 
@@ -205,9 +205,9 @@ class Lineages:
 
     def _model(self, version: str, seen: tuple[str, ...] = ()) -> Model:
         champion = read_champion(self.models_path)
-        making, missing = None, None
+        provenance, missing = None, None
         try:
-            making = self._making(read_manifest(self.models_path, version), (*seen, version))
+            provenance = self._making(read_manifest(self.models_path, version), (*seen, version))
         except BundleNotFound:
             missing = _gone(self.models_path / version)
         except (BundleBroken, OSError, KeyError, TypeError, ValueError) as error:
@@ -215,16 +215,16 @@ class Lineages:
         return Model(
             version=version,
             champion=champion is not None and champion.version == version,
-            reigns=self._reigns(version),
+            champion_periods=self._reigns(version),
             run=self._run(version),
-            making=making,
+            provenance=provenance,
             missing=missing,
         )
 
-    def _making(self, manifest: Mapping[str, Any], seen: tuple[str, ...]) -> Making:
+    def _making(self, manifest: Mapping[str, Any], seen: tuple[str, ...]) -> Provenance:
         content = (self.models_path / manifest["version"] / MANIFEST_NAME).read_bytes()
         base, trained_on = manifest["base_version"], manifest["dataset"]
-        return Making(
+        return Provenance(
             created_at=datetime.fromisoformat(manifest["created_at"]),
             submitted_by=manifest["submitted_by"],
             families=manifest["families"],
@@ -236,14 +236,14 @@ class Lineages:
             base=self._model(base, seen) if base and base not in seen else None,
         )
 
-    def _reigns(self, version: str) -> tuple[Reign, ...] | None:
+    def _reigns(self, version: str) -> tuple[ChampionPeriod, ...] | None:
         try:
             with reading(self.engine) as session:
                 moves = session.exec(select(PromotionRow).order_by(col(PromotionRow.moved_at))).all()
         except SQLAlchemyError:
             return None
         return tuple(
-            Reign(move.moved_at, following.moved_at if following else None, move.moved_by, move.reason)
+            ChampionPeriod(move.moved_at, following.moved_at if following else None, move.moved_by, move.reason)
             for move, following in zip_longest(moves, moves[1:])
             if move.version == version
         )

@@ -12,7 +12,7 @@ from rayonnage_shared.core.errors import Conflict
 from rayonnage_shared.database.engine import writing
 from rayonnage_shared.database.tables import PromotionRow
 from rayonnage_shared.ml.bundles.bundle import load_bundle
-from rayonnage_shared.ml.bundles.champion import MAX_HISTORY, Champion, moving_champion, read_champion, write_champion
+from rayonnage_shared.ml.bundles.champion import MAX_HISTORY, Champion, champion_lock, read_champion, write_champion
 from rayonnage_shared.registry.schemas import Promotion
 
 log = structlog.get_logger()
@@ -27,7 +27,7 @@ def promote(models_path: Path, engine: Engine, version: str, by: str, reason: st
 
     Raises BundleNotFound or BundleBroken, before anything has moved.
     """
-    with moving_champion(models_path):
+    with champion_lock(models_path):
         present = read_champion(models_path)
         if present is not None and present.version == version:
             return _follow(engine, present)
@@ -38,7 +38,7 @@ def promote(models_path: Path, engine: Engine, version: str, by: str, reason: st
 
 def rollback(models_path: Path, engine: Engine, by: str, reason: str) -> Promotion:
     """Make the champion before this one the champion again. Raises NothingToRollBackTo."""
-    with moving_champion(models_path):
+    with champion_lock(models_path):
         present = read_champion(models_path)
         if present is None or not present.history:
             raise NothingToRollBackTo("Promote another version with POST /models/{version}/promote.")
@@ -49,7 +49,7 @@ def rollback(models_path: Path, engine: Engine, by: str, reason: str) -> Promoti
 
 def record_champion(models_path: Path, engine: Engine) -> None:
     """Bring the audit table up to the pointer, after a crash between the two."""
-    with moving_champion(models_path):
+    with champion_lock(models_path):
         present = read_champion(models_path)
         if present is not None:
             _follow(engine, present)

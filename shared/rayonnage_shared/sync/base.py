@@ -11,20 +11,20 @@ from typing import Any, Protocol
 from rayonnage_shared.core.errors import DependencyDown
 from rayonnage_shared.core.files import write_atomically
 
-FOLLOWED = ".followed"
+MARKERS_FOLDER = ".synced"
 
 
 Say = Callable[[str], None]
 """Takes a sentence for people about what has just been done."""
 
 
-class FollowerAway(DependencyDown):
+class SyncTargetUnavailable(DependencyDown):
     """The other side is down or too slow; whatever is pending stays so and is tried again later."""
 
     code, title = "follower_away", "The other side of a follower cannot be reached"
 
 
-class Follower(Protocol):
+class SyncTarget(Protocol):
     """Brings one thing outside up to date with the volumes."""
 
     @property
@@ -38,7 +38,7 @@ class Follower(Protocol):
         """Do all that is pending.
 
         It may be killed at any moment and run again: what was done is not done twice. Every wait is bounded. Only one
-        process at a time runs it. Raises FollowerAway.
+        process at a time runs it. Raises SyncTargetUnavailable.
         """
 
 
@@ -51,7 +51,7 @@ class Markers:
 
     @property
     def folder(self) -> Path:
-        return self.volume / FOLLOWED / self.follower
+        return self.volume / MARKERS_FOLDER / self.follower
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Return the document, or None where there is none that can be read."""

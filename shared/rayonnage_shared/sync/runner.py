@@ -1,7 +1,7 @@
 """What follows the volumes: MLflow, DVC and whatever else is brought up to date after the fact.
 
 The folders of models and data are the truth. A follower compares them with the marker files of what it has done
-(`<volume>/.followed/<follower>/…`), and whatever lacks a marker is to do; there is no queue that could be lost. Nothing
+(`<volume>/.synced/<follower>/…`), and whatever lacks a marker is to do; there is no queue that could be lost. Nothing
 ever waits for a follower: the train worker starts one child process (`rayonnage_train.sync`) when something is
 pending, and the command line calls `follow` at its end and only warns.
 """
@@ -17,24 +17,24 @@ from typing import Literal
 
 import structlog
 
-from rayonnage_shared.sync.base import FOLLOWED, Follower, FollowerAway, Say
-from rayonnage_shared.sync.settings import FollowSettings
+from rayonnage_shared.sync.base import MARKERS_FOLDER, Say, SyncTarget, SyncTargetUnavailable
+from rayonnage_shared.sync.settings import SyncSettings
 
 log = structlog.get_logger()
 
 
-def followers(settings: FollowSettings) -> list[Follower]:
+def followers(settings: SyncSettings) -> list[SyncTarget]:
     """Return all followers that the settings ask for; cheap, nothing is opened."""
-    from rayonnage_shared.sync.dvc.target import DvcFollower
-    from rayonnage_shared.sync.mlflow.target import MlflowFollower
-    from rayonnage_shared.sync.mlflow.traffic import TrafficFollower
+    from rayonnage_shared.sync.dvc.target import DvcTarget
+    from rayonnage_shared.sync.mlflow.target import MlflowTarget
+    from rayonnage_shared.sync.mlflow.traffic import TrafficTarget
 
     # What a follower needs that is heavy it imports when it follows.
-    found: list[Follower] = []
+    found: list[SyncTarget] = []
     if settings.mlflow_tracking_uri:
-        found += [MlflowFollower(settings), TrafficFollower(settings)]
+        found += [MlflowTarget(settings), TrafficTarget(settings)]
     if settings.dvc_remote_url:
-        found.append(DvcFollower(settings))
+        found.append(DvcTarget(settings))
     return found
 
 
@@ -52,12 +52,12 @@ class Result:
         return self.status in ("busy", "away", "failed")
 
 
-def follow(settings: FollowSettings, say: Say, chosen: Sequence[Follower] | None = None) -> list[Result]:
+def follow(settings: SyncSettings, say: Say, chosen: Sequence[SyncTarget] | None = None) -> list[Result]:
     """Let every follower (or those chosen) do what is pending; trouble with one neither raises nor stops the next."""
     return [_follow(one, settings, say) for one in (followers(settings) if chosen is None else chosen)]
 
 
-def last_success(settings: FollowSettings, name: str) -> float | None:
+def last_success(settings: SyncSettings, name: str) -> float | None:
     """Return when a follower last did all that was pending, as seconds since 1970; None before the first time."""
     try:
         return _success_path(settings, name).stat().st_mtime
@@ -65,7 +65,7 @@ def last_success(settings: FollowSettings, name: str) -> float | None:
         return None
 
 
-def _follow(follower: Follower, settings: FollowSettings, say: Say) -> Result:
+def _follow(follower: SyncTarget, settings: SyncSettings, say: Say) -> Result:
     name = follower.name
     try:
         with only_one(settings, name):
@@ -75,7 +75,7 @@ def _follow(follower: Follower, settings: FollowSettings, say: Say) -> Result:
             _success_path(settings, name).touch()
     except Busy:
         return Result(name, "busy", "Another process is doing this right now.")
-    except FollowerAway as error:
+    except SyncTargetUnavailable as error:
         return Result(name, "away", error.detail)
     except Exception as error:  # whatever it was must not keep the other followers from their work
         log.exception("follower.failed", follower=name)
@@ -88,9 +88,9 @@ class Busy(Exception):
 
 
 @contextlib.contextmanager
-def only_one(settings: FollowSettings, name: str) -> Iterator[None]:
+def only_one(settings: SyncSettings, name: str) -> Iterator[None]:
     """Keep every other process from working for this follower. Raises Busy."""
-    path = settings.models_path / FOLLOWED / f"{name}.lock"
+    path = settings.models_path / MARKERS_FOLDER / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
@@ -100,5 +100,5 @@ def only_one(settings: FollowSettings, name: str) -> Iterator[None]:
         yield
 
 
-def _success_path(settings: FollowSettings, name: str) -> Path:
-    return settings.models_path / FOLLOWED / f"{name}.success"
+def _success_path(settings: SyncSettings, name: str) -> Path:
+    return settings.models_path / MARKERS_FOLDER / f"{name}.success"

@@ -7,5 +7,5 @@ from rayonnage_shared.sync.dvc.settings import VersioningSettings
 from rayonnage_shared.sync.mlflow.settings import MlflowSettings
 
 
-class FollowSettings(DatabaseSettings, MlflowSettings, VersioningSettings):
+class SyncSettings(DatabaseSettings, MlflowSettings, VersioningSettings):
     """What those need who follow the volumes; see `follow_up`."""

@@ -48,7 +48,7 @@ def is_gone(pid: int) -> bool:
 def test_jobs_run_while_mlflow_does_not_answer(workers: Workers, queue: JobQueue, silent_mlflow: socket.socket) -> None:
     _, follow_up = with_follow_up(workers)
 
-    job = ended(queue, queue.submit("in_stages", {}, by="claire", lane="models").job_id)
+    job = ended(queue, queue.submit("in_stages", {}, by="claire", concurrency_group="models").job_id)
 
     assert (job.status, job.attempts) == ("succeeded", 1)
     assert not is_gone(follow_up)

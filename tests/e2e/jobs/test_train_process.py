@@ -76,7 +76,7 @@ def test_events_arrive_while_the_job_changes_and_a_caller_who_leaves_gives_the_p
 ) -> None:
     _, address = train
     queue = JobQueue(engine)
-    job = queue.submit("train", {}, by="claire", lane="models")
+    job = queue.submit("train", {}, by="claire", concurrency_group="models")
     path = f"/train/jobs/{job.job_id}/events"
     with client(address) as caller, caller.stream("GET", path) as answer:
         seen = statuses(answer)
@@ -109,7 +109,7 @@ def test_sigterm_ends_open_streams_and_the_process_within_seconds(
     train: tuple[subprocess.Popen[bytes], str], engine: Engine
 ) -> None:
     process, address = train
-    job = JobQueue(engine).submit("train", {}, by="claire", lane="models")
+    job = JobQueue(engine).submit("train", {}, by="claire", concurrency_group="models")
     with client(address) as caller, caller.stream("GET", f"/train/jobs/{job.job_id}/events") as answer:
         seen = statuses(answer)
         assert next(seen) == "queued"

@@ -20,7 +20,7 @@ SLOW = {"stage_s": 1.0}
 
 
 def submit(queue: JobQueue, kind: str, request: Mapping[str, object] | None = None) -> Job:
-    return queue.submit(kind, dict(request or {}), by="claire", lane="models")
+    return queue.submit(kind, dict(request or {}), by="claire", concurrency_group="models")
 
 
 def diary(workers: Workers, job: Job) -> list[tuple[str, int]]:

@@ -190,8 +190,8 @@ async def test_prometheus_sees_the_table_of_jobs(app: FastAPI, admin: httpx2.Asy
     assert found[("rayonnage_jobs", "train", "queued")] == 0
     assert found[("rayonnage_jobs_oldest_waiting_seconds",)] == 0
     queue: JobQueue = app.state.train.queue
-    queue.submit("train", {}, by="claire", lane="models")
-    queue.request_cancel(queue.submit("drift", {}, by="claire", lane="drift").job_id)
+    queue.submit("train", {}, by="claire", concurrency_group="models")
+    queue.request_cancel(queue.submit("drift", {}, by="claire", concurrency_group="drift").job_id)
     found = await shown(admin)
     jobs = {key[1:]: value for key, value in found.items() if key[0] == "rayonnage_jobs"}
     assert len(jobs) == 15, "three kinds, five states"

@@ -28,7 +28,7 @@ def queue(engine: Engine) -> JobQueue:
 
 @pytest.fixture
 def held(queue: JobQueue) -> HeldJob:
-    queue.submit("train", {}, by="claire", lane="models")
+    queue.submit("train", {}, by="claire", concurrency_group="models")
     claimed = queue.claim(["train"], 60)
     assert claimed is not None
     return claimed

@@ -210,7 +210,7 @@ async def test_a_full_queue_answers_503_with_a_time_to_come_back(admin: httpx2.A
 async def test_jobs_are_listed_newest_first_and_by_status(app: FastAPI, admin: httpx2.AsyncClient) -> None:
     jobs = [await submitted(admin) for _ in range(3)]
     await admin.delete(f"/train/jobs/{jobs[0].job_id}")
-    train_of(app).queue.submit("scoring", {}, by="claire", lane="scoring")
+    train_of(app).queue.submit("scoring", {}, by="claire", concurrency_group="scoring")
     listed = (await admin.get("/train/jobs")).json()["jobs"]
     assert [job["job_id"] for job in listed] == [job.job_id for job in reversed(jobs)]
     cancelled = (await admin.get("/train/jobs", params={"status": "cancelled", "limit": 5})).json()["jobs"]
@@ -234,7 +234,7 @@ async def test_an_unknown_job_is_404_everywhere(admin: httpx2.AsyncClient, job_i
 
 
 async def test_a_job_of_another_service_is_not_shown_here(app: FastAPI, admin: httpx2.AsyncClient) -> None:
-    other = train_of(app).queue.submit("scoring", {}, by="claire", lane="scoring")
+    other = train_of(app).queue.submit("scoring", {}, by="claire", concurrency_group="scoring")
     assert (await admin.get(f"/train/jobs/{other.job_id}")).status_code == 404
 
 

@@ -55,8 +55,8 @@ def test_a_report_is_queued_a_day_after_the_first_promotion_and_by_one_of_two_wo
     platform.promoted(hours_ago=25)
     first, second = platform.worker(), platform.worker()
     for _ in range(3):
-        first.tend()
-        second.tend()
+        first.tick()
+        second.tick()
         platform.now += LOOK_EVERY_S
     (job,) = platform.jobs()
     assert (job.kind, job.submitted_by, job.status) == ("drift", "schedule", "queued")
@@ -65,35 +65,35 @@ def test_a_report_is_queued_a_day_after_the_first_promotion_and_by_one_of_two_wo
 def test_a_worker_that_starts_anew_queues_no_second_report(platform: Platform) -> None:
     platform.promoted(hours_ago=25)
     queue = JobQueue(platform.engine)
-    platform.worker().tend()
+    platform.worker().tick()
     queue.request_cancel(platform.jobs()[0].job_id)
-    platform.worker().tend()
+    platform.worker().tick()
     assert len(platform.jobs()) == 1
 
 
 @pytest.mark.parametrize("every_h", [0, 26])
 def test_nothing_is_queued_before_its_time_or_when_the_schedule_is_off(platform: Platform, every_h: float) -> None:
     platform.promoted(hours_ago=25)
-    platform.worker(every_h).tend()
+    platform.worker(every_h).tick()
     assert platform.jobs() == []
 
 
 def test_without_a_champion_nothing_is_queued(platform: Platform) -> None:
     worker = platform.worker()
-    worker.tend()
+    worker.tick()
     platform.promoted(hours_ago=25)
     (platform.models / POINTER_NAME).rename(platform.models / "elsewhere")
-    worker.tend()
+    worker.tick()
     assert platform.jobs() == []
     (platform.models / "elsewhere").rename(platform.models / POINTER_NAME)
-    worker.tend()
+    worker.tick()
     assert len(platform.jobs()) == 1
 
 
 @pytest.mark.parametrize(("every_h", "hours"), [(1, 24), (72, 72)])
 def test_a_report_looks_back_a_day_or_to_the_one_before_it(platform: Platform, every_h: float, hours: float) -> None:
     platform.promoted(hours_ago=100)
-    platform.worker(every_h).tend()
+    platform.worker(every_h).tick()
     held = JobQueue(platform.engine).claim(["drift"], 60)
     assert held is not None
     assert held.request == {"hours": hours}
@@ -102,13 +102,13 @@ def test_a_report_looks_back_a_day_or_to_the_one_before_it(platform: Platform, e
 def test_the_table_is_looked_at_now_and_then_only(platform: Platform) -> None:
     platform.promoted(hours_ago=1)
     worker = platform.worker()
-    worker.tend()
+    worker.tick()
     with writing(platform.engine) as session:
         row = session.exec(select(PromotionRow)).one()
         row.moved_at -= timedelta(hours=24)
         session.add(row)
-    worker.tend()
+    worker.tick()
     assert platform.jobs() == []
     platform.now += LOOK_EVERY_S
-    worker.tend()
+    worker.tick()
     assert len(platform.jobs()) == 1

@@ -71,7 +71,7 @@ class Scene:
         end = self.now + seconds
         while self.now < end:
             self.now += step_s
-            follow_ups.tend()
+            follow_ups.tick()
             if follow_ups._child is not None:
                 follow_ups._child.wait(10)
 
@@ -142,7 +142,7 @@ def test_a_child_that_hangs_delays_nothing_and_there_is_only_one(scene: Scene) -
     began = time.monotonic()
     for _ in range(100):
         scene.now += 1
-        follow_ups.tend()
+        follow_ups.tick()
 
     assert time.monotonic() - began < 2
     wait_for(lambda: scene.runs == 1)
@@ -151,13 +151,13 @@ def test_a_child_that_hangs_delays_nothing_and_there_is_only_one(scene: Scene) -
 def test_a_child_that_takes_too_long_is_killed_and_begun_anew(scene: Scene) -> None:
     scene.shelf.behind = True
     follow_ups = scene.follow_ups(HANGS, train_follow_up_limit_s=30)
-    follow_ups.tend()
+    follow_ups.tick()
     wait_for(lambda: scene.runs == 1)
     scene.now += 31
 
     def begun_anew() -> bool:
         scene.now += 1
-        follow_ups.tend()
+        follow_ups.tick()
         return scene.runs == 2
 
     wait_for(begun_anew)
@@ -166,7 +166,7 @@ def test_a_child_that_takes_too_long_is_killed_and_begun_anew(scene: Scene) -> N
 def test_the_child_ends_with_the_worker(scene: Scene) -> None:
     scene.shelf.behind = True
     follow_ups = scene.follow_ups(HANGS)
-    follow_ups.tend()
+    follow_ups.tick()
     wait_for(lambda: scene.runs == 1)
     child = follow_ups._child
     assert child is not None
@@ -193,12 +193,12 @@ def test_a_follower_that_cannot_look_harms_neither_the_worker_nor_the_others(sce
 
 def test_prometheus_sees_who_is_behind_and_since_when(scene: Scene) -> None:
     scene.shelf.behind = True
-    success = scene.folder / "models" / ".followed" / "shelf.success"
+    success = scene.folder / "models" / ".synced" / "shelf.success"
     success.parent.mkdir(parents=True)
     success.touch()
     os.utime(success, (1700000000, 1700000000))
 
-    scene.follow_ups(ENDS_WELL).tend()
+    scene.follow_ups(ENDS_WELL).tick()
 
     page = generate_latest(scene.metrics.registry).decode()
     assert 'rayonnage_follower_pending{follower="shelf"} 1.0' in page

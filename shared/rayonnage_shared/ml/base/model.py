@@ -1,4 +1,4 @@
-"""What a model family is: fit, opinion (and predict_proba from it), save, load.
+"""What a model family is: fit, output (and predict_proba from it), save, load.
 
 Classes are positions in the bundle's tuple of category codes. Probabilities are (n, n_classes) float32 with rows that
 sum to 1, calibrated on rows that the model was not fitted on; a class without training rows gets 0.
@@ -77,7 +77,7 @@ class Curve:
     held_out: tuple[float, ...]
 
 
-class Opinion(NamedTuple):
+class ModelOutput(NamedTuple):
     """What a model says of n products: calibrated probabilities (n, n_classes) and features (n, width), both float32.
 
     Features are what its last layer saw; width is 0 for a family without such a layer. Features of a row that has
@@ -103,7 +103,7 @@ class Fitted(Generic[M_co]):
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What the manifest says of this model beyond its parameters, such as where pretrained weights came from."""
     features: FloatArray | None = None
-    """The training rows' `Opinion.features` where they are at hand; else they are computed when they are needed."""
+    """The training rows' `ModelOutput.features` where they are at hand; else they are computed when they are needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,12 +184,12 @@ class TextModel(Family):
         """Return the fitted model and held-out probabilities. Raises BadInput for a parameter it does not know."""
 
     @abstractmethod
-    def opinion(self, texts: Sequence[ProductText]) -> Opinion:
+    def output(self, texts: Sequence[ProductText]) -> ModelOutput:
         """Return calibrated probabilities and features, row by row: other rows change nothing."""
 
     def predict_proba(self, texts: Sequence[ProductText]) -> FloatArray:
         """Return calibrated probabilities (n, n_classes)."""
-        return self.opinion(texts).probabilities
+        return self.output(texts).probabilities
 
 
 class ImageModel(Family):
@@ -204,28 +204,30 @@ class ImageModel(Family):
         """Return the fitted model and held-out probabilities. Raises BadInput, or NotAnImage naming a bad file."""
 
     @abstractmethod
-    def opinion(self, pixels: Pixels) -> Opinion:
+    def output(self, pixels: Pixels) -> ModelOutput:
         """Return calibrated probabilities and features for pixels (n, size, size, 3) uint8 RGB."""
 
     def predict_proba(self, pixels: Pixels) -> FloatArray:
         """Return calibrated probabilities (n, n_classes) for pixels (n, size, size, 3) uint8 RGB."""
-        return self.opinion(pixels).probabilities
+        return self.output(pixels).probabilities
 
 
 class Fusion(Family):
-    """A way to put the opinions of text and photo together."""
+    """A way to put the outputs of text and photo together."""
 
     needs_features: ClassVar[bool] = False
-    """Whether it looks at `Opinion.features`, which training then has to gather for all rows."""
+    """Whether it looks at `ModelOutput.features`, which training then has to gather for all rows."""
 
     @classmethod
     @abstractmethod
-    def fit(cls, text: Opinion, image: Opinion, labels: Labels, fitting: Fitting = DEFAULTS) -> FittedFusion[Self]:
-        """Return the fusion fitted on held-out opinions; rows of a modality that a product lacks are NaN.
+    def fit(
+        cls, text: ModelOutput, image: ModelOutput, labels: Labels, fitting: Fitting = DEFAULTS
+    ) -> FittedFusion[Self]:
+        """Return the fusion fitted on held-out outputs; rows of a modality that a product lacks are NaN.
 
         Features may be NaN on rows that have one modality only.
         """
 
     @abstractmethod
-    def combine(self, text: Opinion | None, image: Opinion | None) -> FloatArray:
+    def combine(self, text: ModelOutput | None, image: ModelOutput | None) -> FloatArray:
         """Return probabilities (n, n_classes) float32 whose rows sum to 1; None is a missing modality, not both."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rayonnage_shared.core.errors import RayonnageError
-from rayonnage_shared.ml.base.model import FloatArray, Fusion, ImageModel, Opinion, Pixels, ProductText, TextModel
+from rayonnage_shared.ml.base.model import FloatArray, Fusion, ImageModel, ModelOutput, Pixels, ProductText, TextModel
 from rayonnage_shared.ml.bundles.manifest import BundleBroken, _parse_manifest, check_files, read_manifest
 from rayonnage_shared.ml.calibration.thresholds import Decisions, Mode
 from rayonnage_shared.ml.families import UnknownFamily, fusion_family, image_family, text_family
@@ -61,9 +61,9 @@ class Bundle:
         """
         has_text, has_image = text is not None, pixels is not None
         started = time.perf_counter()
-        by_text = self.text_model.opinion([text]) if self.text_model and text is not None else None
+        by_text = self.text_model.output([text]) if self.text_model and text is not None else None
         text_done = time.perf_counter()
-        by_image = self.image_model.opinion(pixels[None]) if self.image_model and pixels is not None else None
+        by_image = self.image_model.output(pixels[None]) if self.image_model and pixels is not None else None
         image_done = time.perf_counter()
         if by_text is None and by_image is None:
             raise ModalityMissing(_missing(has_text, has_image))
@@ -78,8 +78,8 @@ class Bundle:
             times=(started, text_done, image_done, time.perf_counter()),
         )
 
-    def combine(self, text: Opinion | None, image: Opinion | None) -> FloatArray:
-        """Return probabilities (n, n_classes) from the opinions of the modalities that there are, at least one."""
+    def combine(self, text: ModelOutput | None, image: ModelOutput | None) -> FloatArray:
+        """Return probabilities (n, n_classes) from the outputs of the modalities that there are, at least one."""
         if self.fusion is not None:
             return self.fusion.combine(text, image)
         known = image if text is None else text

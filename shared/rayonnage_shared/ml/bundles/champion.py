@@ -46,7 +46,7 @@ def write_champion(models_path: Path, champion: Champion) -> None:
 
 
 @contextlib.contextmanager
-def moving_champion(models_path: Path) -> Iterator[None]:
+def champion_lock(models_path: Path) -> Iterator[None]:
     """Hold the lock under which the pointer is read and moved, so that two moves never interleave."""
     models_path.mkdir(parents=True, exist_ok=True)
     with (models_path / ".champion.lock").open("w") as file:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.ml.base.model import FloatArray, ImageModel, Opinion, TextModel
+from rayonnage_shared.ml.base.model import FloatArray, ImageModel, ModelOutput, TextModel
 from rayonnage_shared.ml.base.progress import Progress, silent
 from rayonnage_shared.ml.bundles.bundle import Bundle
 from rayonnage_shared.ml.calibration.thresholds import MODES, Mode
@@ -61,38 +61,40 @@ def _score_batch(
     """Write the scores of products that all have the modalities of `mode` to the `rows` of `into`."""
     text = image = None
     if mode != "image" and bundle.text_model is not None:
-        text = text_opinions(bundle.text_model, products)
+        text = text_outputs(bundle.text_model, products)
         into.text[rows] = bundle.combine(text, None)
     if mode != "text" and bundle.image_model is not None:
-        image = photo_opinions(bundle.image_model, products, store)
+        image = photo_outputs(bundle.image_model, products, store)
         into.image[rows] = bundle.combine(None, image)
     whole = bundle.combine(text, image)
     into.probabilities[rows] = whole
     into.accepted[rows] = whole.max(axis=1) >= bundle.decisions.thresholds[mode][whole.argmax(axis=1)]
 
 
-def text_opinions(model: TextModel, products: Products, progress: Progress = silent) -> Opinion:
-    """Return the opinion of each product's text, an empty one too."""
+def text_outputs(model: TextModel, products: Products, progress: Progress = silent) -> ModelOutput:
+    """Return the output of each product's text, an empty one too."""
     texts = products.texts()
     found = []
     for start in range(0, len(texts), BATCH):
-        found.append(model.opinion(texts[start : start + BATCH]))
+        found.append(model.output(texts[start : start + BATCH]))
         progress(min(1.0, (start + BATCH) / len(texts)), "scoring texts")
     return _joined(found)
 
 
-def photo_opinions(model: ImageModel, products: Products, store: DatasetStore, progress: Progress = silent) -> Opinion:
-    """Return the opinion of each product's photo; all products must have one."""
+def photo_outputs(
+    model: ImageModel, products: Products, store: DatasetStore, progress: Progress = silent
+) -> ModelOutput:
+    """Return the output of each product's photo; all products must have one."""
     limits = PhotoLimits()
     found = []
     photos = [photo for photo in products.photos if photo is not None]
     for start in range(0, len(photos), PHOTO_BATCH):
         some = photos[start : start + PHOTO_BATCH]
         pixels = [read_photo(store.photo_path(one).read_bytes(), model.input_size, limits) for one in some]
-        found.append(model.opinion(np.stack(pixels)))
+        found.append(model.output(np.stack(pixels)))
         progress((start + len(some)) / len(photos), "scoring photos")
     return _joined(found)
 
 
-def _joined(opinions: Sequence[Opinion]) -> Opinion:
-    return Opinion(*(np.concatenate(parts) for parts in zip(*opinions, strict=True)))
+def _joined(outputs: Sequence[ModelOutput]) -> ModelOutput:
+    return ModelOutput(*(np.concatenate(parts) for parts in zip(*outputs, strict=True)))

@@ -16,28 +16,28 @@ BIAS_PENALTY = 5.0
 """Half of it times bias² is added to the summed log loss."""
 _PRIOR_ROWS = 30.0
 _FLOOR = 1e-6
-"""Least probability that an opinion may give: none is so sure that the other cannot outvote it."""
+"""Least probability that a model output may give: none is so sure that the other cannot outvote it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """`weights` has one number for each opinion; `bias` (n_classes,) follows how often each class has them all."""
+    """`weights` has one number for each output; `bias` (n_classes,) follows how often each class has them all."""
 
     weights: tuple[float, ...]
     bias: FloatArray
 
-    def scores(self, opinions: Sequence[FloatArray]) -> DoubleArray:
+    def scores(self, outputs: Sequence[FloatArray]) -> DoubleArray:
         """Return log probabilities but for a constant a row, (n, n_classes), of probabilities (n, n_classes) each."""
-        weighed = (weight * log_probabilities(one) for weight, one in zip(self.weights, opinions, strict=True))
+        weighed = (weight * log_probabilities(one) for weight, one in zip(self.weights, outputs, strict=True))
         return np.asarray(self.bias + sum(weighed), dtype=np.float64)
 
-    def probabilities(self, opinions: Sequence[FloatArray]) -> FloatArray:
-        """Return (n, n_classes) float32 whose rows sum to 1; what every opinion calls impossible stays so."""
-        return possible_shares(self.scores(opinions), opinions)
+    def probabilities(self, outputs: Sequence[FloatArray]) -> FloatArray:
+        """Return (n, n_classes) float32 whose rows sum to 1; what every output calls impossible stays so."""
+        return possible_shares(self.scores(outputs), outputs)
 
 
 def fit_pool(
-    opinions: Sequence[FloatArray], classes: IntArray, usual: Sequence[float], row_weights: FloatArray | None = None
+    outputs: Sequence[FloatArray], classes: IntArray, usual: Sequence[float], row_weights: FloatArray | None = None
 ) -> Pool:
     """Return the pool with the least log loss; few rows are drawn to the `usual` weights and no bias.
 
@@ -45,7 +45,7 @@ def fit_pool(
     """
     from scipy.optimize import minimize
 
-    logarithms = [log_probabilities(one) for one in opinions]
+    logarithms = [log_probabilities(one) for one in outputs]
     n, n_classes = logarithms[0].shape
     counts = np.ones(n) if row_weights is None else row_weights.astype(np.float64)
     truth = np.zeros((n, n_classes))
@@ -69,13 +69,13 @@ def fit_pool(
 
 
 def log_probabilities(probabilities: FloatArray) -> DoubleArray:
-    """Return logarithms (n, n_classes), none below that of the least probability an opinion may give."""
+    """Return logarithms (n, n_classes), none below that of the least probability a model output may give."""
     return np.log(np.maximum(probabilities.astype(np.float64), _FLOOR))
 
 
-def possible_shares(scores: FloatArray | DoubleArray, opinions: Sequence[FloatArray]) -> FloatArray:
-    """Return `scores` as probabilities (n, n_classes) float32; 0 for a class to which every opinion gives 0."""
-    impossible = np.all([one <= 0 for one in opinions], axis=0)
+def possible_shares(scores: FloatArray | DoubleArray, outputs: Sequence[FloatArray]) -> FloatArray:
+    """Return `scores` as probabilities (n, n_classes) float32; 0 for a class to which every output gives 0."""
+    impossible = np.all([one <= 0 for one in outputs], axis=0)
     return softmax(np.where(impossible, -np.inf, scores.astype(np.float64))).astype(np.float32)
 
 

@@ -13,7 +13,7 @@ from rayonnage_shared.ml.base.model import (
     Fitting,
     ImageModel,
     Labels,
-    Opinion,
+    ModelOutput,
     Parameters,
     Pixels,
     Span,
@@ -76,10 +76,10 @@ class PhotoNetwork(ImageModel):
         model = cls(ScoringNetwork(variant.network), variant.calibration)
         return Fitted(model, variant.held_out, trained.curves, trained.facts)
 
-    def opinion(self, pixels: Pixels) -> Opinion:
+    def output(self, pixels: Pixels) -> ModelOutput:
         """Return calibrated probabilities (n, n_classes) and features (n, width) for pixels (n, size, size, 3)."""
         scores, features = self._network.run(pixels)
-        return Opinion(self._calibration.probabilities(scores), features)
+        return ModelOutput(self._calibration.probabilities(scores), features)
 
     def save(self, folder: Path) -> None:
         """Write network.onnx and calibration.npz."""

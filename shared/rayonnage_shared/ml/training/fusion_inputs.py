@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.ml.base.model import FloatArray, IntArray, Opinion, ProductText
+from rayonnage_shared.ml.base.model import FloatArray, IntArray, ModelOutput, ProductText
 from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products
-from rayonnage_shared.ml.evaluation.scoring import photo_opinions, text_opinions
+from rayonnage_shared.ml.evaluation.scoring import photo_outputs, text_outputs
 from rayonnage_shared.ml.families import image_family, text_family
 
 MOST_WITH_BOTH = 20_000
@@ -89,29 +89,33 @@ class FusionInputs:
     store: DatasetStore
     progress: Progress
 
-    def text(self, family: str, products: Products, probabilities: FloatArray, wanted: NDArray[np.bool_]) -> Opinion:
-        """Return held-out opinions of the text: `probabilities` (n, n_classes), and features of the `wanted` rows.
+    def text(
+        self, family: str, products: Products, probabilities: FloatArray, wanted: NDArray[np.bool_]
+    ) -> ModelOutput:
+        """Return held-out outputs of the text: `probabilities` (n, n_classes), and features of the `wanted` rows.
 
         Features of the other rows are NaN. They are computed by the fitted model where none wait: that is honest for
-        rows which have held-out probabilities (see `Opinion`).
+        rows which have held-out probabilities (see `ModelOutput`).
         """
         rows = products.take(wanted)
         found = self.waiting.find("text", rows.ids)
         if found is None:
             model = text_family(family).load(self.models / "text")
-            trial = model.opinion([ProductText("produit", "")])  # tells the width where no row is wanted
-            found = text_opinions(model, rows, self.progress).features if len(rows) else trial.features[:0]
-        return Opinion(probabilities, _spread(found, wanted))
+            trial = model.output([ProductText("produit", "")])  # tells the width where no row is wanted
+            found = text_outputs(model, rows, self.progress).features if len(rows) else trial.features[:0]
+        return ModelOutput(probabilities, _spread(found, wanted))
 
-    def image(self, family: str, products: Products, probabilities: FloatArray, wanted: NDArray[np.bool_]) -> Opinion:
-        """Return held-out opinions of the photo, as `text` does of the text."""
+    def image(
+        self, family: str, products: Products, probabilities: FloatArray, wanted: NDArray[np.bool_]
+    ) -> ModelOutput:
+        """Return held-out outputs of the photo, as `text` does of the text."""
         rows = products.take(wanted)
         found = self.waiting.find("image", rows.ids)
         if found is None:
             model = image_family(family).load(self.models / "image")
-            trial = model.opinion(np.zeros((1, model.input_size, model.input_size, 3), dtype=np.uint8))
-            found = photo_opinions(model, rows, self.store, self.progress).features if len(rows) else trial.features[:0]
-        return Opinion(probabilities, _spread(found, wanted))
+            trial = model.output(np.zeros((1, model.input_size, model.input_size, 3), dtype=np.uint8))
+            found = photo_outputs(model, rows, self.store, self.progress).features if len(rows) else trial.features[:0]
+        return ModelOutput(probabilities, _spread(found, wanted))
 
 
 def _spread(features: FloatArray, rows: NDArray[np.bool_]) -> FloatArray:
@@ -120,9 +124,9 @@ def _spread(features: FloatArray, rows: NDArray[np.bool_]) -> FloatArray:
     return table
 
 
-def without_features(probabilities: FloatArray) -> Opinion:
-    """Return an opinion for a fusion that looks at no features."""
-    return Opinion(probabilities, np.empty((len(probabilities), 0), dtype=np.float32))
+def without_features(probabilities: FloatArray) -> ModelOutput:
+    """Return a model output for a fusion that looks at no features."""
+    return ModelOutput(probabilities, np.empty((len(probabilities), 0), dtype=np.float32))
 
 
 def known(probabilities: FloatArray) -> NDArray[np.bool_]:

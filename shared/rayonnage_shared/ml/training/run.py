@@ -26,7 +26,7 @@ from rayonnage_shared.ml.evaluation.bundle_evaluation import evaluate_bundle
 from rayonnage_shared.ml.evaluation.model_facts import ModelFacts, facts_path
 from rayonnage_shared.ml.evaluation.report import flat_metrics, read_report
 from rayonnage_shared.ml.evaluation.saved_predictions import predictions_path
-from rayonnage_shared.ml.evaluation.scoring import photo_opinions, text_opinions
+from rayonnage_shared.ml.evaluation.scoring import photo_outputs, text_outputs
 from rayonnage_shared.ml.families import fusion_family, image_family, text_family
 from rayonnage_shared.ml.training.fusion_inputs import (
     FusionInputs,
@@ -192,10 +192,10 @@ class Training:
         if len(unseen) == 0:
             probabilities = np.empty((0, len(plan.codes)), dtype=np.float32)
         elif modality == "text" and base.text_model is not None:
-            probabilities = text_opinions(base.text_model, unseen, self.progress).probabilities
+            probabilities = text_outputs(base.text_model, unseen, self.progress).probabilities
         else:
             assert base.image_model is not None
-            probabilities = photo_opinions(base.image_model, unseen, self.store, self.progress).probabilities
+            probabilities = photo_outputs(base.image_model, unseen, self.store, self.progress).probabilities
         known.extended(unseen.ids, probabilities).save(self.building / name)
 
     def _fit_fusion(self, plan: Plan, train: Products) -> None:

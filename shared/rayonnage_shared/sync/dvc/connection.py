@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rayonnage_shared.core.files import write_atomically
-from rayonnage_shared.sync.base import FollowerAway
+from rayonnage_shared.sync.base import SyncTargetUnavailable
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
 
 REMOTE_NAME = "rayonnage"
@@ -33,7 +33,7 @@ IGNORED = """\
 /.*/
 /data/dvc-remote
 /data/photos
-/data/.followed
+/data/.synced
 /models/.*
 /logs
 """
@@ -60,8 +60,8 @@ def project_folder(settings: VersioningSettings) -> Path:
 def open_repository(settings: VersioningSettings) -> Iterator[Any]:
     """Open DVC's `Repo` for one operation, under a name that leads to the remote; whoever else uses DVC here waits.
 
-    Git is never asked or told anything. Secrets go to DVC as an object and are written nowhere. Raises FollowerAway
-    when nobody answers within seconds, or another process holds on too long.
+    Git is not used. Secrets are passed to DVC in memory and never written. Raises SyncTargetUnavailable when the
+    remote does not answer within seconds, or another process holds the lock too long.
     """
     folder = project_folder(settings)
     _prepare(folder)
@@ -75,7 +75,7 @@ def open_repository(settings: VersioningSettings) -> Iterator[Any]:
         try:
             repo = Repo(str(folder), config=_config(settings, folder))
         except DvcException as error:
-            raise FollowerAway(f"DVC cannot be used in {folder}: {error}") from error
+            raise SyncTargetUnavailable(f"DVC cannot be used in {folder}: {error}") from error
         with repo, _dvc_lock(repo, deadline):
             yield repo
 
@@ -128,7 +128,9 @@ def _probe(settings: VersioningSettings) -> None:
     address = remote_address(settings)
     if "://" not in address:
         if not Path(address).parent.is_dir():
-            raise FollowerAway(f"There is no folder {Path(address).parent} to keep the DVC remote {address} in.")
+            raise SyncTargetUnavailable(
+                f"There is no folder {Path(address).parent} to keep the DVC remote {address} in."
+            )
         return
     url = settings.dvc_endpoint_url if address.startswith("s3://") else address
     if url is None:
@@ -145,9 +147,9 @@ def _probe(settings: VersioningSettings) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code in (401, 403) and not address.startswith("s3://"):  # S3 is asked with a signature later
-            raise FollowerAway(f"{address} refuses these credentials: {error}") from error
+            raise SyncTargetUnavailable(f"{address} refuses these credentials: {error}") from error
     except (OSError, ValueError) as error:
-        raise FollowerAway(f"{url} does not answer: {error}") from error
+        raise SyncTargetUnavailable(f"{url} does not answer: {error}") from error
 
 
 @contextlib.contextmanager
@@ -160,7 +162,9 @@ def _only_one(folder: Path, deadline: float) -> Iterator[None]:
                 break
             except BlockingIOError as error:
                 if time.monotonic() >= deadline:
-                    raise FollowerAway("Another process is pushing or pulling; try again when it is done.") from error
+                    raise SyncTargetUnavailable(
+                        "Another process is pushing or pulling; try again when it is done."
+                    ) from error
                 time.sleep(_RETRY_S)
         yield
 
@@ -176,7 +180,9 @@ def _dvc_lock(repo: Any, deadline: float) -> Iterator[None]:
             break
         except LockError as error:
             if time.monotonic() >= deadline:
-                raise FollowerAway("A `dvc` command is running in this project; try again when it is done.") from error
+                raise SyncTargetUnavailable(
+                    "A `dvc` command is running in this project; try again when it is done."
+                ) from error
     try:
         yield
     finally:

@@ -73,8 +73,8 @@ def pull(
 
     Pointers are read from the volumes, or from the folders `models` and `data` of `checkout` where the volumes start
     empty; they are then copied to the volumes, the champion's last. A version appears by one rename, when all its
-    hashes were checked: whoever loads it sees all of it or nothing. Raises NothingToPull, NotOnRemote, FollowerAway,
-    or BundleBroken and the like for content that is not what its manifest says.
+    hashes were checked: whoever loads it sees all of it or nothing. Raises NothingToPull, NotOnRemote,
+    SyncTargetUnavailable, or BundleBroken and the like for content that is not what its manifest says.
     """
     if not remote_address(settings):
         raise BadInput("DVC_REMOTE_URL is empty, so there is nowhere to pull from.")

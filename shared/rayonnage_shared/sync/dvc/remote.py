@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rayonnage_shared.core.errors import RayonnageError
-from rayonnage_shared.sync.base import FollowerAway
+from rayonnage_shared.sync.base import SyncTargetUnavailable
 from rayonnage_shared.sync.dvc.connection import REMOTE_NAME, open_repository, remote_address
 from rayonnage_shared.sync.dvc.pointers import Pointer
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
@@ -37,8 +37,8 @@ class NotOnRemote(RayonnageError):
 def open_remote(settings: VersioningSettings) -> Iterator[DvcRemote]:
     """Open the remote for one operation; whoever else uses DVC in this project waits meanwhile.
 
-    Raises FollowerAway when the remote cannot be reached within seconds, refuses the credentials or has no bucket, or
-    another process holds on too long.
+    Raises SyncTargetUnavailable when the remote cannot be reached within seconds, refuses the credentials or has no
+    bucket, or another process holds the lock too long.
     """
     with open_repository(settings) as repo:
         remote = DvcRemote(repo, remote_address(settings))
@@ -55,17 +55,17 @@ class DvcRemote:
         self._odb = repo.cloud.get_remote_odb(REMOTE_NAME)
 
     def check(self) -> None:
-        """Raise FollowerAway unless the remote lets us in and, for S3, the bucket is there."""
+        """Raise SyncTargetUnavailable unless the remote lets us in and, for S3, the bucket is there."""
         with self._talking():
             there = self._odb.fs.exists(self._odb.path)
             bucket = self._address.removeprefix("s3://").partition("/")[0]
             if not there and self._address.startswith("s3://") and not self._odb.fs.exists(bucket):
-                raise FollowerAway(f"There is no bucket {bucket} for {self._address}; create it first.")
+                raise SyncTargetUnavailable(f"There is no bucket {bucket} for {self._address}; create it first.")
 
     def push(self, path: Path) -> Pointer:
         """Bring a file or folder to the remote, what it lacks of it, and return the pointer to it.
 
-        Raises FileNotFoundError when a file vanished meanwhile, FollowerAway when not all of it has arrived.
+        Raises FileNotFoundError when a file vanished meanwhile, SyncTargetUnavailable when not all of it has arrived.
         """
         from dvc_data.hashfile.build import build
         from dvc_data.hashfile.db import add_update_tree
@@ -85,7 +85,7 @@ class DvcRemote:
         if arrived != wanted:
             if isinstance(failures.last, FileNotFoundError) and not Path(failures.last.filename or path).exists():
                 raise failures.last
-            raise FollowerAway(f"{self._address} did not take all of {path.name}: {failures}")
+            raise SyncTargetUnavailable(f"{self._address} did not take all of {path.name}: {failures}")
         return Pointer(found.hash_info.value, meta.size or 0, meta.nfiles if meta.isdir else None)
 
     def has(self, pointer: Pointer) -> bool:
@@ -95,7 +95,7 @@ class DvcRemote:
     def fetch(self, pointer: Pointer, target: Path) -> None:
         """Write what the pointer names to `target`, which must not exist, each file checked against its hash.
 
-        Raises NotOnRemote, also for content that is not what its name says, or FollowerAway.
+        Raises NotOnRemote, also for content that is not what its name says, or SyncTargetUnavailable.
         """
         with self._talking():
             if pointer.md5.endswith(".dir"):
@@ -134,16 +134,16 @@ class DvcRemote:
 
     @contextlib.contextmanager
     def _talking(self) -> Iterator[_Failures]:
-        """Turn whatever a transport raises into FollowerAway, and keep DVC's own log from the terminal."""
+        """Turn whatever a transport raises into SyncTargetUnavailable, and keep DVC's own log from the terminal."""
         with _Failures.gathered() as failures:
             try:
                 yield failures
-            except (RayonnageError, FollowerAway):
+            except (RayonnageError, SyncTargetUnavailable):
                 raise
             except PermissionError as error:
-                raise FollowerAway(f"{self._address} refuses these credentials: {error}") from error
+                raise SyncTargetUnavailable(f"{self._address} refuses these credentials: {error}") from error
             except Exception as error:  # S3, HTTP and file systems have each their own family of errors
-                raise FollowerAway(f"{self._address}: {type(error).__name__}: {error}") from error
+                raise SyncTargetUnavailable(f"{self._address}: {type(error).__name__}: {error}") from error
 
 
 class _Failures(logging.Handler):

@@ -41,7 +41,7 @@ NAME = "dvc"
 _PARTIAL = ".partial"
 
 
-class DvcFollower:
+class DvcTarget:
     """Pushes what the volumes hold and the remote, as far as the markers know, does not."""
 
     name = NAME
@@ -63,7 +63,7 @@ class DvcFollower:
         return bool(self._bundles() or self._datasets() or self._gone_bundles() or self._gone_datasets())
 
     def follow(self, say: Say) -> None:
-        """Push what is missing, the champion first, then the current dataset. Raises FollowerAway."""
+        """Push what is missing, the champion first, then the current dataset. Raises SyncTargetUnavailable."""
         self._forget_gone()
         if not (self._bundles() or self._datasets()):
             return

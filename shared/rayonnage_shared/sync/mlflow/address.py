@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rayonnage_shared.sync.base import FollowerAway
+from rayonnage_shared.sync.base import SyncTargetUnavailable
 
 CONNECT_TIMEOUT_S = 3
 _PORTS = {"http": 80, "https": 443}
@@ -23,11 +23,11 @@ def redacted(uri: str) -> str:
     return uri if "@" not in parts.netloc else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def knock(uri: str) -> None:
-    """Raise FollowerAway where nobody answers at `uri`; importing MLflow to find out would cost seconds."""
+def check_reachable(uri: str) -> None:
+    """Raise SyncTargetUnavailable where nobody answers at `uri`; importing MLflow to find out would cost seconds."""
     parts = urlsplit(uri)
     address = (parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 80))
     try:
         socket.create_connection(address, CONNECT_TIMEOUT_S).close()
     except OSError as error:
-        raise FollowerAway(f"MLflow at {address[0]}:{address[1]} does not answer ({error}).") from error
+        raise SyncTargetUnavailable(f"MLflow at {address[0]}:{address[1]} does not answer ({error}).") from error

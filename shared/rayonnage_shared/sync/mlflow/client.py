@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rayonnage_shared.sync.base import FollowerAway
-from rayonnage_shared.sync.mlflow.address import knock, redacted, sqlite_path
+from rayonnage_shared.sync.base import SyncTargetUnavailable
+from rayonnage_shared.sync.mlflow.address import check_reachable, redacted, sqlite_path
 from rayonnage_shared.sync.mlflow.pyfunc_model import save_pyfunc
 from rayonnage_shared.sync.mlflow.record import VERSION_TAG, BundleRecord, Point
 from rayonnage_shared.sync.mlflow.settings import MlflowSettings
@@ -41,14 +41,14 @@ class Logged:
 
 
 def connect(settings: MlflowSettings) -> TrackingStore:
-    """Return MLflow as the settings name it. Raises FollowerAway within seconds when it does not answer."""
+    """Return MLflow as the settings name it. Raises SyncTargetUnavailable within seconds when it does not answer."""
     uri = settings.mlflow_tracking_uri
     assert uri is not None, "a follower without an address is not made"
     file = sqlite_path(uri)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
     else:
-        knock(uri)
+        check_reachable(uri)
     _prepare_environment(settings)
     import mlflow
 
@@ -81,18 +81,18 @@ def _prepare_environment(settings: MlflowSettings) -> None:
 
 @contextmanager
 def away(uri: str) -> Iterator[None]:
-    """Turn MLflow's ways of saying that it cannot be reached, or has trouble of its own, into FollowerAway."""
+    """Turn MLflow's ways of saying that it cannot be reached, or has trouble of its own, into SyncTargetUnavailable."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import OperationalError
 
     try:
         yield
     except (OSError, OperationalError) as error:  # an OSError is what `requests` raises, and a full disk too
-        raise FollowerAway(f"MLflow at {redacted(uri)} failed: {error}") from error
+        raise SyncTargetUnavailable(f"MLflow at {redacted(uri)} failed: {error}") from error
     except MlflowException as error:
         if error.get_http_status_code() < 500:
             raise
-        raise FollowerAway(f"MLflow at {redacted(uri)} failed: {error.message}") from error
+        raise SyncTargetUnavailable(f"MLflow at {redacted(uri)} failed: {error.message}") from error
 
 
 def _found(act: Callable[[], None]) -> bool:
@@ -109,7 +109,7 @@ def _found(act: Callable[[], None]) -> bool:
 
 
 class TrackingStore:
-    """MLflow's runs and registry. Every method raises FollowerAway when MLflow cannot be reached."""
+    """MLflow's runs and registry. Every method raises SyncTargetUnavailable when MLflow cannot be reached."""
 
     def __init__(self, client: MlflowClient, settings: MlflowSettings) -> None:
         self._client = client

@@ -10,9 +10,9 @@ import structlog
 from rayonnage_shared.ml.bundles.champion import Champion, read_champion
 from rayonnage_shared.ml.bundles.manifest import list_versions
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.sync.base import FollowerAway, Markers, Say
+from rayonnage_shared.sync.base import Markers, Say, SyncTargetUnavailable
 from rayonnage_shared.sync.mlflow.address import redacted, sqlite_path
-from rayonnage_shared.sync.settings import FollowSettings
+from rayonnage_shared.sync.settings import SyncSettings
 
 if TYPE_CHECKING:
     from rayonnage_shared.sync.mlflow.client import TrackingStore
@@ -22,17 +22,17 @@ log = structlog.get_logger()
 NAME = "mlflow"
 _CHAMPION = "champion"
 
-Connect = Callable[[FollowSettings], "TrackingStore"]
+Connect = Callable[[SyncSettings], "TrackingStore"]
 
 
-def connect_to_mlflow(settings: FollowSettings) -> TrackingStore:
-    """Return MLflow; imports it, which takes seconds. Raises FollowerAway."""
+def connect_to_mlflow(settings: SyncSettings) -> TrackingStore:
+    """Return MLflow; imports it, which takes seconds. Raises SyncTargetUnavailable."""
     from rayonnage_shared.sync.mlflow.client import connect
 
     return connect(settings)
 
 
-class MlflowFollower:
+class MlflowTarget:
     """Compares the bundles and the champion pointer with its markers, each of which names the MLflow that it is about.
 
     A bundle that was pruned keeps its run and its registered version, which say so by a tag.
@@ -40,7 +40,7 @@ class MlflowFollower:
 
     name = NAME
 
-    def __init__(self, settings: FollowSettings, connect: Connect = connect_to_mlflow) -> None:
+    def __init__(self, settings: SyncSettings, connect: Connect = connect_to_mlflow) -> None:
         self._settings = settings
         self._connect = connect
         self._models_path = settings.models_path
@@ -52,7 +52,10 @@ class MlflowFollower:
         return bool(self._unknown() or self._come_or_gone() or self._champion_to_move())
 
     def follow(self, say: Say) -> None:
-        """Bring MLflow up to date. Raises FollowerAway, or whatever the last bundle that could not be logged did."""
+        """Bring MLflow up to date.
+
+        Raises SyncTargetUnavailable, or the error of the last bundle that could not be logged.
+        """
         if self._store_lost():
             self.forget()
         store = self._connect(self._settings)
@@ -120,7 +123,7 @@ class MlflowFollower:
                 continue
             try:
                 logged = store.log_bundle(record)
-            except FollowerAway:
+            except SyncTargetUnavailable:
                 raise
             except Exception as error:  # one that MLflow does not take must not keep the others out
                 log.exception("tracking.bundle_not_logged", version=version)
@@ -146,7 +149,7 @@ class MlflowFollower:
         say(f"MLflow's alias `champion` is at {champion.version}")
 
 
-def store_identity(settings: FollowSettings) -> str:
+def store_identity(settings: SyncSettings) -> str:
     """Return what tells one MLflow, experiment and model from another; no secret stands in it."""
     address = redacted(settings.mlflow_tracking_uri or "")
     return f"{address} {settings.mlflow_experiment_name} {settings.mlflow_model_name}"

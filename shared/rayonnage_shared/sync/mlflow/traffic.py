@@ -18,10 +18,10 @@ from sqlalchemy import Engine, func, inspect
 from sqlmodel import Session, col, select
 
 from rayonnage_shared.ml.bundles.champion import POINTER_NAME
-from rayonnage_shared.sync.base import FollowerAway, Markers, Say
+from rayonnage_shared.sync.base import Markers, Say, SyncTargetUnavailable
 from rayonnage_shared.sync.mlflow.record import Point
 from rayonnage_shared.sync.mlflow.target import Connect, connect_to_mlflow, store_identity
-from rayonnage_shared.sync.settings import FollowSettings
+from rayonnage_shared.sync.settings import SyncSettings
 
 log = structlog.get_logger()
 
@@ -72,14 +72,14 @@ class Answer(NamedTuple):
     decision: str
 
 
-class TrafficFollower:
+class TrafficTarget:
     """Logs the spans that are over and were not logged yet."""
 
     name = NAME
 
     def __init__(
         self,
-        settings: FollowSettings,
+        settings: SyncSettings,
         connect: Connect = connect_to_mlflow,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -97,7 +97,7 @@ class TrafficFollower:
         return self._settled_until() > self._logged_until()
 
     def follow(self, say: Say) -> None:
-        """Log all that is settled. Raises FollowerAway."""
+        """Log all that is settled. Raises SyncTargetUnavailable."""
         until = self._settled_until()
         with _database(self._settings.database_url) as engine:
             while (since := self._logged_until()) < until:
@@ -125,14 +125,14 @@ class TrafficFollower:
 
 @contextmanager
 def _database(url: str) -> Iterator[Engine]:
-    """Yield the database that has the log of predictions. Raises FollowerAway."""
+    """Yield the database that has the log of predictions. Raises SyncTargetUnavailable."""
     from rayonnage_shared.database.engine import DATABASE_AWAY, open_database
 
     engine = open_database(url)
     try:
         yield engine
     except DATABASE_AWAY as error:
-        raise FollowerAway(f"The database cannot be reached ({error.orig}).") from error
+        raise SyncTargetUnavailable(f"The database cannot be reached ({error.orig}).") from error
     finally:
         engine.dispose()
 

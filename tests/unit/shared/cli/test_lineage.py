@@ -63,7 +63,7 @@ def test_the_same_comes_as_json(prediction_id: str) -> None:
     assert document["answer"]["designation"] == TITLE
     assert document["answer"]["text"] == {"category_id": 2582, "probability": 0.5}
     assert document["model"]["version"] == VERSION
-    assert document["model"]["making"] is None
+    assert document["model"]["provenance"] is None
 
 
 def test_an_unknown_name_is_refused_in_one_sentence(prediction_id: str) -> None:

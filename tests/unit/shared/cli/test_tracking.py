@@ -11,8 +11,8 @@ from typer.testing import CliRunner, Result
 from rayonnage_shared.cli.main import create_app
 from rayonnage_shared.cli.tracking import catch_up
 from rayonnage_shared.sync import runner as follow_up
-from rayonnage_shared.sync.base import Follower, FollowerAway, Say
-from rayonnage_shared.sync.settings import FollowSettings
+from rayonnage_shared.sync.base import Say, SyncTarget, SyncTargetUnavailable
+from rayonnage_shared.sync.settings import SyncSettings
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Mirror:
 
     def follow(self, say: Say) -> None:
         if self.away:
-            raise FollowerAway("It does not answer.")
+            raise SyncTargetUnavailable("It does not answer.")
         self.behind = False
         say(f"{self.name} has all")
 
@@ -39,7 +39,7 @@ def mirrors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Mirror
     monkeypatch.setenv("MODELS_PATH", str(tmp_path / "models"))
     made = {name: Mirror(name) for name in ("left", "right")}
 
-    def followers(settings: FollowSettings) -> list[Follower]:
+    def followers(settings: SyncSettings) -> list[SyncTarget]:
         return list(made.values())
 
     monkeypatch.setattr(follow_up, "followers", followers)

@@ -51,9 +51,11 @@ def test_a_database_of_an_earlier_version_gets_what_it_lacks(engine: Engine) -> 
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE feedback"))
         connection.execute(text("DROP TABLE predictions"))
+        connection.execute(text("ALTER TABLE jobs RENAME COLUMN concurrency_group TO lane"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     migrate(engine)
     assert inspect(engine).has_table("predictions") and inspect(engine).has_table("feedback")
+    assert "concurrency_group" in {column["name"] for column in inspect(engine).get_columns("jobs")}
 
 
 def test_migrations_are_one_line_and_their_files_begin_with_their_revisions() -> None:

@@ -52,8 +52,8 @@ def queue(engine: Engine, clock: Clock) -> JobQueue:
     return JobQueue(engine, clock)
 
 
-def submit(queue: JobQueue, lane: str = "models", **request: object) -> Job:
-    return queue.submit("train", dict(request), by="claire", lane=lane)
+def submit(queue: JobQueue, concurrency_group: str = "models", **request: object) -> Job:
+    return queue.submit("train", dict(request), by="claire", concurrency_group=concurrency_group)
 
 
 def claim(queue: JobQueue) -> HeldJob:
@@ -75,7 +75,7 @@ def test_an_unknown_job_is_not_found(queue: JobQueue) -> None:
 
 
 def test_the_oldest_job_is_claimed_first_and_by_one_worker_alone(queue: JobQueue) -> None:
-    first, second = submit(queue, lane="a"), submit(queue, lane="b")
+    first, second = submit(queue, concurrency_group="a"), submit(queue, concurrency_group="b")
     assert [claim(queue).job_id, claim(queue).job_id] == [first.job_id, second.job_id]
     assert queue.claim(["train"], LEASE_S) is None
 
@@ -86,8 +86,8 @@ def test_a_worker_claims_only_kinds_that_it_knows(queue: JobQueue) -> None:
 
 
 def test_jobs_of_one_lane_wait_for_each_other_and_other_lanes_pass_them(queue: JobQueue) -> None:
-    for lane in ("models", "models", "scoring"):
-        submit(queue, lane=lane)
+    for concurrency_group in ("models", "models", "scoring"):
+        submit(queue, concurrency_group=concurrency_group)
     held, other = claim(queue), claim(queue)
     assert queue.claim(["train"], LEASE_S) is None
     queue.succeed(held.job_id, held.lease_token, {})
@@ -96,12 +96,12 @@ def test_jobs_of_one_lane_wait_for_each_other_and_other_lanes_pass_them(queue: J
 
 def test_a_full_queue_refuses_and_says_when_to_come_back(queue: JobQueue) -> None:
     for _ in range(2):
-        queue.submit("train", {}, by="claire", lane="models", max_queued=2)
+        queue.submit("train", {}, by="claire", concurrency_group="models", max_queued=2)
     with pytest.raises(QueueFull) as caught:
-        queue.submit("train", {}, by="claire", lane="models", max_queued=2)
+        queue.submit("train", {}, by="claire", concurrency_group="models", max_queued=2)
     assert caught.value.headers == {"Retry-After": "60"}
     claim(queue)
-    queue.submit("train", {}, by="claire", lane="models", max_queued=2)
+    queue.submit("train", {}, by="claire", concurrency_group="models", max_queued=2)
 
 
 def test_a_job_whose_lease_ran_out_goes_to_the_next_worker(queue: JobQueue, clock: Clock) -> None:
@@ -279,7 +279,7 @@ def test_a_job_released_after_its_last_attempt_fails_with_the_reason(queue: JobQ
 def test_jobs_are_listed_newest_first_and_by_status_and_kind(queue: JobQueue) -> None:
     jobs = [submit(queue) for _ in range(3)]
     queue.request_cancel(jobs[1].job_id)
-    queue.submit("drift", {}, by="claire", lane="drift")
+    queue.submit("drift", {}, by="claire", concurrency_group="drift")
     listed = queue.list(kinds=["train"])
     assert [job.job_id for job in listed] == [job.job_id for job in reversed(jobs)]
     assert [job.job_id for job in queue.list(status="cancelled")] == [jobs[1].job_id]
@@ -290,7 +290,7 @@ def test_figures_count_by_kind_and_status_and_tell_how_long_the_oldest_waits(que
     assert queue.figures() == JobFigures({}, 0.0)
     submit(queue)
     clock.advance(60)
-    queue.submit("drift", {}, by="claire", lane="drift")
+    queue.submit("drift", {}, by="claire", concurrency_group="drift")
     queue.request_cancel(submit(queue).job_id)
     found = queue.figures()
     assert found.counts == {("train", "queued"): 1, ("train", "cancelled"): 1, ("drift", "queued"): 1}
@@ -299,7 +299,9 @@ def test_figures_count_by_kind_and_status_and_tell_how_long_the_oldest_waits(que
 
 def test_a_job_that_brings_its_id_is_submitted_once_whatever_has_become_of_it(queue: JobQueue) -> None:
     def again() -> Job:
-        return queue.submit("train", {}, by="drift x", lane="models", job_id="01HZZZ", lines=["Drift: language"])
+        return queue.submit(
+            "train", {}, by="drift x", concurrency_group="models", job_id="01HZZZ", lines=["Drift: language"]
+        )
 
     first = again()
     assert (first.job_id, first.log_tail) == ("01HZZZ", ["Drift: language"])
@@ -315,7 +317,7 @@ DAY = timedelta(days=1)
 def test_a_job_is_due_when_the_newest_of_its_kind_was_submitted_long_enough_ago(queue: JobQueue, clock: Clock) -> None:
     def due(first_from: datetime = clock.moment) -> Job | None:
         return queue.submit_if_due(
-            "drift", {"hours": 24}, by="schedule", lane="drift", every=DAY, first_from=first_from
+            "drift", {"hours": 24}, by="schedule", concurrency_group="drift", every=DAY, first_from=first_from
         )
 
     submit(queue)  # of another kind
@@ -341,7 +343,8 @@ def _submit_if_due(database_url: str) -> list[str]:
     engine = open_database(database_url)
     queue, long_ago = JobQueue(engine), datetime(2026, 1, 1, tzinfo=UTC)
     found = [
-        queue.submit_if_due("drift", {}, by="schedule", lane="drift", every=DAY, first_from=long_ago) for _ in range(20)
+        queue.submit_if_due("drift", {}, by="schedule", concurrency_group="drift", every=DAY, first_from=long_ago)
+        for _ in range(20)
     ]
     engine.dispose()
     return [job.job_id for job in found if job is not None]
@@ -361,7 +364,7 @@ def test_leases_are_measured_by_a_clock_in_utc(engine: Engine) -> None:
 
 
 def _work_off(database_url: str) -> list[tuple[str, str, datetime, datetime]]:
-    """Claim and finish jobs until none is left; return what this process ran, in which lane, from when to when."""
+    """Claim and finish jobs until none is left; return each with its group, start and end."""
     engine = open_database(database_url)
     queue = JobQueue(engine)
     done = []
@@ -388,13 +391,14 @@ def test_many_processes_racing_run_every_job_once_and_no_lane_twice_at_a_time(
     queue = JobQueue(engine)
     lanes = ("a", "b", "c")
     jobs = [
-        queue.submit("train", {"lane": lanes[number % 3]}, by="claire", lane=lanes[number % 3]) for number in range(45)
+        queue.submit("train", {"lane": lanes[number % 3]}, by="claire", concurrency_group=lanes[number % 3])
+        for number in range(45)
     ]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(4, mp_context=spawn) as pool:
         found = [one for done in pool.map(_work_off, [database_url] * 4) for one in done]
     assert sorted(job_id for job_id, *_ in found) == sorted(job.job_id for job in jobs)
     assert all(queue.get(job.job_id).attempts == 1 for job in jobs)
-    for lane in lanes:
-        spans = sorted((begun, ended) for _, its_lane, begun, ended in found if its_lane == lane)
+    for concurrency_group in lanes:
+        spans = sorted((begun, ended) for _, its_lane, begun, ended in found if its_lane == concurrency_group)
         assert all(ended <= begun for (_, ended), (begun, _) in pairwise(spans))

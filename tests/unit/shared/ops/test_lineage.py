@@ -19,7 +19,7 @@ from rayonnage_shared.database.engine import open_database, writing
 from rayonnage_shared.database.tables import PromotionRow
 from rayonnage_shared.feedback.repository import give_feedback, labelled_products, mark_ingested
 from rayonnage_shared.ml.bundles.champion import Champion, write_champion
-from rayonnage_shared.ops.lineage import Guess, Lineages, Model, Reign, Run, Truth, UnknownToLineage
+from rayonnage_shared.ops.lineage import ChampionPeriod, Guess, Lineages, Model, Run, Truth, UnknownToLineage
 from rayonnage_shared.predictions.record import LoggedPrediction
 from rayonnage_shared.predictions.repository import LogUnreadable, insert_predictions
 from rayonnage_shared.sync.base import Markers
@@ -125,13 +125,13 @@ def test_a_prediction_leads_to_the_code_and_the_products_behind_it(shop: Shop) -
     found = shop.lineages.trace(PREDICTION)
 
     answer, model = found.answer, found.model
-    assert answer is not None and model is not None and model.making is not None
+    assert answer is not None and model is not None and model.provenance is not None
     assert (answer.username, answer.category_id, answer.decision) == ("john", 2583, "accept")
     assert (answer.text, answer.image) == (Guess(2582, 0.5), None)
     assert (model.version, model.champion, model.missing) == (SECOND, True, None)
-    assert model.reigns == (Reign(START + timedelta(hours=1), None, "jane", "ok"),)
+    assert model.champion_periods == (ChampionPeriod(START + timedelta(hours=1), None, "jane", "ok"),)
     assert model.run == Run("run-2", "2", "sqlite:///data/mlflow.db rayonnage rayonnage")
-    made = model.making
+    made = model.provenance
     manifest = (shop.models / SECOND / "manifest.json").read_bytes()
     assert made.manifest_sha256 == hashlib.sha256(manifest).hexdigest()
     assert made.metrics == {"rows": 206, "accuracy": 0.9, "f1_weighted": 0.8}
@@ -150,12 +150,12 @@ def test_an_id_in_small_letters_is_found_too(shop: Shop) -> None:
 
 
 def test_a_model_leads_to_the_one_that_it_kept_a_part_of(shop: Shop) -> None:
-    making = shop.model(SECOND).making
-    assert making is not None and making.base is not None
-    base = making.base
+    provenance = shop.model(SECOND).provenance
+    assert provenance is not None and provenance.base is not None
+    base = provenance.base
     assert (base.version, base.champion, base.run) == (FIRST, False, None)
-    assert base.reigns == (Reign(START, START + timedelta(hours=1), "jane", "ok"),)
-    assert base.making is not None and base.making.dataset.version == OLD_DATA
+    assert base.champion_periods == (ChampionPeriod(START, START + timedelta(hours=1), "jane", "ok"),)
+    assert base.provenance is not None and base.provenance.dataset.version == OLD_DATA
 
 
 def test_a_dataset_leads_to_its_parents_and_to_the_models_made_of_it(shop: Shop) -> None:
@@ -171,9 +171,9 @@ def test_a_dataset_leads_to_its_parents_and_to_the_models_made_of_it(shop: Shop)
 def test_of_a_pruned_bundle_that_served_its_reign_and_its_run_are_left(shop: Shop) -> None:
     shutil.rmtree(shop.models / SECOND)
     model = shop.lineages.trace(PREDICTION).model
-    assert model is not None and model.making is None
+    assert model is not None and model.provenance is None
     assert model.missing == "not on this volume any more"
-    assert model.run is not None and model.reigns
+    assert model.run is not None and model.champion_periods
     assert shop.model(SECOND) == model
 
 
@@ -185,10 +185,10 @@ def test_a_pruned_bundle_that_dvc_has_says_how_to_get_it(shop: Shop) -> None:
 
 def test_of_a_pruned_dataset_is_left_what_the_bundle_knows(shop: Shop) -> None:
     shutil.rmtree(shop.data / "datasets" / NEW_DATA)
-    making = shop.model(SECOND).making
-    assert making is not None
-    assert (making.dataset.sha256, making.dataset.demo) == (f"sha of {NEW_DATA}", False)
-    assert making.dataset.missing and making.dataset.parent is None
+    provenance = shop.model(SECOND).provenance
+    assert provenance is not None
+    assert (provenance.dataset.sha256, provenance.dataset.demo) == (f"sha of {NEW_DATA}", False)
+    assert provenance.dataset.missing and provenance.dataset.parent is None
     assert shop.lineages.trace(NEW_DATA).trained == (SECOND,)
 
 
@@ -202,25 +202,25 @@ def test_a_pruned_parent_ends_the_chain(shop: Shop) -> None:
 def test_a_dataset_that_is_not_what_was_trained_on_is_told_apart(shop: Shop) -> None:
     path = shop.data / "datasets" / NEW_DATA / "manifest.json"
     path.write_text(path.read_text().replace(f"sha of {NEW_DATA}", "another"))
-    making = shop.model(SECOND).making
-    assert making is not None
-    assert making.dataset.sha256 == f"sha of {NEW_DATA}"
-    assert "another" in (making.dataset.missing or "")
+    provenance = shop.model(SECOND).provenance
+    assert provenance is not None
+    assert provenance.dataset.sha256 == f"sha of {NEW_DATA}"
+    assert "another" in (provenance.dataset.missing or "")
 
 
 @pytest.mark.parametrize("content", ["", '{"format": 1}', '{"format": 9}'])
 def test_a_damaged_manifest_is_named_and_the_rest_told(shop: Shop, content: str) -> None:
     (shop.models / SECOND / "manifest.json").write_text(content)
     model = shop.model(SECOND)
-    assert model.making is None and "damaged" in (model.missing or "")
+    assert model.provenance is None and "damaged" in (model.missing or "")
     assert model.run is not None
 
 
 def test_models_that_name_each_other_end_the_chain(shop: Shop) -> None:
     shop.write_bundle(FIRST, OLD_DATA, SECOND)
-    making = shop.model(SECOND).making
-    assert making is not None and making.base is not None and making.base.making is not None
-    assert making.base.making.base is None
+    provenance = shop.model(SECOND).provenance
+    assert provenance is not None and provenance.base is not None and provenance.base.provenance is not None
+    assert provenance.base.provenance.base is None
 
 
 @pytest.fixture
@@ -233,7 +233,7 @@ def nobody_there() -> Iterator[Engine]:
 def test_without_the_database_a_model_is_described_and_a_prediction_is_not(shop: Shop, nobody_there: Engine) -> None:
     lineages = Lineages(shop.models, shop.data, nobody_there)
     model = lineages.trace(SECOND).model
-    assert model is not None and model.reigns is None and model.champion and model.making is not None
+    assert model is not None and model.champion_periods is None and model.champion and model.provenance is not None
     with pytest.raises(LogUnreadable, match="refused"):
         lineages.trace(PREDICTION)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.sync.base import Follower, FollowerAway, Markers, Say
+from rayonnage_shared.sync.base import Markers, Say, SyncTarget, SyncTargetUnavailable
 from rayonnage_shared.sync.runner import follow, last_success
-from rayonnage_shared.sync.settings import FollowSettings
+from rayonnage_shared.sync.settings import SyncSettings
 
 
 @dataclass
@@ -34,15 +34,15 @@ class Diary:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> FollowSettings:
-    return FollowSettings(models_path=tmp_path / "models", data_path=tmp_path / "data")
+def settings(tmp_path: Path) -> SyncSettings:
+    return SyncSettings(models_path=tmp_path / "models", data_path=tmp_path / "data")
 
 
-def run(settings: FollowSettings, *chosen: Follower) -> list[tuple[str, str]]:
+def run(settings: SyncSettings, *chosen: SyncTarget) -> list[tuple[str, str]]:
     return [(one.follower, one.status) for one in follow(settings, lambda sentence: None, chosen)]
 
 
-def test_only_what_is_pending_is_done(settings: FollowSettings) -> None:
+def test_only_what_is_pending_is_done(settings: SyncSettings) -> None:
     behind, up_to_date = Diary("behind"), Diary("up-to-date", behind=False)
 
     assert run(settings, behind, up_to_date) == [("behind", "done"), ("up-to-date", "nothing to do")]
@@ -50,9 +50,9 @@ def test_only_what_is_pending_is_done(settings: FollowSettings) -> None:
     assert run(settings, behind) == [("behind", "nothing to do")]
 
 
-def test_one_that_is_away_or_fails_does_not_stop_the_next(settings: FollowSettings) -> None:
+def test_one_that_is_away_or_fails_does_not_stop_the_next(settings: SyncSettings) -> None:
     def away() -> None:
-        raise FollowerAway("The server does not answer.")
+        raise SyncTargetUnavailable("The server does not answer.")
 
     def broken() -> None:
         raise ZeroDivisionError("by zero")
@@ -64,9 +64,9 @@ def test_one_that_is_away_or_fails_does_not_stop_the_next(settings: FollowSettin
     assert "ZeroDivisionError" in results[1].detail
 
 
-def test_success_is_remembered_and_failure_is_not(settings: FollowSettings) -> None:
+def test_success_is_remembered_and_failure_is_not(settings: SyncSettings) -> None:
     def away() -> None:
-        raise FollowerAway("gone")
+        raise SyncTargetUnavailable("gone")
 
     run(settings, Diary("good"), Diary("bad", work=away))
 
@@ -76,7 +76,7 @@ def test_success_is_remembered_and_failure_is_not(settings: FollowSettings) -> N
     assert last_success(settings, "bad") is None
 
 
-def test_two_processes_never_follow_the_same_thing_at_once(settings: FollowSettings) -> None:
+def test_two_processes_never_follow_the_same_thing_at_once(settings: SyncSettings) -> None:
     seen: list[list[tuple[str, str]]] = []
     inner = Diary()
     outer = Diary(work=lambda: seen.append(run(settings, inner)))
@@ -86,7 +86,7 @@ def test_two_processes_never_follow_the_same_thing_at_once(settings: FollowSetti
     assert inner.done == []
 
 
-def test_what_was_done_is_told(settings: FollowSettings) -> None:
+def test_what_was_done_is_told(settings: SyncSettings) -> None:
     said: list[str] = []
 
     follow(settings, said.append, [Diary()])
@@ -106,7 +106,7 @@ def test_a_marker_reads_back_until_it_is_removed(tmp_path: Path) -> None:
     markers.remove("a")
     markers.remove("never-there")
     assert markers.names() == ["b"]
-    assert [path.name for path in (tmp_path / ".followed" / "diary").iterdir()] == ["b.json"]
+    assert [path.name for path in (tmp_path / ".synced" / "diary").iterdir()] == ["b.json"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]"])

@@ -1,1 +1,1 @@
-"""Ways to put the opinions of text and photo together."""
+"""Ways to put the outputs of text and photo together."""

@@ -1,4 +1,4 @@
-"""`concatenate`: a linear head on what both models saw and on what they say, beside the pool of their opinions."""
+"""`concatenate`: a linear head on what both models saw and on what they say, beside the pool of their outputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rayonnage_shared.ml.base.model import (
     Fusion,
     IntArray,
     Labels,
-    Opinion,
+    ModelOutput,
     Parameters,
 )
 from rayonnage_shared.ml.base.progress import Progress
@@ -76,8 +76,10 @@ class ConcatenateFusion(Fusion):
         return resolved
 
     @classmethod
-    def fit(cls, text: Opinion, image: Opinion, labels: Labels, fitting: Fitting = DEFAULTS) -> FittedFusion[Self]:
-        """Return the head fitted on rows that have both, and the two corrections of one opinion alone."""
+    def fit(
+        cls, text: ModelOutput, image: ModelOutput, labels: Labels, fitting: Fitting = DEFAULTS
+    ) -> FittedFusion[Self]:
+        """Return the head fitted on rows that have both, and the two corrections of one output alone."""
         settings = _settings(cls.resolve(fitting.parameters))
         has_text, has_image = _known(text.probabilities), _known(image.probabilities)
         rows = np.flatnonzero(has_text & has_image)
@@ -90,13 +92,13 @@ class ConcatenateFusion(Fusion):
         fusion = cls(correction, text_alone, image_alone)
         return FittedFusion(fusion, held_out, facts=facts, text_alone=text_table, image_alone=image_table)
 
-    def combine(self, text: Opinion | None, image: Opinion | None) -> FloatArray:
+    def combine(self, text: ModelOutput | None, image: ModelOutput | None) -> FloatArray:
         """Return probabilities (n, n_classes) float32 whose rows sum to 1."""
         if text is not None and image is not None:
-            opinions = (text.probabilities, image.probabilities)
-            said = [log_probabilities(one) for one in opinions]
+            outputs = (text.probabilities, image.probabilities)
+            said = [log_probabilities(one) for one in outputs]
             inputs = np.concatenate([text.features, image.features, *said], axis=1, dtype=np.float32)
-            return possible_shares(inputs @ self.head.weights + self.head.intercept, opinions)
+            return possible_shares(inputs @ self.head.weights + self.head.intercept, outputs)
         if text is not None:
             return self.text_alone.probabilities([text.probabilities])
         if image is not None:
@@ -135,17 +137,17 @@ def _settings(parameters: Mapping[str, float | int | str | bool]) -> _Settings:
 class _Both:
     """The rows that have both modalities, as the head learns from them."""
 
-    opinions: tuple[FloatArray, FloatArray]
+    outputs: tuple[FloatArray, FloatArray]
     standard: Standard
     labels: Labels
     settings: _Settings
 
     @classmethod
-    def of(cls, text: Opinion, image: Opinion, rows: IntArray, labels: Labels, settings: _Settings) -> _Both:
-        opinions = text.probabilities[rows], image.probabilities[rows]
-        said = [log_probabilities(one).astype(np.float32) for one in opinions]
+    def of(cls, text: ModelOutput, image: ModelOutput, rows: IntArray, labels: Labels, settings: _Settings) -> _Both:
+        outputs = text.probabilities[rows], image.probabilities[rows]
+        said = [log_probabilities(one).astype(np.float32) for one in outputs]
         blocks = [text.features[rows], image.features[rows], *said]
-        return cls(opinions, Standard.of(blocks, [1.0, settings.photo_scale, 1.0, 1.0]), labels, settings)
+        return cls(outputs, Standard.of(blocks, [1.0, settings.photo_scale, 1.0, 1.0]), labels, settings)
 
     def fit(self, progress: Progress) -> tuple[LinearModel, FloatArray, dict[str, float | int]]:
         """Return the head with the pool in it, held-out probabilities, and what was chosen.
@@ -154,12 +156,12 @@ class _Both:
         """
         parts = parts_of(self.labels)
         numbers = np.unique(parts)
-        tables = np.full((len(self.settings.penalties) + 1, *self.opinions[0].shape), np.nan, dtype=np.float32)
+        tables = np.full((len(self.settings.penalties) + 1, *self.outputs[0].shape), np.nan, dtype=np.float32)
         for done, number in enumerate(numbers):
             progress(done / (len(numbers) + 1), f"part {done + 1} of {len(numbers)}")
             kept_out = parts == number
             for table, scores in zip(tables, self._scores(~kept_out), strict=True):
-                table[kept_out] = possible_shares(scores, self.opinions)[kept_out]
+                table[kept_out] = possible_shares(scores, self.outputs)[kept_out]
         progress(len(numbers) / (len(numbers) + 1), "all rows")
         losses = -np.log(np.maximum(tables[:, np.arange(len(parts)), self.labels.classes], 1e-9))
         held_out = np.full(tables.shape[1:], np.nan, dtype=np.float32)
@@ -189,14 +191,14 @@ class _Both:
     def _scores(self, counted: NDArray[np.bool_]) -> Iterator[FloatArray]:
         """Yield the scores (n, n_classes) of the pool alone and of each penalty's head, fitted on `counted` rows."""
         pool = self._pool(counted)
-        offset = pool.scores(self.opinions).astype(np.float32)
+        offset = pool.scores(self.outputs).astype(np.float32)
         yield offset
         table = self.standard.table
         for head in fit_path(table, self.labels.classes, offset, self.settings.penalties, counted):
             yield offset + table @ head.weights + head.intercept
 
     def _pool(self, counted: NDArray[np.bool_]) -> Pool:
-        return fit_pool([one[counted] for one in self.opinions], self.labels.classes[counted], USUAL_WEIGHTS)
+        return fit_pool([one[counted] for one in self.outputs], self.labels.classes[counted], USUAL_WEIGHTS)
 
     def _head(self, penalties: Sequence[float]) -> LinearModel:
         """Return the head of the last of `penalties`, fitted on all rows, for inputs that are not standardized."""
@@ -205,7 +207,7 @@ class _Both:
         width, n_classes = len(self.standard.mean), self.labels.n_classes
         head = LinearModel(np.zeros((width, n_classes), dtype=np.float32), np.zeros(n_classes, dtype=np.float32))
         if penalties:
-            offset = pool.scores(self.opinions).astype(np.float32)
+            offset = pool.scores(self.outputs).astype(np.float32)
             *_, found = fit_path(self.standard.table, self.labels.classes, offset, penalties, everyone)
             head = self.standard.unfolded(found)
         for position, weight in enumerate(pool.weights, start=-len(pool.weights)):
@@ -221,17 +223,17 @@ def _known(probabilities: FloatArray) -> NDArray[np.bool_]:
 def _fit_alone(
     probabilities: FloatArray, known: NDArray[np.bool_], other_known: NDArray[np.bool_], labels: Labels, dropout: float
 ) -> tuple[Pool, FloatArray]:
-    """Return the correction of one opinion that stands alone, and held-out probabilities by corrections that saw less.
+    """Return the correction of one output that stands alone, and held-out probabilities by corrections that saw less.
 
-    Rows on which the other opinion is known too count by `dropout`.
+    Rows on which the other output is known too count by `dropout`.
     """
     rows = np.flatnonzero(known)
-    opinion, classes = probabilities[rows], labels.classes[rows]
+    output, classes = probabilities[rows], labels.classes[rows]
     counts = np.where(other_known[rows], dropout, 1.0).astype(np.float32)
     held_out = np.full_like(probabilities, np.nan)
     parts = parts_of(labels.take(rows))
     for number in np.unique(parts):
         others = parts != number
-        pool = fit_pool([opinion[others]], classes[others], [1.0], counts[others])
-        held_out[rows[~others]] = pool.probabilities([opinion[~others]])
-    return fit_pool([opinion], classes, [1.0], counts), held_out
+        pool = fit_pool([output[others]], classes[others], [1.0], counts[others])
+        held_out[rows[~others]] = pool.probabilities([output[~others]])
+    return fit_pool([output], classes, [1.0], counts), held_out

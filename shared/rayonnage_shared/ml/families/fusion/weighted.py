@@ -1,4 +1,4 @@
-"""`weighted`: a product of both opinions, each raised to a weight found on held-out rows."""
+"""`weighted`: a product of both outputs, each raised to a weight found on held-out rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rayonnage_shared.ml.base.model import (
     Fusion,
     IntArray,
     Labels,
-    Opinion,
+    ModelOutput,
 )
 from rayonnage_shared.ml.fusion.cross_fitting import parts_of
 from rayonnage_shared.ml.fusion.log_linear_pool import Pool, fit_pool
@@ -29,7 +29,7 @@ USUAL_WEIGHTS = (1.0, 0.5)
 
 @dataclass(frozen=True)
 class WeightedFusion(Fusion):
-    """A log-linear pool of both opinions: p ∝ text^text_weight · image^image_weight · exp(bias).
+    """A log-linear pool of both outputs: p ∝ text^text_weight · image^image_weight · exp(bias).
 
     `bias` (n_classes,) float32 follows how often each class has both modalities; `rows` were fitted on.
     """
@@ -43,7 +43,9 @@ class WeightedFusion(Fusion):
     rows: int
 
     @classmethod
-    def fit(cls, text: Opinion, image: Opinion, labels: Labels, fitting: Fitting = DEFAULTS) -> FittedFusion[Self]:
+    def fit(
+        cls, text: ModelOutput, image: ModelOutput, labels: Labels, fitting: Fitting = DEFAULTS
+    ) -> FittedFusion[Self]:
         """Return the weights with the least log loss on rows where neither modality's probabilities are NaN.
 
         Few rows are balanced against usual weights (1 and 0.5, no bias); without rows those stand alone.
@@ -67,7 +69,7 @@ class WeightedFusion(Fusion):
         text_weight, image_weight = pool.weights
         return cls(text_weight, image_weight, pool.bias, len(classes))
 
-    def combine(self, text: Opinion | None, image: Opinion | None) -> FloatArray:
+    def combine(self, text: ModelOutput | None, image: ModelOutput | None) -> FloatArray:
         """Return probabilities (n, n_classes) float32 whose rows sum to 1; one modality alone is returned unchanged."""
         if text is None or image is None:
             known = image if text is None else text

@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from rayonnage_shared.core.errors import BadInput
-from rayonnage_shared.ml.base.model import DEFAULTS, Choice, Fitted, Fitting, ImageModel, Labels, Opinion, Pixels, Span
+from rayonnage_shared.ml.base.model import (
+    DEFAULTS,
+    Choice,
+    Fitted,
+    Fitting,
+    ImageModel,
+    Labels,
+    ModelOutput,
+    Pixels,
+    Span,
+)
 from rayonnage_shared.ml.calibration.curve import Calibration
 from rayonnage_shared.ml.features.photo_features import PhotoFeatures, head_inputs
 from rayonnage_shared.ml.linear.svm import LinearModel
@@ -46,10 +56,10 @@ class EfficientNetLite0(ImageModel):
         curves = head_learning_curve(used.inputs, labels, penalty=penalty)
         return Fitted(model, used.held_out, curves, facts={"precision": dict(made.facts)}, features=used.inputs)
 
-    def opinion(self, pixels: Pixels) -> Opinion:
+    def output(self, pixels: Pixels) -> ModelOutput:
         """Return calibrated probabilities (n, n_classes) and features (n, 1504) for pixels (n, 224, 224, 3) uint8."""
         inputs = head_inputs(self._features.embed(pixels))
-        return Opinion(self._calibration.probabilities(inputs @ self._head.weights + self._head.intercept), inputs)
+        return ModelOutput(self._calibration.probabilities(inputs @ self._head.weights + self._head.intercept), inputs)
 
     def save(self, folder: Path) -> None:
         """Write backbone.onnx, head.npz and calibration.npz."""

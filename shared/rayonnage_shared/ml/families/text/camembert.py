@@ -24,7 +24,7 @@ from rayonnage_shared.ml.base.model import (
     FloatArray,
     IntArray,
     Labels,
-    Opinion,
+    ModelOutput,
     Parameters,
     ProductText,
     Span,
@@ -168,7 +168,7 @@ class Camembert(TextModel):
             {**trained.facts, "export": export, "precision": chosen.facts},
         )
 
-    def opinion(self, texts: Sequence[ProductText]) -> Opinion:
+    def output(self, texts: Sequence[ProductText]) -> ModelOutput:
         """Return calibrated probabilities (n, n_classes); features (n, width) are the classifier's hidden layer.
 
         Each text runs alone: nothing is padded, and no text sees another.
@@ -176,7 +176,7 @@ class Camembert(TextModel):
         found = [self._network.run(self._subwords.padded([text])) for text in texts]
         none = self._network.run_padded([])
         scores, features = (np.concatenate(parts) for parts in zip(none, *found, strict=True))
-        return Opinion(self._calibration.probabilities(scores), features)
+        return ModelOutput(self._calibration.probabilities(scores), features)
 
     def save(self, folder: Path) -> None:
         """Write network.onnx, tokenizer.json, camembert.json and calibration.npz."""

@@ -12,7 +12,7 @@ from rayonnage_shared.ml.base.model import (
     Fitted,
     Fitting,
     Labels,
-    Opinion,
+    ModelOutput,
     Parameters,
     ProductText,
     Span,
@@ -72,10 +72,10 @@ class Lstm(TextModel):
         model = cls(trained.tokens, ScoringNetwork(variant.network), variant.calibration)
         return Fitted(model, variant.held_out, trained.curves, trained.facts)
 
-    def opinion(self, texts: Sequence[ProductText]) -> Opinion:
+    def output(self, texts: Sequence[ProductText]) -> ModelOutput:
         """Return calibrated probabilities (n, n_classes) and features (n, 128)."""
         scores, features = self._network.run_padded([self._tokens.row(text) for text in texts])
-        return Opinion(self._calibration.probabilities(scores), features)
+        return ModelOutput(self._calibration.probabilities(scores), features)
 
     def save(self, folder: Path) -> None:
         """Write network.onnx, words.json and calibration.npz."""

@@ -12,7 +12,7 @@ from rayonnage_shared.ml.base.model import (
     Fitted,
     Fitting,
     Labels,
-    Opinion,
+    ModelOutput,
     ProductText,
     Span,
     TextModel,
@@ -53,10 +53,10 @@ class TfidfEmbedding(TextModel):
         fitted = fit_linear_text(texts, embedding, labels, settings, part(fitting.progress, 0.5, 1))
         return Fitted(cls(fitted.model), fitted.held_out, fitted.curves, features=embedding)
 
-    def opinion(self, texts: Sequence[ProductText]) -> Opinion:
+    def output(self, texts: Sequence[ProductText]) -> ModelOutput:
         """Return calibrated probabilities (n, n_classes); the features are the embedding (n, 512)."""
         embedding = encode([embedding_input(text) for text in texts])
-        return Opinion(self._fitted.probabilities(texts, embedding), embedding)
+        return ModelOutput(self._fitted.probabilities(texts, embedding), embedding)
 
     def save(self, folder: Path) -> None:
         """Write the arrays."""

@@ -14,7 +14,7 @@ from rayonnage_shared.ml.base.model import (
     Fitted,
     Fitting,
     Labels,
-    Opinion,
+    ModelOutput,
     ProductText,
     Span,
     TextModel,
@@ -50,9 +50,9 @@ class TfidfSvm(TextModel):
         fitted = fit_linear_text(texts, None, labels, LinearSettings(**numbers), fitting.progress)
         return Fitted(cls(fitted.model), fitted.held_out, fitted.curves)
 
-    def opinion(self, texts: Sequence[ProductText]) -> Opinion:
+    def output(self, texts: Sequence[ProductText]) -> ModelOutput:
         """Return calibrated probabilities (n, n_classes); a linear model of terms has no features."""
-        return Opinion(self._fitted.probabilities(texts), np.empty((len(texts), 0), dtype=np.float32))
+        return ModelOutput(self._fitted.probabilities(texts), np.empty((len(texts), 0), dtype=np.float32))
 
     def save(self, folder: Path) -> None:
         """Write the arrays."""

@@ -7,7 +7,7 @@ from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.base.model import Fitting, FloatArray, IntArray, Labels
 from rayonnage_shared.ml.families.fusion.concatenate import ConcatenateFusion
 from rayonnage_shared.ml.families.fusion.weighted import WeightedFusion
-from tests.unit.shared.ml.fusion.opinions import N_CLASSES, classes_of, log_loss, opinion, said
+from tests.unit.shared.ml.fusion.outputs import N_CLASSES, classes_of, log_loss, output, said
 
 
 def features(classes: IntArray, seed: int, told: float = 0.0) -> FloatArray:
@@ -23,7 +23,7 @@ def labels(classes: IntArray) -> Labels:
 
 def test_what_only_the_features_tell_is_learned() -> None:
     classes = classes_of(1600)
-    text, image = said(opinion(classes, 1.2, 1), features(classes, 3, 2.0)), said(opinion(classes, 1.0, 2))
+    text, image = said(output(classes, 1.2, 1), features(classes, 3, 2.0)), said(output(classes, 1.0, 2))
 
     found = ConcatenateFusion.fit(text, image, labels(classes))
 
@@ -34,8 +34,8 @@ def test_what_only_the_features_tell_is_learned() -> None:
 
 def test_where_the_features_tell_nothing_the_pool_stands_alone() -> None:
     classes = classes_of(120)
-    text = said(opinion(classes, 1.2, 1), features(classes, 3))
-    image = said(opinion(classes, 1.0, 2), features(classes, 4))
+    text = said(output(classes, 1.2, 1), features(classes, 3))
+    image = said(output(classes, 1.0, 2), features(classes, 4))
 
     found, pool = (family.fit(text, image, labels(classes)) for family in (ConcatenateFusion, WeightedFusion))
 
@@ -46,7 +46,7 @@ def test_where_the_features_tell_nothing_the_pool_stands_alone() -> None:
 
 def test_features_of_different_size_are_made_comparable() -> None:
     classes = classes_of(400)
-    probabilities = opinion(classes, 1.2, 1), opinion(classes, 1.0, 2)
+    probabilities = output(classes, 1.2, 1), output(classes, 1.0, 2)
     seen = features(classes, 3, 2.0)
     fitting = Fitting({"penalty": 0.1})
 
@@ -62,7 +62,7 @@ def test_features_of_different_size_are_made_comparable() -> None:
 
 def test_what_a_missing_photo_means_is_learned_from_rows_that_lack_it() -> None:
     classes = classes_of(900)
-    text, image = opinion(classes, 1.0, 1), opinion(classes, 1.0, 2)
+    text, image = output(classes, 1.0, 1), output(classes, 1.0, 2)
     image[np.arange(900) % 3 > 0] = np.nan
     lacking = np.isnan(image).any(axis=1)
     classes[lacking & (np.arange(900) % 2 == 0)] = 4  # without a photo half are of one class
@@ -76,7 +76,7 @@ def test_what_a_missing_photo_means_is_learned_from_rows_that_lack_it() -> None:
 
 def test_where_no_row_lacks_a_modality_one_is_dropped() -> None:
     classes = np.where(np.arange(600) % 2 == 0, 4, classes_of(600))
-    text, image = opinion(classes, 1.0, 1), opinion(classes, 1.0, 2)
+    text, image = output(classes, 1.0, 1), output(classes, 1.0, 2)
 
     dropping, not_dropping = (
         ConcatenateFusion.fit(said(text), said(image), labels(classes), Fitting({"dropout": dropout, "penalty": 1.0}))
@@ -95,5 +95,5 @@ def test_a_parameter_that_means_nothing_is_refused(name: str, value: float) -> N
 
     with pytest.raises(BadInput, match=name):
         ConcatenateFusion.fit(
-            said(opinion(classes, 1, 1)), said(opinion(classes, 1, 2)), labels(classes), Fitting({name: value})
+            said(output(classes, 1, 1)), said(output(classes, 1, 2)), labels(classes), Fitting({name: value})
         )

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayonnage_shared.core.errors import BadInput
-from rayonnage_shared.ml.base.model import FittedFusion, Fitting, FloatArray, Fusion, IntArray, Labels, Opinion
+from rayonnage_shared.ml.base.model import FittedFusion, Fitting, FloatArray, Fusion, IntArray, Labels, ModelOutput
 from rayonnage_shared.ml.families import family_names, fusion_family
 from rayonnage_shared.ml.metrics.classification import evaluate
-from tests.unit.shared.ml.fusion.opinions import N_CLASSES, classes_of, log_loss, opinion, said
+from tests.unit.shared.ml.fusion.outputs import N_CLASSES, classes_of, log_loss, output, said
 
 QUICK: dict[str, Mapping[str, float]] = {"concatenate": {"penalty": 0.1}}
 """Parameters with which a family has nothing to search for."""
@@ -27,34 +27,36 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def fitted(name: str, text: Opinion, image: Opinion, classes: IntArray, quick: bool = True) -> FittedFusion[Fusion]:
+def fitted(
+    name: str, text: ModelOutput, image: ModelOutput, classes: IntArray, quick: bool = True
+) -> FittedFusion[Fusion]:
     labels = Labels(classes, np.arange(len(classes)) % 5, N_CLASSES)
     parameters = QUICK.get(name, {}) if quick else {}
     return fusion_family(name).fit(text, image, labels, Fitting(parameters))
 
 
-def with_features(probabilities: FloatArray, seed: int, width: int = 3) -> Opinion:
+def with_features(probabilities: FloatArray, seed: int, width: int = 3) -> ModelOutput:
     features = np.random.default_rng(seed).normal(size=(len(probabilities), width)).astype(np.float32)
     return said(probabilities, features)
 
 
-def pair(classes: IntArray) -> tuple[Opinion, Opinion]:
-    return with_features(opinion(classes, 1.5, 1), 11), with_features(opinion(classes, 1.0, 2), 12)
+def pair(classes: IntArray) -> tuple[ModelOutput, ModelOutput]:
+    return with_features(output(classes, 1.5, 1), 11), with_features(output(classes, 1.0, 2), 12)
 
 
 @cache
 def widthless(name: str) -> Fusion:
     """Return a fusion of models that have no features."""
     classes = classes_of(80)
-    return fitted(name, said(opinion(classes, 1.5, 1)), said(opinion(classes, 1.0, 2)), classes).model
+    return fitted(name, said(output(classes, 1.5, 1)), said(output(classes, 1.0, 2)), classes).model
 
 
 def calibration_error(probabilities: FloatArray, classes: IntArray) -> float:
     return evaluate(probabilities, classes, tuple(range(N_CLASSES))).ece
 
 
-def rows_of(one: Opinion, rows: slice) -> Opinion:
-    return Opinion(one.probabilities[rows], one.features[rows])
+def rows_of(one: ModelOutput, rows: slice) -> ModelOutput:
+    return ModelOutput(one.probabilities[rows], one.features[rows])
 
 
 def test_both_together_are_better_than_either_alone_on_new_rows(name: str) -> None:
@@ -70,9 +72,9 @@ def test_both_together_are_better_than_either_alone_on_new_rows(name: str) -> No
         assert (both.argmax(axis=1) == truth).mean() > (alone.argmax(axis=1) == truth).mean()
 
 
-def test_an_opinion_that_is_noise_changes_little(name: str) -> None:
+def test_an_output_that_is_noise_changes_little(name: str) -> None:
     classes = classes_of(1500)
-    text, noise = said(opinion(classes, 1.5, 1)), said(opinion(classes_of(1500, seed=9), 1.5, 2))
+    text, noise = said(output(classes, 1.5, 1)), said(output(classes_of(1500, seed=9), 1.5, 2))
     old, new = slice(0, 1000), slice(1000, 1500)
 
     fusion = fitted(name, rows_of(text, old), rows_of(noise, old), classes[old], quick=False).model
@@ -84,12 +86,12 @@ def test_an_opinion_that_is_noise_changes_little(name: str) -> None:
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_with_few_rows_the_usual_pool_stands(name: str, n: int) -> None:
     classes = classes_of(n)
-    text, image = said(opinion(classes, 1.5, 1)), said(opinion(classes, 1.0, 2))
+    text, image = said(output(classes, 1.5, 1)), said(output(classes, 1.0, 2))
 
     fusion = fitted(name, text, image, classes, quick=False).model
 
     many = classes_of(50)
-    sure, unsure = opinion(many, 1.5, 1), opinion(many, 1.0, 2)
+    sure, unsure = output(many, 1.5, 1), output(many, 1.0, 2)
     usual = sure * np.sqrt(unsure)
     usual /= usual.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(fusion.combine(said(sure), said(unsure)), usual, atol=0.15)
@@ -114,7 +116,7 @@ def test_held_out_rows_were_not_seen_by_the_fusion_that_judges_them(name: str, f
 
 def test_noise_does_not_look_useful_on_held_out_rows(name: str) -> None:
     classes = classes_of(60)
-    text, image = (with_features(opinion(classes_of(60, seed), 1.0, seed), seed) for seed in (1, 2))
+    text, image = (with_features(output(classes_of(60, seed), 1.0, seed), seed) for seed in (1, 2))
 
     found = fitted(name, text, image, classes)
 
@@ -166,7 +168,7 @@ def test_one_modality_alone_is_no_worse_for_the_fusion(name: str) -> None:
         assert calibration_error(combined, truth) < calibration_error(before, truth) + 0.01
 
 
-def test_no_opinion_at_all_is_an_error_of_the_caller(name: str) -> None:
+def test_no_output_at_all_is_an_error_of_the_caller(name: str) -> None:
     fusion = fitted(name, *pair(classes_of(5)), classes_of(5)).model
 
     with pytest.raises(ValueError, match="neither"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rayonnage_shared.ml.base.model import FloatArray, Opinion, ProductText
+from rayonnage_shared.ml.base.model import FloatArray, ModelOutput, ProductText
 from rayonnage_shared.ml.base.progress import silent
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products
@@ -50,9 +50,9 @@ class Said:
         assert folder.name == "text"
         return cls()
 
-    def opinion(self, texts: Sequence[ProductText]) -> Opinion:
+    def output(self, texts: Sequence[ProductText]) -> ModelOutput:
         lengths = np.array([[len(one.title), len(one.description)] for one in texts], dtype=np.float32)
-        return Opinion(np.full((len(texts), 2), 0.5, dtype=np.float32), lengths)
+        return ModelOutput(np.full((len(texts), 2), 0.5, dtype=np.float32), lengths)
 
 
 @pytest.fixture

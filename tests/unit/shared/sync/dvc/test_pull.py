@@ -15,11 +15,11 @@ from rayonnage_shared.ml.bundles.manifest import BundleBroken, list_versions
 from rayonnage_shared.ml.catalogue.photo_shards import ShardBroken, photos_of
 from rayonnage_shared.ops.demo import prepare
 from rayonnage_shared.ops.local import LocalSettings
-from rayonnage_shared.sync.base import FollowerAway
+from rayonnage_shared.sync.base import SyncTargetUnavailable
 from rayonnage_shared.sync.dvc.pointers import PointerBroken, pointer_path
 from rayonnage_shared.sync.dvc.pull import DatasetBroken, NothingToPull, pull
 from rayonnage_shared.sync.dvc.remote import NotOnRemote
-from rayonnage_shared.sync.dvc.target import DvcFollower
+from rayonnage_shared.sync.dvc.target import DvcTarget
 from tests.unit.shared.sync.dvc.versions import FakeRemote, Killed, Volumes
 
 OLD, NEW = "20260101T000000Z-aaaa", "20260201T000000Z-bbbb"
@@ -36,7 +36,7 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Volumes, FakeRemot
     volumes.add_dataset(3, photos=2, start=10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rayonnage_shared.sync.dvc.target.open_remote", remote.open)
-        DvcFollower(volumes.settings(ADDRESS), max_shard_bytes=6_000).follow(lambda sentence: None)
+        DvcTarget(volumes.settings(ADDRESS), max_shard_bytes=6_000).follow(lambda sentence: None)
     return volumes, remote
 
 
@@ -119,7 +119,7 @@ def test_a_second_pull_fetches_and_changes_nothing(there: Volumes, remote: FakeR
 def test_what_was_pulled_is_not_pushed_again(there: Volumes, remote: FakeRemote) -> None:
     bring(there, everything=True)
 
-    assert not DvcFollower(there.settings(ADDRESS)).pending()
+    assert not DvcTarget(there.settings(ADDRESS)).pending()
 
 
 def test_a_later_version_made_on_the_other_machine_pushes_only_its_own_photos(
@@ -129,7 +129,7 @@ def test_a_later_version_made_on_the_other_machine_pushes_only_its_own_photos(
     remote.pushed.clear()
 
     version = there.add_dataset(2, photos=2, start=20)
-    DvcFollower(there.settings(ADDRESS)).follow(lambda sentence: None)
+    DvcTarget(there.settings(ADDRESS)).follow(lambda sentence: None)
 
     (shard, folder) = remote.pushed
     assert folder == version
@@ -248,7 +248,7 @@ def test_a_remote_that_lacks_a_part_is_named_before_anything_is_fetched(there: V
 def test_an_unreachable_remote_is_not_mistaken_for_an_empty_one(there: Volumes, remote: FakeRemote) -> None:
     remote.away = True
 
-    with pytest.raises(FollowerAway):
+    with pytest.raises(SyncTargetUnavailable):
         bring(there)
 
 
@@ -297,7 +297,7 @@ def test_make_run_in_a_checkout_fetches_what_its_pointers_name(there: Volumes, r
     )
     stages: list[str] = []
     remote.away = True
-    with pytest.raises(FollowerAway):
+    with pytest.raises(SyncTargetUnavailable):
         prepare(settings, there.folder / "sample", stage=stages.append, progress=silent)
     remote.away = False
 

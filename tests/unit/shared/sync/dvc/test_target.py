@@ -10,13 +10,13 @@ import pytest
 from pydantic import ValidationError
 
 from rayonnage_shared.ml.catalogue.photo_shards import read_index
-from rayonnage_shared.sync.base import FollowerAway
+from rayonnage_shared.sync.base import SyncTargetUnavailable
 from rayonnage_shared.sync.dvc.connection import CONFIG, IGNORED, project_folder, remote_address
 from rayonnage_shared.sync.dvc.pointers import Pointer, PointerBroken, pointer_path, read_pointer
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
-from rayonnage_shared.sync.dvc.target import DvcFollower
+from rayonnage_shared.sync.dvc.target import DvcTarget
 from rayonnage_shared.sync.runner import followers
-from rayonnage_shared.sync.settings import FollowSettings
+from rayonnage_shared.sync.settings import SyncSettings
 from tests.unit.shared.sync.dvc.versions import FakeRemote, Killed, Volumes
 
 OLD, NEW = "20260101T000000Z-aaaa", "20260201T000000Z-bbbb"
@@ -36,8 +36,8 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> FakeRemote:
     return made
 
 
-def follower(volumes: Volumes, address: str = "s3://bucket/one") -> DvcFollower:
-    return DvcFollower(volumes.settings(address), max_shard_bytes=SHARD_BYTES)
+def follower(volumes: Volumes, address: str = "s3://bucket/one") -> DvcTarget:
+    return DvcTarget(volumes.settings(address), max_shard_bytes=SHARD_BYTES)
 
 
 def follow(volumes: Volumes, address: str = "s3://bucket/one") -> None:
@@ -113,7 +113,7 @@ def test_while_the_remote_is_away_nothing_is_marked_as_done(volumes: Volumes, re
     volumes.add_bundle(OLD)
     remote.away = True
 
-    with pytest.raises(FollowerAway):
+    with pytest.raises(SyncTargetUnavailable):
         follow(volumes)
 
     assert follower(volumes).pending()
@@ -255,7 +255,7 @@ def test_a_version_pruned_in_the_middle_is_passed_over(
 
 def test_without_a_remote_there_is_no_follower(tmp_path: Path) -> None:
     def names(remote: str) -> list[str]:
-        settings = FollowSettings(
+        settings = SyncSettings(
             models_path=tmp_path, data_path=tmp_path, dvc_remote_url=remote, mlflow_tracking_uri=None
         )
         return [one.name for one in followers(settings)]
@@ -316,7 +316,7 @@ def test_the_repository_has_the_dvc_files_that_other_folders_get() -> None:
         (".dvc/config", True),
         ("data/sample/features.csv", True),
         (f"models/{OLD}/manifest.json", False),
-        ("models/.followed/dvc/x.json", False),
+        ("models/.synced/dvc/x.json", False),
         ("models/.champion.lock", False),
         (f"data/datasets/{OLD}/products.parquet", False),
         ("data/datasets/.lock", False),

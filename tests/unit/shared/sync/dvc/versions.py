@@ -14,7 +14,7 @@ from rayonnage_shared.ml.bundles.champion import Champion, write_champion
 from rayonnage_shared.ml.bundles.manifest import hash_files
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
-from rayonnage_shared.sync.base import FollowerAway
+from rayonnage_shared.sync.base import SyncTargetUnavailable
 from rayonnage_shared.sync.dvc.pointers import Pointer
 from rayonnage_shared.sync.dvc.remote import NotOnRemote
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
@@ -41,7 +41,7 @@ class FakeRemote:
     @contextlib.contextmanager
     def open(self, settings: VersioningSettings) -> Iterator[FakeRemote]:
         if self.away:
-            raise FollowerAway("Nobody answers.")
+            raise SyncTargetUnavailable("Nobody answers.")
         yield self
 
     def push(self, path: Path) -> Pointer:

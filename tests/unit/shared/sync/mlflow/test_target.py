@@ -14,12 +14,12 @@ from typing import Any, cast
 import pytest
 
 from rayonnage_shared.ml.bundles.champion import Champion, write_champion
-from rayonnage_shared.sync.base import FollowerAway
-from rayonnage_shared.sync.mlflow.address import knock, redacted
+from rayonnage_shared.sync.base import SyncTargetUnavailable
+from rayonnage_shared.sync.mlflow.address import check_reachable, redacted
 from rayonnage_shared.sync.mlflow.client import Logged, TrackingStore
 from rayonnage_shared.sync.mlflow.record import BundleRecord
-from rayonnage_shared.sync.mlflow.target import MlflowFollower
-from rayonnage_shared.sync.settings import FollowSettings
+from rayonnage_shared.sync.mlflow.target import MlflowTarget
+from rayonnage_shared.sync.settings import SyncSettings
 from tests.unit.shared.sync.mlflow.bundles import FIRST, SECOND, THIRD, write_bundle
 
 
@@ -34,10 +34,10 @@ class Registry:
     refuses: str | None = None
     connections: int = 0
 
-    def connect(self, settings: FollowSettings) -> TrackingStore:
+    def connect(self, settings: SyncSettings) -> TrackingStore:
         self.connections += 1
         if self.away:
-            raise FollowerAway("MLflow is down")
+            raise SyncTargetUnavailable("MLflow is down")
         Path(str(settings.mlflow_tracking_uri).removeprefix("sqlite:///")).touch()
         return cast(TrackingStore, self)
 
@@ -63,10 +63,10 @@ class Scene:
 
     models: Path
     registry: Registry
-    settings: FollowSettings
+    settings: SyncSettings
 
-    def follower(self, **changes: Any) -> MlflowFollower:
-        return MlflowFollower(self.settings.model_copy(update=changes), self.registry.connect)
+    def follower(self, **changes: Any) -> MlflowTarget:
+        return MlflowTarget(self.settings.model_copy(update=changes), self.registry.connect)
 
     def follow(self) -> list[str]:
         said: list[str] = []
@@ -79,7 +79,7 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
-    settings = FollowSettings(
+    settings = SyncSettings(
         models_path=tmp_path / "models",
         data_path=tmp_path / "data",
         mlflow_tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
@@ -125,7 +125,7 @@ def test_an_outage_leaves_everything_pending_and_nothing_lost(scene: Scene) -> N
     write_bundle(scene.models, FIRST)
     scene.promote(FIRST)
     scene.registry.away = True
-    with pytest.raises(FollowerAway):
+    with pytest.raises(SyncTargetUnavailable):
         scene.follow()
     assert scene.follower().pending()
 
@@ -232,17 +232,17 @@ def test_a_server_that_is_down_is_found_out_within_seconds() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         began = time.monotonic()
-        with pytest.raises(FollowerAway, match=str(port)):
-            knock(f"http://127.0.0.1:{port}")
+        with pytest.raises(SyncTargetUnavailable, match=str(port)):
+            check_reachable(f"http://127.0.0.1:{port}")
     assert time.monotonic() - began < 4
 
 
 def test_looking_for_work_imports_neither_mlflow_nor_training_libraries(scene: Scene) -> None:
     write_bundle(scene.models, FIRST)
     code = (
-        "import sys; from pathlib import Path; from rayonnage_shared.sync.settings import FollowSettings;"
-        "from rayonnage_shared.sync.mlflow.target import MlflowFollower;"
-        f"found = MlflowFollower(FollowSettings(models_path=Path({str(scene.models)!r}))).pending();"
+        "import sys; from pathlib import Path; from rayonnage_shared.sync.settings import SyncSettings;"
+        "from rayonnage_shared.sync.mlflow.target import MlflowTarget;"
+        f"found = MlflowTarget(SyncSettings(models_path=Path({str(scene.models)!r}))).pending();"
         "heavy = {'mlflow', 'sklearn', 'pandas', 'requests'} & set(sys.modules);"
         "sys.exit(0 if found and not heavy else str(heavy))"
     )

@@ -14,11 +14,11 @@ from sqlalchemy import Engine
 from rayonnage_shared.database.engine import migrate, open_database, writing
 from rayonnage_shared.database.tables import PredictionRow
 from rayonnage_shared.ml.bundles.champion import Champion, write_champion
-from rayonnage_shared.sync.base import FollowerAway
+from rayonnage_shared.sync.base import SyncTargetUnavailable
 from rayonnage_shared.sync.mlflow.client import TrackingStore
 from rayonnage_shared.sync.mlflow.record import Point
-from rayonnage_shared.sync.mlflow.traffic import TrafficFollower
-from rayonnage_shared.sync.settings import FollowSettings
+from rayonnage_shared.sync.mlflow.traffic import TrafficTarget
+from rayonnage_shared.sync.settings import SyncSettings
 
 MIDNIGHT = 1_790_000_000 - 1_790_000_000 % 300
 
@@ -30,9 +30,9 @@ class Mlflow:
     points: list[Point] = field(default_factory=list)
     away: bool = False
 
-    def connect(self, settings: FollowSettings) -> TrackingStore:
+    def connect(self, settings: SyncSettings) -> TrackingStore:
         if self.away:
-            raise FollowerAway("MLflow is down")
+            raise SyncTargetUnavailable("MLflow is down")
         return cast(TrackingStore, self)
 
     def log_points(self, tag: str, value: str, points: list[Point], *, start_ms: int) -> str:
@@ -49,15 +49,15 @@ class Mlflow:
 class Scene:
     """A platform that has a champion and a log of predictions, and a clock."""
 
-    settings: FollowSettings
+    settings: SyncSettings
     engine: Engine
     mlflow: Mlflow = field(default_factory=Mlflow)
     now: float = MIDNIGHT
     made: int = 0
 
     @property
-    def follower(self) -> TrafficFollower:
-        return TrafficFollower(self.settings, self.mlflow.connect, lambda: self.now)
+    def follower(self) -> TrafficTarget:
+        return TrafficTarget(self.settings, self.mlflow.connect, lambda: self.now)
 
     def predict(self, at_s: float, *, ms: float = 10.0, version: str = "v1", decision: str = "accept") -> None:
         self.made += 1
@@ -85,7 +85,7 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    settings = FollowSettings(
+    settings = SyncSettings(
         models_path=tmp_path / "models",
         data_path=tmp_path / "data",
         database_url=f"sqlite:///{tmp_path}/rayonnage.db",
@@ -159,7 +159,7 @@ def test_what_an_outage_held_up_is_logged_afterwards_span_by_span(scene: Scene) 
     for span in range(120):
         scene.predict(300 * span)
     scene.mlflow.away = True
-    with pytest.raises(FollowerAway):
+    with pytest.raises(SyncTargetUnavailable):
         scene.follow_at(300 * 120 + 20)
     assert scene.follower.pending()
 
@@ -189,10 +189,10 @@ def test_a_span_of_another_length_does_not_count_again_what_was_counted(scene: S
 
 def test_a_database_that_is_away_or_has_no_log_yet_harms_nobody(scene: Scene, tmp_path: Path) -> None:
     empty = scene.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/empty.db"})
-    TrafficFollower(empty, scene.mlflow.connect).follow(lambda sentence: None)
+    TrafficTarget(empty, scene.mlflow.connect).follow(lambda sentence: None)
 
     away = scene.settings.model_copy(
         update={"database_url": "postgresql+psycopg://x@127.0.0.1:9/x?connect_timeout=2", "mlflow_model_name": "other"}
     )
-    with pytest.raises(FollowerAway, match="database"):
-        TrafficFollower(away, scene.mlflow.connect).follow(lambda sentence: None)
+    with pytest.raises(SyncTargetUnavailable, match="database"):
+        TrafficTarget(away, scene.mlflow.connect).follow(lambda sentence: None)
