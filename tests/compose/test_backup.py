@@ -40,7 +40,7 @@ def test_a_backup_brings_databases_and_volumes_back(platform: Stack, sample: Pat
 
     assert eventually(lambda: state(platform, sample) == before, 60), (before, state(platform, sample))
     assert platform.promotions() == promotions
-    assert count_experiments(platform) >= experiments  # the follower may have added one before the backup
+    assert count_experiments(platform) >= experiments  # the target may have added one before the backup
 
 
 def test_a_spoiled_backup_is_refused_before_anything_is_touched(platform: Stack, sample: Path, tmp_path: Path) -> None:

@@ -52,17 +52,17 @@ def test_one_picture_shows_the_platform_as_it_is(platform: Platform) -> None:
 
 
 def test_a_terminal_is_drawn_live_until_ctrl_c(platform: Platform) -> None:
-    leader, follower = pty.openpty()
+    leader, target = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", HEARS_CTRL_C, *COMMAND, "--every", "0.5"],
         cwd=platform.home,
         env=environment(150),
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
+        stdin=target,
+        stdout=target,
+        stderr=target,
         start_new_session=True,
     )
-    os.close(follower)
+    os.close(target)
     seen = b""
     try:
         deadline = time.monotonic() + DRAWN_WITHIN_S

@@ -110,7 +110,7 @@ class Machine:
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*.dvc") if path.is_file()}
 
     def content(self, *below: str) -> dict[str, bytes]:
-        """Return the content of all files below these places, by path, without DVC's and the followers' own."""
+        """Return the content of all files below these places, by path, without DVC's and the sync targets' own."""
         files = (path for place in below for path in (self.folder / place).rglob("*") if path.is_file())
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
 

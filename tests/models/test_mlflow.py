@@ -41,7 +41,7 @@ from rayonnage_shared.sync.base import SyncTarget, SyncTargetUnavailable
 from rayonnage_shared.sync.mlflow.client import TrackingStore, connect
 from rayonnage_shared.sync.mlflow.target import MlflowTarget
 from rayonnage_shared.sync.mlflow.traffic import RUN_NAME, TrafficTarget
-from rayonnage_shared.sync.runner import Result, follow
+from rayonnage_shared.sync.runner import Result, sync
 from rayonnage_shared.sync.settings import SyncSettings
 from tests.models.mlflow_server import MlflowServer, mlflow_server
 
@@ -128,11 +128,11 @@ class Shop:
         return subprocess.Popen([sys.executable, "-m", *module], cwd=self.home, env=self.environment)
 
     def follow_in_child(self) -> int:
-        """Run the follower as the worker does and return its exit status."""
+        """Run the target as the worker does and return its exit status."""
         return self.start("rayonnage_train.sync").wait(300)
 
-    def follow(self) -> None:
-        """Run the follower here, which spares ten seconds of imports."""
+    def sync(self) -> None:
+        """Run the target here, which spares ten seconds of imports."""
         (result,) = results(self.settings, MlflowTarget(self.settings))
         assert result.status == "done", result.detail
 
@@ -171,7 +171,7 @@ class Shop:
 
 
 def results(settings: SyncSettings, *chosen: SyncTarget) -> list[Result]:
-    return follow(settings, lambda sentence: None, chosen)
+    return sync(settings, lambda sentence: None, chosen)
 
 
 def train_one(home: Path, job_id: str, promote: str = "always") -> str:
@@ -270,16 +270,16 @@ def test_a_run_tells_all_of_its_bundle(shop: Shop) -> None:
 
 def test_the_alias_follows_promotion_and_rollback(shop: Shop) -> None:
     first, second = shop.versions
-    shop.follow()
+    shop.sync()
     assert shop.alias() == second
     engine = shop.engine()
 
     rollback(shop.models, engine, "jane", "it was worse")
-    shop.follow()
+    shop.sync()
     assert shop.alias() == first
 
     promote(shop.models, engine, second, "jane", "better after all")
-    shop.follow()
+    shop.sync()
     engine.dispose()
     assert shop.alias() == second
     shop.assert_followed()
@@ -287,10 +287,10 @@ def test_the_alias_follows_promotion_and_rollback(shop: Shop) -> None:
 
 def test_a_pruned_bundle_stays_registered_and_says_that_it_is_gone(shop: Shop) -> None:
     first, second = shop.versions
-    shop.follow()
+    shop.sync()
     shutil.rmtree(shop.models / first)
 
-    shop.follow()
+    shop.sync()
 
     tags = {
         one.tags["rayonnage.version"]: one.tags["rayonnage.on_volume"] for one in shop.client.search_model_versions()
@@ -300,7 +300,7 @@ def test_a_pruned_bundle_stays_registered_and_says_that_it_is_gone(shop: Shop) -
 
 
 def test_the_registered_model_predicts_what_the_bundle_predicts(shop: Shop) -> None:
-    shop.follow()
+    shop.sync()
     command = [sys.executable, "-W", "ignore", "-c", PREDICT, shop.tracking_uri, json.dumps(PRODUCTS)]
     answer = subprocess.run(command, cwd=shop.home, capture_output=True, text=True, check=True, timeout=300)
     found = json.loads(answer.stdout.splitlines()[-1])
@@ -369,7 +369,7 @@ def test_a_follower_killed_at_any_call_leaves_no_twins(shop: Shop, after: bool) 
     deaths = 0
     while True:
         try:
-            MlflowTarget(shop.settings, dies_at(deaths + 1)).follow(lambda sentence: None)
+            MlflowTarget(shop.settings, dies_at(deaths + 1)).sync(lambda sentence: None)
             break
         except Killed:
             deaths += 1
@@ -382,7 +382,7 @@ def test_a_server_that_is_down_costs_seconds_and_training_goes_on(shop: Shop, se
     shop = Shop(shop.home, server.url)
     began = time.monotonic()
     with pytest.raises(SyncTargetUnavailable):
-        MlflowTarget(shop.settings).follow(lambda sentence: None)
+        MlflowTarget(shop.settings).sync(lambda sentence: None)
     assert time.monotonic() - began < 10
     assert shop.follow_in_child() == os.EX_TEMPFAIL
 
@@ -392,7 +392,7 @@ def test_a_server_that_is_down_costs_seconds_and_training_goes_on(shop: Shop, se
     assert champion is not None
     assert champion.version == third
     server.start()
-    shop.follow()
+    shop.sync()
     shop.assert_followed()
     assert shop.alias() == third
 
@@ -425,13 +425,13 @@ def test_a_child_killed_in_the_middle_leaves_one_run_for_each_bundle(shop: Shop,
         child.send_signal(signal.SIGKILL)
         child.wait()
 
-    shop.follow()
+    shop.sync()
 
     shop.assert_followed()
 
 
 def test_the_server_of_make_mlflow_shows_what_was_written_to_the_file(shop: Shop, server: MlflowServer) -> None:
-    shop.follow()
+    shop.sync()
     server.store, server.folder = shop.tracking_uri, shop.home
     server.start()
     seen = Shop(shop.home, server.url)
@@ -442,18 +442,18 @@ def test_the_server_of_make_mlflow_shows_what_was_written_to_the_file(shop: Shop
     assert server.status("/") == 200
     assert server.status("/", host="elsewhere.example") == 403
     third = train_one(shop.home, "three")
-    shop.follow()
+    shop.sync()
     assert seen.alias() == third
 
 
 def test_settings_that_turn_to_the_server_over_the_same_file_make_no_twins(shop: Shop, server: MlflowServer) -> None:
-    shop.follow()
+    shop.sync()
     server.store, server.folder = shop.tracking_uri, shop.home
     server.start()
     shop = Shop(shop.home, server.url)
     train_one(shop.home, "three")
 
-    shop.follow()
+    shop.sync()
 
     shop.assert_followed()
 
@@ -500,8 +500,8 @@ def test_the_apis_figures_are_one_run_that_grows(shop: Shop) -> None:
 
     for span in (0, 1):
         predict(span)
-        follower = TrafficTarget(shop.settings, clock=partial(float, start + 300 * (span + 1) + 20))
-        assert [one.status for one in results(shop.settings, follower)] == ["done"]
+        target = TrafficTarget(shop.settings, clock=partial(float, start + 300 * (span + 1) + 20))
+        assert [one.status for one in results(shop.settings, target)] == ["done"]
     engine.dispose()
 
     (run,) = (run for runs in shop.runs().values() for run in runs if run.info.run_name == RUN_NAME)

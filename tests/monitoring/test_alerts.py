@@ -273,7 +273,7 @@ def test_a_disk_that_is_full(watched: MonitoringStack) -> None:
 
 def test_what_takes_an_hour(watched: MonitoringStack) -> None:
     with busy_processors():
-        watched.fires("ModelTooOld", "FollowerBehind", "HostCpuBusy", within_s=120)
+        watched.fires("ModelTooOld", "SyncBehind", "HostCpuBusy", within_s=120)
 
 
 def test_a_worker_that_is_away(watched: MonitoringStack, platform: Platform, admin: httpx2.Client) -> None:

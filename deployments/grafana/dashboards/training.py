@@ -173,23 +173,20 @@ def training() -> Dashboard:
                     curve=False,
                 ),
             ],
-            "What follows a promotion": [
+            "Sync to MLflow and DVC": [
                 number(
-                    "Followers that are behind",
-                    "1 while MLflow, DVC or another follower has something to catch up with. Predictions do not "
-                    "depend on them.",
-                    Query("max by (follower) (rayonnage_follower_pending)", "{{follower}}"),
+                    "Sync targets with pending work",
+                    "1 while a sync target (MLflow, DVC) has pending work. Predictions do not depend on it.",
+                    Query("max by (target) (rayonnage_sync_pending)", "{{target}}"),
                     unit="short",
                     width=12,
                     words={"0": ("up to date", GOOD), "1": ("behind", WARNING)},
                     curve=False,
                 ),
                 lines(
-                    "Since a follower last caught up",
-                    "Climbs while a follower has nothing to do, too: it is bad only together with `behind`.",
-                    Query(
-                        "time() - max by (follower) (rayonnage_follower_last_success_timestamp_seconds)", "{{follower}}"
-                    ),
+                    "Time since the last complete sync",
+                    "Also grows while there is nothing to sync: a problem only together with pending work.",
+                    Query("time() - max by (target) (rayonnage_sync_last_success_timestamp_seconds)", "{{target}}"),
                     unit="s",
                     width=12,
                 ),

@@ -15,7 +15,7 @@ DURATION_BUCKETS_S = (1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 
 
 class WorkerMetrics:
-    """Durations of jobs, and followers, in a registry of this worker's own."""
+    """Job durations and sync state, in this worker's own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -30,15 +30,15 @@ class WorkerMetrics:
         )
 
         self._pending = Gauge(
-            "rayonnage_follower_pending",
-            "1 while MLflow, DVC or another follower has something to catch up with.",
-            ["follower"],
+            "rayonnage_sync_pending",
+            "1 while the sync target (MLflow, DVC) has pending work.",
+            ["target"],
             registry=self.registry,
         )
         self._last_success = Gauge(
-            "rayonnage_follower_last_success_timestamp_seconds",
-            "When a follower last caught up, seconds since 1970.",
-            ["follower"],
+            "rayonnage_sync_last_success_timestamp_seconds",
+            "Time of the target's last complete sync, in seconds since 1970.",
+            ["target"],
             registry=self.registry,
         )
 

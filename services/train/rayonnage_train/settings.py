@@ -23,6 +23,6 @@ class TrainSettings(ServiceSettings, PipelineSettings, DriftSettings, SyncSettin
     train_lease_s: float = Field(
         8.0, ge=1, le=300, description="After how many seconds without a sign of life a job goes to another worker."
     )
-    train_follow_up_limit_s: float = Field(
-        1800, ge=1, description="After how many seconds a follow-up (MLflow, DVC) is stopped and begun anew."
+    train_sync_limit_s: float = Field(
+        1800, ge=1, description="Time after which a sync (MLflow, DVC) is killed and started again, seconds."
     )

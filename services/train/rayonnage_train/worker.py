@@ -29,7 +29,7 @@ from rayonnage_train.job_context import work_folder
 from rayonnage_train.metrics import WorkerMetrics
 from rayonnage_train.schedule import DriftSchedule
 from rayonnage_train.settings import TrainSettings
-from rayonnage_train.sync import FollowUps
+from rayonnage_train.sync import SyncProcess
 
 log = structlog.get_logger()
 
@@ -57,7 +57,7 @@ class Worker:
     models_path: Path
     lease_s: float
     metrics: WorkerMetrics
-    follow_ups: FollowUps
+    sync_process: SyncProcess
     schedule: DriftSchedule
     stopping: threading.Event
 
@@ -70,7 +70,7 @@ class Worker:
         try:
             self._run()
         finally:
-            self.follow_ups.stop()
+            self.sync_process.stop()
         log.info("worker.stopped")
 
     def _run(self) -> None:
@@ -78,7 +78,7 @@ class Worker:
         log.info("worker.started", kinds=kinds, lease_s=self.lease_s)
         database_up = True
         while not self.stopping.is_set():
-            self.follow_ups.tick()
+            self.sync_process.tick()
             try:
                 self.schedule.tick()
                 held = self.queue.claim(kinds, self.lease_s)
@@ -121,7 +121,7 @@ class Worker:
                 return Ending.EXITED
             if self.stopping.is_set():
                 return Ending.STOPPING
-            self.follow_ups.tick()
+            self.sync_process.tick()
             asked_at = time.monotonic()
             if asked_at < next_heartbeat:
                 continue
@@ -208,14 +208,14 @@ def main() -> None:
     with metrics.served(settings.train_worker_metrics_host, settings.train_worker_metrics_port):
         migrate(engine)
         remove_finished_work(queue, settings.models_path)
-        follow_ups = FollowUps(settings, metrics)
+        sync_process = SyncProcess(settings, metrics)
         Worker(
             queue=queue,
             kinds_path=arguments.kinds,
             models_path=settings.models_path,
             lease_s=settings.train_lease_s,
             metrics=metrics,
-            follow_ups=follow_ups,
+            sync_process=sync_process,
             schedule=DriftSchedule(settings, engine),
             stopping=stopping,
         ).run()

@@ -15,7 +15,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from rayonnage_shared.cli.database import command_database
-from rayonnage_shared.cli.tracking import catch_up
+from rayonnage_shared.cli.sync import catch_up
 from rayonnage_shared.core.settings import DatabaseSettings, StorageSettings
 from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.catalogue.schemas import IngestReport

@@ -107,7 +107,7 @@ def _add_model(tree: Tree, model: Model, label: str = "model") -> None:
     branch.add(
         Text(f"MLflow run {run.run_id}, registered version {run.registry_version} ({run.store})")
         if run
-        else Text("MLflow run: not logged yet; `rayonnage follow` does it")
+        else Text("MLflow run: not logged yet; `rayonnage sync` does it")
     )
     if provenance is None:
         return

@@ -20,7 +20,7 @@ SUBJECTS = (
     "models",
     "users",
     "versions",
-    "tracking",
+    "sync",
     "lineage",
     "deployment",
     "monitoring",

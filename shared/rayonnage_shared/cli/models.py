@@ -20,7 +20,7 @@ from rich.table import Column, Table
 from ulid import ULID
 
 from rayonnage_shared.cli.database import command_database
-from rayonnage_shared.cli.tracking import catch_up
+from rayonnage_shared.cli.sync import catch_up
 from rayonnage_shared.core.settings import DatabaseSettings
 from rayonnage_shared.ml.training.requests import FUSION_DEFAULT, SearchRequest, TrainRequest
 from rayonnage_shared.pipelines.settings import PipelineSettings

@@ -23,17 +23,17 @@ def push(
     """Push dataset versions, photos and bundles to the DVC remote, and write the pointers to commit."""
     from rayonnage_shared.sync.dvc.connection import remote_address
     from rayonnage_shared.sync.dvc.target import DvcTarget
-    from rayonnage_shared.sync.runner import follow
+    from rayonnage_shared.sync.runner import sync
 
     settings = SyncSettings()
     address = remote_address(settings)
     if not address:
         print("DVC_REMOTE_URL is empty, so there is nowhere to push to.", file=sys.stderr)
         raise typer.Exit(1)
-    follower = DvcTarget(settings)
+    target = DvcTarget(settings)
     if check:
-        follower.forget()
-    (result,) = follow(settings, print, [follower])
+        target.forget()
+    (result,) = sync(settings, print, [target])
     if result.behind:
         print(f"The push is not complete: {result.detail}", file=sys.stderr)
         raise typer.Exit(1)

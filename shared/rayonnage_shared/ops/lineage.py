@@ -1,6 +1,6 @@
 """Where an answer came from: prediction, bundle, MLflow run, dataset version, code; from what the volumes still hold.
 
-Each fact has one source: the log of predictions, a bundle's manifest, the table of promotions, the MLflow follower's
+Each fact has one source: the log of predictions, a bundle's manifest, the table of promotions, the MLflow target's
 markers, a dataset's manifest. A part that is gone is said to be gone, and the rest is told.
 """
 

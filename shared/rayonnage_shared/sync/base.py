@@ -1,4 +1,4 @@
-"""What a sync target is."""
+"""The interface of a sync target, and its marker files."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ MARKERS_FOLDER = ".synced"
 
 
 Say = Callable[[str], None]
-"""Takes a sentence for people about what has just been done."""
+"""Receives one line of progress for people."""
 
 
 class SyncTargetUnavailable(DependencyDown):
-    """The other side is down or too slow; whatever is pending stays so and is tried again later."""
+    """The remote system is down or too slow; pending work stays pending and is retried later."""
 
-    code, title = "follower_away", "The other side of a follower cannot be reached"
+    code, title = "sync_target_unavailable", "A sync target cannot be reached"
 
 
 class SyncTarget(Protocol):
-    """Brings one thing outside up to date with the volumes."""
+    """Brings one external system up to date with the volumes."""
 
     @property
     def name(self) -> str:
-        """Return the name of its markers' folder and of its metrics."""
+        """Return the name used for its marker folder and its metrics."""
 
     def pending(self) -> bool:
-        """Return whether there is anything to do: asked every few seconds, without network or heavy imports."""
+        """Return whether there is work to do. Called every few seconds: no network, no heavy imports."""
 
-    def follow(self, say: Say) -> None:
-        """Do all that is pending.
+    def sync(self, say: Say) -> None:
+        """Do all pending work.
 
-        It may be killed at any moment and run again: what was done is not done twice. Every wait is bounded. Only one
-        process at a time runs it. Raises SyncTargetUnavailable.
+        Idempotent: it may be killed at any moment and run again. Every wait is bounded. One process at a time runs it.
+        Raises SyncTargetUnavailable.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Markers:
-    """Small JSON documents, by name, in which a follower keeps what it has done with each thing on a volume."""
+    """Small JSON files, by name, in which a sync target records what it has synced from a volume."""
 
     volume: Path
-    follower: str
+    target: str
 
     @property
     def folder(self) -> Path:
-        return self.volume / MARKERS_FOLDER / self.follower
+        return self.volume / MARKERS_FOLDER / self.target
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """Return the document, or None where there is none that can be read."""
+        """Return the document, or None if it is missing or unreadable."""
         try:
             document = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
@@ -62,14 +62,14 @@ class Markers:
         return document if isinstance(document, dict) else None
 
     def write(self, name: str, document: dict[str, Any]) -> None:
-        """Keep the document in one step that survives a crash."""
+        """Write the document atomically."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / f"{name}.json", json.dumps(document, indent=1).encode())
 
     def remove(self, name: str) -> None:
-        """Forget a thing, if it was known."""
+        """Remove the document if it exists."""
         (self.folder / f"{name}.json").unlink(missing_ok=True)
 
     def names(self) -> list[str]:
-        """Return the names of all documents, in order."""
+        """Return the names of all documents, sorted."""
         return sorted(path.stem for path in self.folder.glob("*.json"))

@@ -8,4 +8,4 @@ from rayonnage_shared.sync.mlflow.settings import MlflowSettings
 
 
 class SyncSettings(DatabaseSettings, MlflowSettings, VersioningSettings):
-    """What those need who follow the volumes; see `follow_up`."""
+    """What a sync run reads: the database, MLflow and the DVC remote."""

@@ -1,4 +1,4 @@
-"""The worker starts a child for its followers when there is something to do, and never waits for it."""
+"""The worker spawns a child when a sync target has pending work, and never waits for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prometheus_client import generate_latest
 from rayonnage_shared.sync.base import Say
 from rayonnage_train.metrics import WorkerMetrics
 from rayonnage_train.settings import TrainSettings
-from rayonnage_train.sync import LONGEST_PAUSE_S, FollowUps
+from rayonnage_train.sync import LONGEST_PAUSE_S, SyncProcess
 
 ENDS_WELL = "import sys; open(sys.argv[1], 'a').write('run\\n')"
 FAILS = ENDS_WELL + "; sys.exit(75)"
@@ -25,7 +25,7 @@ HANGS = ENDS_WELL + "; import time; time.sleep(60)"
 
 @dataclass
 class Shelf:
-    """A follower of a folder that a test fills."""
+    """A sync target of a folder that a test fills."""
 
     behind: bool = False
     broken: bool = False
@@ -36,7 +36,7 @@ class Shelf:
             raise OSError("the volume is away")
         return self.behind
 
-    def follow(self, say: Say) -> None:
+    def sync(self, say: Say) -> None:
         raise AssertionError("only the child follows")
 
 
@@ -48,10 +48,10 @@ class Scene:
     shelf: Shelf = field(default_factory=Shelf)
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     now: float = 1000.0
-    made: list[FollowUps] = field(default_factory=list)
+    made: list[SyncProcess] = field(default_factory=list)
 
-    def follow_ups(self, script: str, **settings: float) -> FollowUps:
-        made = FollowUps(
+    def sync_process(self, script: str, **settings: float) -> SyncProcess:
+        made = SyncProcess(
             TrainSettings(models_path=self.folder / "models", **settings),  # type: ignore[arg-type]
             self.metrics,
             chosen=[self.shelf],
@@ -66,14 +66,14 @@ class Scene:
         path = self.folder / "runs"
         return len(path.read_text().splitlines()) if path.exists() else 0
 
-    def pass_time(self, follow_ups: FollowUps, seconds: float, step_s: float = 0.5) -> None:
+    def pass_time(self, sync_process: SyncProcess, seconds: float, step_s: float = 0.5) -> None:
         """Let the worker's clock run; a child that was started gets the time that it really needs."""
         end = self.now + seconds
         while self.now < end:
             self.now += step_s
-            follow_ups.tick()
-            if follow_ups._child is not None:
-                follow_ups._child.wait(10)
+            sync_process.tick()
+            if sync_process._child is not None:
+                sync_process._child.wait(10)
 
 
 @pytest.fixture
@@ -92,27 +92,27 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_no_child_is_started_while_nothing_is_pending(scene: Scene) -> None:
-    scene.pass_time(scene.follow_ups(ENDS_WELL), 100)
+    scene.pass_time(scene.sync_process(ENDS_WELL), 100)
 
     assert scene.runs == 0
 
 
 def test_a_child_is_started_soon_after_something_is_pending(scene: Scene) -> None:
-    follow_ups = scene.follow_ups(ENDS_WELL)
-    scene.pass_time(follow_ups, 10)
+    sync_process = scene.sync_process(ENDS_WELL)
+    scene.pass_time(sync_process, 10)
     scene.shelf.behind = True
 
-    scene.pass_time(follow_ups, 2.0)
+    scene.pass_time(sync_process, 2.0)
 
     assert scene.runs == 1
 
 
 def test_the_pause_between_children_doubles_up_to_a_minute(scene: Scene) -> None:
     scene.shelf.behind = True
-    follow_ups = scene.follow_ups(FAILS)
+    sync_process = scene.sync_process(FAILS)
     began: list[float] = []
     while len(began) < 9:
-        scene.pass_time(follow_ups, 0.5)
+        scene.pass_time(sync_process, 0.5)
         if scene.runs > len(began):
             began.append(scene.now)
 
@@ -124,25 +124,25 @@ def test_the_pause_between_children_doubles_up_to_a_minute(scene: Scene) -> None
 
 def test_after_it_caught_up_the_next_work_is_begun_at_once_again(scene: Scene) -> None:
     scene.shelf.behind = True
-    follow_ups = scene.follow_ups(FAILS)
-    scene.pass_time(follow_ups, 200)
+    sync_process = scene.sync_process(FAILS)
+    scene.pass_time(sync_process, 200)
     scene.shelf.behind = False
-    scene.pass_time(follow_ups, 70)
+    scene.pass_time(sync_process, 70)
     before = scene.runs
     scene.shelf.behind = True
 
-    scene.pass_time(follow_ups, 2.0)
+    scene.pass_time(sync_process, 2.0)
 
     assert scene.runs == before + 1
 
 
 def test_a_child_that_hangs_delays_nothing_and_there_is_only_one(scene: Scene) -> None:
     scene.shelf.behind = True
-    follow_ups = scene.follow_ups(HANGS)
+    sync_process = scene.sync_process(HANGS)
     began = time.monotonic()
     for _ in range(100):
         scene.now += 1
-        follow_ups.tick()
+        sync_process.tick()
 
     assert time.monotonic() - began < 2
     wait_for(lambda: scene.runs == 1)
@@ -150,14 +150,14 @@ def test_a_child_that_hangs_delays_nothing_and_there_is_only_one(scene: Scene) -
 
 def test_a_child_that_takes_too_long_is_killed_and_begun_anew(scene: Scene) -> None:
     scene.shelf.behind = True
-    follow_ups = scene.follow_ups(HANGS, train_follow_up_limit_s=30)
-    follow_ups.tick()
+    sync_process = scene.sync_process(HANGS, train_sync_limit_s=30)
+    sync_process.tick()
     wait_for(lambda: scene.runs == 1)
     scene.now += 31
 
     def begun_anew() -> bool:
         scene.now += 1
-        follow_ups.tick()
+        sync_process.tick()
         return scene.runs == 2
 
     wait_for(begun_anew)
@@ -165,14 +165,14 @@ def test_a_child_that_takes_too_long_is_killed_and_begun_anew(scene: Scene) -> N
 
 def test_the_child_ends_with_the_worker(scene: Scene) -> None:
     scene.shelf.behind = True
-    follow_ups = scene.follow_ups(HANGS)
-    follow_ups.tick()
+    sync_process = scene.sync_process(HANGS)
+    sync_process.tick()
     wait_for(lambda: scene.runs == 1)
-    child = follow_ups._child
+    child = sync_process._child
     assert child is not None
     began = time.monotonic()
 
-    follow_ups.stop()
+    sync_process.stop()
 
     assert time.monotonic() - began < 2
     with pytest.raises(ProcessLookupError):
@@ -181,13 +181,13 @@ def test_the_child_ends_with_the_worker(scene: Scene) -> None:
 
 def test_a_follower_that_cannot_look_harms_neither_the_worker_nor_the_others(scene: Scene) -> None:
     scene.shelf.broken = True
-    follow_ups = scene.follow_ups(ENDS_WELL)
+    sync_process = scene.sync_process(ENDS_WELL)
 
-    scene.pass_time(follow_ups, 10)
+    scene.pass_time(sync_process, 10)
 
     assert scene.runs == 0
     scene.shelf.broken, scene.shelf.behind = False, True
-    scene.pass_time(follow_ups, 2.0)
+    scene.pass_time(sync_process, 2.0)
     assert scene.runs == 1
 
 
@@ -198,8 +198,8 @@ def test_prometheus_sees_who_is_behind_and_since_when(scene: Scene) -> None:
     success.touch()
     os.utime(success, (1700000000, 1700000000))
 
-    scene.follow_ups(ENDS_WELL).tick()
+    scene.sync_process(ENDS_WELL).tick()
 
     page = generate_latest(scene.metrics.registry).decode()
-    assert 'rayonnage_follower_pending{follower="shelf"} 1.0' in page
-    assert 'rayonnage_follower_last_success_timestamp_seconds{follower="shelf"} 1.7e+09' in page
+    assert 'rayonnage_sync_pending{target="shelf"} 1.0' in page
+    assert 'rayonnage_sync_last_success_timestamp_seconds{target="shelf"} 1.7e+09' in page

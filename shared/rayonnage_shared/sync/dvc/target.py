@@ -1,4 +1,4 @@
-"""The DVC follower: dataset versions, their photos and bundles on the DVC remote, and small pointers to commit to git.
+"""The DVC target: dataset versions, their photos and bundles on the DVC remote, and small pointers to commit to git.
 
     models/<version>.dvc                 a bundle
     data/datasets/<version>.dvc          a dataset version: its products and the index of its photos
@@ -62,7 +62,7 @@ class DvcTarget:
             return False
         return bool(self._bundles() or self._datasets() or self._gone_bundles() or self._gone_datasets())
 
-    def follow(self, say: Say) -> None:
+    def sync(self, say: Say) -> None:
         """Push what is missing, the champion first, then the current dataset. Raises SyncTargetUnavailable."""
         self._forget_gone()
         if not (self._bundles() or self._datasets()):

@@ -1,4 +1,4 @@
-"""Where MLflow is, without importing it."""
+"""The address of MLflow, without importing it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """Return the file of an SQLite store, None for any other."""
+    """Return the file of an SQLite store, or None for another kind of store."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def redacted(uri: str) -> str:
-    """Return the address without a user or password that may stand in it."""
+    """Return the address without its user and password."""
     parts = urlsplit(uri)
     return uri if "@" not in parts.netloc else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def check_reachable(uri: str) -> None:
-    """Raise SyncTargetUnavailable where nobody answers at `uri`; importing MLflow to find out would cost seconds."""
+    """Raise SyncTargetUnavailable if no server answers at `uri`. Faster than importing MLflow to find out."""
     parts = urlsplit(uri)
     address = (parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 80))
     try:

@@ -1,6 +1,6 @@
 """Talks to MLflow: one run and one registered version for each bundle, however often it is told of it.
 
-Only a follower's process imports this together with MLflow itself. Everything is looked up before it is made, and
+Only a sync target's process imports this together with MLflow itself. Everything is looked up before it is made, and
 twins (made by a request that was repeated although it had arrived) are removed, so that a crash or a lost answer at any
 point leaves nothing behind after the next attempt.
 """
@@ -43,7 +43,7 @@ class Logged:
 def connect(settings: MlflowSettings) -> TrackingStore:
     """Return MLflow as the settings name it. Raises SyncTargetUnavailable within seconds when it does not answer."""
     uri = settings.mlflow_tracking_uri
-    assert uri is not None, "a follower without an address is not made"
+    assert uri is not None, "a sync target without an address is not made"
     file = sqlite_path(uri)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)

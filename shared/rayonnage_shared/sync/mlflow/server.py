@@ -17,7 +17,7 @@ class ServerMissing(Exception):
 
 
 def store_address(settings: MlflowServerSettings) -> str:
-    """Return the store to serve: the one that is named, else the one that the follower writes to if it is a file."""
+    """Return the store to serve: the one that is named, else the one that the target writes to if it is a file."""
     own = settings.mlflow_tracking_uri or ""
     return settings.mlflow_backend_store_uri or (own if sqlite_path(own) else DEFAULT_STORE)
 

@@ -12,14 +12,14 @@ MLFLOW_SCHEMES = ("sqlite:///", "http://", "https://")
 
 
 class MlflowSettings(Settings):
-    """Where MLflow is, and how patient its follower may be."""
+    """Where MLflow is, and its timeouts."""
 
     mlflow_tracking_uri: OptionalText = Field(
         "sqlite:///data/mlflow.db",
         description="MLflow's store: an SQLite file, or the http(s) address of a server; empty for no tracking.",
     )
     mlflow_artifacts_path: Path = Field(
-        Path("data/mlflow-artifacts"), description="Folder of figures and models when MLflow's store is an SQLite file."
+        Path("data/mlflow-artifacts"), description="Folder of plots and models when MLflow's store is an SQLite file."
     )
     mlflow_experiment_name: str = Field("rayonnage", min_length=1, description="MLflow experiment that holds the runs.")
     mlflow_model_name: str = Field("rayonnage", min_length=1, description="Name of the model in MLflow's registry.")
@@ -29,10 +29,10 @@ class MlflowSettings(Settings):
         10, ge=1, le=600, description="Longest silence of an MLflow server in one request, seconds."
     )
     mlflow_http_request_max_retries: int = Field(
-        1, ge=0, le=10, description="How often one request to MLflow is repeated; the follower itself tries for ever."
+        1, ge=0, le=10, description="Retries of one request to MLflow; the sync itself retries until it succeeds."
     )
     mlflow_api_metrics_every_s: float = Field(
-        300, ge=1, description="Seconds between two points of the API's figures (requests, durations) in MLflow."
+        300, ge=1, description="Seconds between two points of the API's metrics (requests, durations) in MLflow."
     )
 
     @field_validator("mlflow_tracking_uri")

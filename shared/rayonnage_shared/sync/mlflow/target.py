@@ -1,4 +1,4 @@
-"""The MLflow follower: every bundle a run and a registered version, and the alias `champion` where the pointer is."""
+"""The MLflow sync target: each bundle is a run and a registered version; the alias `champion` is the pointer."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ Connect = Callable[[SyncSettings], "TrackingStore"]
 
 
 def connect_to_mlflow(settings: SyncSettings) -> TrackingStore:
-    """Return MLflow; imports it, which takes seconds. Raises SyncTargetUnavailable."""
+    """Return a client. Importing MLflow takes seconds. Raises SyncTargetUnavailable."""
     from rayonnage_shared.sync.mlflow.client import connect
 
     return connect(settings)
 
 
 class MlflowTarget:
-    """Compares the bundles and the champion pointer with its markers, each of which names the MLflow that it is about.
+    """Compares the bundles and the champion pointer with its markers. Each marker names the MLflow server it is about.
 
-    A bundle that was pruned keeps its run and its registered version, which say so by a tag.
+    A pruned bundle keeps its run and its registered version; a tag says that it was pruned.
     """
 
     name = NAME
@@ -48,10 +48,10 @@ class MlflowTarget:
         self._store_id = store_identity(settings)
 
     def pending(self) -> bool:
-        """Return whether a bundle or a move of the champion is not in MLflow yet."""
-        return bool(self._unknown() or self._come_or_gone() or self._champion_to_move())
+        """Return whether a bundle or a promotion is not in MLflow yet."""
+        return bool(self._unlogged() or self._pruned_or_restored() or self._champion_to_move())
 
-    def follow(self, say: Say) -> None:
+    def sync(self, say: Say) -> None:
         """Bring MLflow up to date.
 
         Raises SyncTargetUnavailable, or the error of the last bundle that could not be logged.
@@ -59,8 +59,8 @@ class MlflowTarget:
         if self._store_lost():
             self.forget()
         store = self._connect(self._settings)
-        failure = self._log_unknown(store, say)
-        for version, marker in self._come_or_gone().items():
+        failure = self._log_bundles(store, say)
+        for version, marker in self._pruned_or_restored().items():
             on_volume = not marker["on_volume"]
             store.mark_volume(marker["registry_version"], on_volume=on_volume)
             self._markers.write(version, {**marker, "on_volume": on_volume})
@@ -69,12 +69,12 @@ class MlflowTarget:
             raise failure
 
     def forget(self) -> None:
-        """Drop all markers, so that everything is looked up again, and made where MLflow lacks it."""
+        """Remove all markers, so that the next sync compares everything with MLflow again."""
         for name in self._markers.names():
             self._markers.remove(name)
 
     def _marker(self, name: str) -> dict[str, Any] | None:
-        """Return what is known of a version or of the champion; what is about another MLflow does not count."""
+        """Return the marker of a version or of the champion; one about another MLflow server does not count."""
         marker = self._markers.read(name)
         return marker if marker and marker.get("store") == self._store_id and not self._store_lost() else None
 
@@ -82,12 +82,12 @@ class MlflowTarget:
         path = sqlite_path(self._settings.mlflow_tracking_uri or "")
         return path is not None and not path.exists()
 
-    def _unknown(self) -> list[str]:
+    def _unlogged(self) -> list[str]:
         """Return the versions without a marker, oldest first."""
         return [version for version in reversed(list_versions(self._models_path)) if self._marker(version) is None]
 
-    def _come_or_gone(self) -> dict[str, dict[str, Any]]:
-        """Return the markers of versions that were pruned, or brought back, since MLflow was told of them."""
+    def _pruned_or_restored(self) -> dict[str, dict[str, Any]]:
+        """Return the markers of versions that were pruned or restored since they were logged."""
         present = set(list_versions(self._models_path))
         markers = {name: self._marker(name) for name in self._markers.names() if name != _CHAMPION}
         return {
@@ -97,7 +97,7 @@ class MlflowTarget:
         }
 
     def _champion_to_move(self) -> Champion | None:
-        """Return the champion unless MLflow's alias is there already, or cannot be since the bundle is not known."""
+        """Return the champion if the alias must move to it and its bundle is registered."""
         champion = read_champion(self._models_path)
         marker = self._marker(_CHAMPION) or {}
         if champion is None or marker.get("move_id") == champion.move_id:
@@ -105,27 +105,27 @@ class MlflowTarget:
         known = self._marker(champion.version) or {}
         return champion if "registry_version" in known else None
 
-    def _log_unknown(self, store: TrackingStore, say: Say) -> Exception | None:
-        """Log each bundle that has no marker; return why the last of those failed that did."""
+    def _log_bundles(self, store: TrackingStore, say: Say) -> Exception | None:
+        """Log each bundle that has no marker; return the error of the last one that failed."""
         from rayonnage_shared.sync.mlflow.record import bundle_record
 
         failure: Exception | None = None
         datasets = DatasetStore(self._settings.data_path)
-        for version in self._unknown():
+        for version in self._unlogged():
             folder = self._models_path / version
             try:
                 record = bundle_record(folder, datasets)
             except (OSError, ValueError, KeyError) as error:
-                if folder.exists():  # it was not pruned just now
+                if folder.exists():
                     log.exception("tracking.bundle_damaged", version=version)
                     self._markers.write(version, {"store": self._store_id, "damaged": repr(error)})
-                    say(f"{version} is damaged and left out of MLflow: {error!r}")
+                    say(f"{version} is damaged and was not logged to MLflow: {error!r}")
                 continue
             try:
                 logged = store.log_bundle(record)
             except SyncTargetUnavailable:
                 raise
-            except Exception as error:  # one that MLflow does not take must not keep the others out
+            except Exception as error:  # one bundle must not stop the others
                 log.exception("tracking.bundle_not_logged", version=version)
                 failure = error
                 continue
@@ -141,7 +141,7 @@ class MlflowTarget:
         if champion is None or known is None:
             return
         if not store.point_champion(known["registry_version"]):
-            self._markers.remove(champion.version)  # somebody deleted it over there; the next time makes it anew
+            self._markers.remove(champion.version)  # it was deleted in MLflow; the next sync logs it again
             return
         document = {"move_id": champion.move_id, "version": champion.version}
         self._markers.write(_CHAMPION, {"store": self._store_id, **document})
@@ -150,6 +150,6 @@ class MlflowTarget:
 
 
 def store_identity(settings: SyncSettings) -> str:
-    """Return what tells one MLflow, experiment and model from another; no secret stands in it."""
+    """Return a key for this MLflow server, experiment and model. It contains no secret."""
     address = redacted(settings.mlflow_tracking_uri or "")
     return f"{address} {settings.mlflow_experiment_name} {settings.mlflow_model_name}"

@@ -96,7 +96,7 @@ class TrafficTarget:
             return False
         return self._settled_until() > self._logged_until()
 
-    def follow(self, say: Say) -> None:
+    def sync(self, say: Say) -> None:
         """Log all that is settled. Raises SyncTargetUnavailable."""
         until = self._settled_until()
         with _database(self._settings.database_url) as engine:

@@ -1,4 +1,4 @@
-"""Followers catch up with the volumes, each on its own, whatever becomes of the others."""
+"""Sync targets run one by one; a failing one does not stop the others."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from rayonnage_shared.sync.base import Markers, Say, SyncTarget, SyncTargetUnavailable
-from rayonnage_shared.sync.runner import follow, last_success
+from rayonnage_shared.sync.runner import last_success, sync
 from rayonnage_shared.sync.settings import SyncSettings
 
 
 @dataclass
 class Diary:
-    """A follower that writes down what it was asked to do."""
+    """A sync target that writes down what it was asked to do."""
 
     name: str = "diary"
     behind: bool = True
@@ -26,7 +26,7 @@ class Diary:
     def pending(self) -> bool:
         return self.behind
 
-    def follow(self, say: Say) -> None:
+    def sync(self, say: Say) -> None:
         self.work()
         self.done.append(self.name)
         self.behind = False
@@ -39,7 +39,7 @@ def settings(tmp_path: Path) -> SyncSettings:
 
 
 def run(settings: SyncSettings, *chosen: SyncTarget) -> list[tuple[str, str]]:
-    return [(one.follower, one.status) for one in follow(settings, lambda sentence: None, chosen)]
+    return [(one.target, one.status) for one in sync(settings, lambda sentence: None, chosen)]
 
 
 def test_only_what_is_pending_is_done(settings: SyncSettings) -> None:
@@ -57,7 +57,7 @@ def test_one_that_is_away_or_fails_does_not_stop_the_next(settings: SyncSettings
     def broken() -> None:
         raise ZeroDivisionError("by zero")
 
-    results = follow(settings, lambda sentence: None, [Diary("a", work=away), Diary("b", work=broken), Diary("c")])
+    results = sync(settings, lambda sentence: None, [Diary("a", work=away), Diary("b", work=broken), Diary("c")])
 
     assert [(one.status, one.behind) for one in results] == [("away", True), ("failed", True), ("done", False)]
     assert results[0].detail == "The server does not answer."
@@ -89,7 +89,7 @@ def test_two_processes_never_follow_the_same_thing_at_once(settings: SyncSetting
 def test_what_was_done_is_told(settings: SyncSettings) -> None:
     said: list[str] = []
 
-    follow(settings, said.append, [Diary()])
+    sync(settings, said.append, [Diary()])
 
     assert said == ["diary is up to date"]
 

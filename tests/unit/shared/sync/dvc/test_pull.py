@@ -36,7 +36,7 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Volumes, FakeRemot
     volumes.add_dataset(3, photos=2, start=10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rayonnage_shared.sync.dvc.target.open_remote", remote.open)
-        DvcTarget(volumes.settings(ADDRESS), max_shard_bytes=6_000).follow(lambda sentence: None)
+        DvcTarget(volumes.settings(ADDRESS), max_shard_bytes=6_000).sync(lambda sentence: None)
     return volumes, remote
 
 
@@ -129,7 +129,7 @@ def test_a_later_version_made_on_the_other_machine_pushes_only_its_own_photos(
     remote.pushed.clear()
 
     version = there.add_dataset(2, photos=2, start=20)
-    DvcTarget(there.settings(ADDRESS)).follow(lambda sentence: None)
+    DvcTarget(there.settings(ADDRESS)).sync(lambda sentence: None)
 
     (shard, folder) = remote.pushed
     assert folder == version

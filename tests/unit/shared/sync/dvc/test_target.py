@@ -15,7 +15,7 @@ from rayonnage_shared.sync.dvc.connection import CONFIG, IGNORED, project_folder
 from rayonnage_shared.sync.dvc.pointers import Pointer, PointerBroken, pointer_path, read_pointer
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
 from rayonnage_shared.sync.dvc.target import DvcTarget
-from rayonnage_shared.sync.runner import followers
+from rayonnage_shared.sync.runner import sync_targets
 from rayonnage_shared.sync.settings import SyncSettings
 from tests.unit.shared.sync.dvc.versions import FakeRemote, Killed, Volumes
 
@@ -36,29 +36,29 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> FakeRemote:
     return made
 
 
-def follower(volumes: Volumes, address: str = "s3://bucket/one") -> DvcTarget:
+def target(volumes: Volumes, address: str = "s3://bucket/one") -> DvcTarget:
     return DvcTarget(volumes.settings(address), max_shard_bytes=SHARD_BYTES)
 
 
-def follow(volumes: Volumes, address: str = "s3://bucket/one") -> None:
-    follower(volumes, address).follow(lambda sentence: None)
+def sync(volumes: Volumes, address: str = "s3://bucket/one") -> None:
+    target(volumes, address).sync(lambda sentence: None)
 
 
 def test_empty_volumes_leave_nothing_to_do(volumes: Volumes) -> None:
-    assert not follower(volumes).pending()
+    assert not target(volumes).pending()
 
 
 def test_what_is_new_is_pending_until_it_was_pushed(volumes: Volumes, remote: FakeRemote) -> None:
     volumes.add_bundle(OLD)
-    assert follower(volumes).pending()
-    follow(volumes)
-    assert not follower(volumes).pending()
+    assert target(volumes).pending()
+    sync(volumes)
+    assert not target(volumes).pending()
 
     dataset = volumes.add_dataset(4, photos=3)
-    assert follower(volumes).pending()
-    follow(volumes)
+    assert target(volumes).pending()
+    sync(volumes)
 
-    assert not follower(volumes).pending()
+    assert not target(volumes).pending()
     shards = [f"data/shards/{shard}.tar.dvc" for shard in read_index(volumes.store.folder / dataset)]
     assert volumes.pointers() == sorted([f"models/{OLD}.dvc", f"data/datasets/{dataset}.dvc", *shards])
     assert len(shards) > 1
@@ -70,7 +70,7 @@ def test_the_champion_and_the_current_dataset_go_first(volumes: Volumes, remote:
     older = volumes.add_dataset(3, photos=0)
     newer = volumes.add_dataset(3, photos=0, start=10)
 
-    follow(volumes)
+    sync(volumes)
 
     assert remote.pushed == [OLD, NEW, newer, older]
 
@@ -80,7 +80,7 @@ def test_files_in_use_are_neither_moved_nor_changed(volumes: Volumes, remote: Fa
     volumes.add_dataset(3, photos=3)
     before = volumes.live_files()
 
-    follow(volumes)
+    sync(volumes)
 
     after = volumes.live_files()
     assert before == {place: after[place] for place in before}
@@ -89,11 +89,11 @@ def test_files_in_use_are_neither_moved_nor_changed(volumes: Volumes, remote: Fa
 
 def test_a_second_version_pushes_only_its_new_photos(volumes: Volumes, remote: FakeRemote) -> None:
     first = volumes.add_dataset(4, photos=4)
-    follow(volumes)
+    sync(volumes)
     remote.pushed.clear()
 
     second = volumes.add_dataset(2, photos=2, start=10)
-    follow(volumes)
+    sync(volumes)
 
     old, new = (read_index(volumes.store.folder / version) for version in (first, second))
     assert remote.pushed == [*(f"{shard}.tar" for shard in new if shard not in old), second]
@@ -104,7 +104,7 @@ def test_a_second_version_pushes_only_its_new_photos(volumes: Volumes, remote: F
 def test_packed_photos_do_not_stay_on_the_disk(volumes: Volumes, remote: FakeRemote) -> None:
     volumes.add_dataset(4, photos=4)
 
-    follow(volumes)
+    sync(volumes)
 
     assert {path.suffix for path in (volumes.folder / "data" / "shards").iterdir()} == {".dvc"}
 
@@ -114,13 +114,13 @@ def test_while_the_remote_is_away_nothing_is_marked_as_done(volumes: Volumes, re
     remote.away = True
 
     with pytest.raises(SyncTargetUnavailable):
-        follow(volumes)
+        sync(volumes)
 
-    assert follower(volumes).pending()
+    assert target(volumes).pending()
     assert volumes.pointers() == []
     remote.away = False
-    follow(volumes)
-    assert not follower(volumes).pending()
+    sync(volumes)
+    assert not target(volumes).pending()
 
 
 @pytest.mark.parametrize("moment", range(5))
@@ -129,14 +129,14 @@ def test_a_push_that_was_killed_goes_on_where_it_was(volumes: Volumes, remote: F
     version = volumes.add_dataset(6, photos=6)  # with the bundle at least five things to push
     remote.dies_at = moment
     with pytest.raises(Killed):
-        follow(volumes)
-    assert follower(volumes).pending()
+        sync(volumes)
+    assert target(volumes).pending()
     assert len(volumes.pointers()) == moment
 
     remote.dies_at = None
-    follow(volumes)
+    sync(volumes)
 
-    assert not follower(volumes).pending()
+    assert not target(volumes).pending()
     assert len(remote.pushed) == len(set(remote.pushed))
     assert remote.pushed[0] == OLD
     assert remote.pushed[-1] == version
@@ -144,23 +144,23 @@ def test_a_push_that_was_killed_goes_on_where_it_was(volumes: Volumes, remote: F
     shutil.copytree(volumes.store.photos_folder, other.store.photos_folder)
     shutil.copytree(volumes.store.version_folder(version), other.store.folder / version)
     (other.store.folder / version / "photo_shards.json").unlink()
-    follow(other)
+    sync(other)
     assert read_index(other.store.folder / version) == read_index(volumes.store.folder / version)
 
 
 def test_another_remote_gets_everything_under_the_same_pointers(volumes: Volumes, remote: FakeRemote) -> None:
     volumes.add_bundle(OLD)
     volumes.add_dataset(4, photos=4)
-    follow(volumes)
+    sync(volumes)
     volumes.add_dataset(3, photos=3, start=10)
-    follow(volumes)
+    sync(volumes)
     pointers = {place: (volumes.folder / place).read_bytes() for place in volumes.pointers()}
     pushed = set(remote.pushed)
     remote.contents.clear()
     remote.pushed.clear()
 
-    assert follower(volumes, "s3://bucket/two").pending()
-    follow(volumes, "s3://bucket/two")
+    assert target(volumes, "s3://bucket/two").pending()
+    sync(volumes, "s3://bucket/two")
 
     assert set(remote.pushed) == pushed
     assert {place: (volumes.folder / place).read_bytes() for place in volumes.pointers()} == pointers
@@ -169,13 +169,13 @@ def test_another_remote_gets_everything_under_the_same_pointers(volumes: Volumes
 def test_what_a_remote_lost_is_pushed_again_when_asked_to_check(volumes: Volumes, remote: FakeRemote) -> None:
     volumes.add_bundle(OLD)
     volumes.add_dataset(4, photos=4)
-    follow(volumes)
+    sync(volumes)
     pointers = {place: (volumes.folder / place).read_bytes() for place in volumes.pointers()}
     contents = dict(remote.contents)
     remote.contents.clear()
 
-    follower(volumes).forget()
-    follow(volumes)
+    target(volumes).forget()
+    sync(volumes)
 
     assert remote.contents == contents
     assert {place: (volumes.folder / place).read_bytes() for place in volumes.pointers()} == pointers
@@ -183,13 +183,13 @@ def test_what_a_remote_lost_is_pushed_again_when_asked_to_check(volumes: Volumes
 
 def test_a_pointer_that_was_lost_is_written_again(volumes: Volumes, remote: FakeRemote) -> None:
     volumes.add_bundle(OLD)
-    follow(volumes)
+    sync(volumes)
     pointer = pointer_path(volumes.models / OLD)
     content = pointer.read_bytes()
     pointer.unlink()
 
-    assert follower(volumes).pending()
-    follow(volumes)
+    assert target(volumes).pending()
+    sync(volumes)
 
     assert pointer.read_bytes() == content
 
@@ -199,17 +199,17 @@ def test_pointers_of_pruned_versions_go_and_the_remote_keeps_them(volumes: Volum
     volumes.add_bundle(NEW, champion=True)
     first = volumes.add_dataset(3, photos=3)
     second = volumes.add_dataset(2, photos=2, start=10)
-    follow(volumes)
+    sync(volumes)
     contents = set(remote.contents)
     needed = read_index(volumes.store.folder / second)
     shutil.rmtree(volumes.models / OLD)
     assert volumes.store.prune(1) == [first]
 
-    assert follower(volumes).pending()
+    assert target(volumes).pending()
     remote.away = True  # nothing of this needs the remote
-    follow(volumes)
+    sync(volumes)
 
-    assert not follower(volumes).pending()
+    assert not target(volumes).pending()
     shards = [f"data/shards/{shard}.tar.dvc" for shard in needed]
     assert volumes.pointers() == sorted([f"models/{NEW}.dvc", f"data/datasets/{second}.dvc", *shards])
     assert set(remote.contents) == contents
@@ -219,17 +219,17 @@ def test_pointers_from_git_to_versions_that_were_never_here_stay(volumes: Volume
     volumes.add_bundle(NEW)
     Pointer("0" * 32 + ".dir", 10, 3).write(volumes.models / OLD)
 
-    follow(volumes)
+    sync(volumes)
 
     assert volumes.pointers() == [f"models/{OLD}.dvc", f"models/{NEW}.dvc"]
 
 
 def test_the_pointer_of_a_champion_whose_files_were_lost_stays_for_a_pull(volumes: Volumes, remote: FakeRemote) -> None:
     volumes.add_bundle(OLD, champion=True)
-    follow(volumes)
+    sync(volumes)
     shutil.rmtree(volumes.models / OLD)
 
-    assert not follower(volumes).pending()
+    assert not target(volumes).pending()
     assert volumes.pointers() == [f"models/{OLD}.dvc"]
 
 
@@ -247,10 +247,10 @@ def test_a_version_pruned_in_the_middle_is_passed_over(
         return real(path)
 
     monkeypatch.setattr(remote, "push", prune_then_push)
-    follow(volumes)
+    sync(volumes)
 
     assert remote.pushed == [OLD]
-    assert not follower(volumes).pending()
+    assert not target(volumes).pending()
 
 
 def test_without_a_remote_there_is_no_follower(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_without_a_remote_there_is_no_follower(tmp_path: Path) -> None:
         settings = SyncSettings(
             models_path=tmp_path, data_path=tmp_path, dvc_remote_url=remote, mlflow_tracking_uri=None
         )
-        return [one.name for one in followers(settings)]
+        return [one.name for one in sync_targets(settings)]
 
     assert names("") == []
     assert names(str(tmp_path)) == ["dvc"]

@@ -1,4 +1,4 @@
-"""Bundle folders with nothing in them but what followers read."""
+"""Bundle folders with nothing in them but what sync targets read."""
 
 from __future__ import annotations
 

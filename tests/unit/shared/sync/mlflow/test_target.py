@@ -65,12 +65,12 @@ class Scene:
     registry: Registry
     settings: SyncSettings
 
-    def follower(self, **changes: Any) -> MlflowTarget:
+    def target(self, **changes: Any) -> MlflowTarget:
         return MlflowTarget(self.settings.model_copy(update=changes), self.registry.connect)
 
-    def follow(self) -> list[str]:
+    def sync(self) -> list[str]:
         said: list[str] = []
-        self.follower().follow(said.append)
+        self.target().sync(said.append)
         return said
 
     def promote(self, version: str) -> None:
@@ -88,21 +88,21 @@ def scene(tmp_path: Path) -> Scene:
 
 
 def test_nothing_is_pending_on_an_empty_volume(scene: Scene) -> None:
-    assert not scene.follower().pending()
+    assert not scene.target().pending()
 
 
 def test_bundles_are_logged_oldest_first_and_only_once(scene: Scene) -> None:
     write_bundle(scene.models, SECOND)
     write_bundle(scene.models, FIRST)
-    assert scene.follower().pending()
+    assert scene.target().pending()
 
-    said = scene.follow()
+    said = scene.sync()
 
     assert scene.registry.versions == [FIRST, SECOND]
     assert any(FIRST in sentence for sentence in said)
-    assert not scene.follower().pending()
+    assert not scene.target().pending()
     write_bundle(scene.models, THIRD)
-    scene.follow()
+    scene.sync()
     assert scene.registry.versions == [FIRST, SECOND, THIRD]
 
 
@@ -112,9 +112,9 @@ def test_the_alias_follows_the_pointer_forth_and_back(scene: Scene) -> None:
     moves = []
     for version in (FIRST, SECOND, FIRST):
         scene.promote(version)
-        assert scene.follower().pending()
-        scene.follow()
-        assert not scene.follower().pending()
+        assert scene.target().pending()
+        scene.sync()
+        assert not scene.target().pending()
         moves.append(scene.registry.champion)
 
     assert moves == [FIRST, SECOND, FIRST]
@@ -126,11 +126,11 @@ def test_an_outage_leaves_everything_pending_and_nothing_lost(scene: Scene) -> N
     scene.promote(FIRST)
     scene.registry.away = True
     with pytest.raises(SyncTargetUnavailable):
-        scene.follow()
-    assert scene.follower().pending()
+        scene.sync()
+    assert scene.target().pending()
 
     scene.registry.away = False
-    scene.follow()
+    scene.sync()
 
     assert (scene.registry.versions, scene.registry.champion) == ([FIRST], FIRST)
 
@@ -138,16 +138,16 @@ def test_an_outage_leaves_everything_pending_and_nothing_lost(scene: Scene) -> N
 def test_a_pruned_bundle_keeps_its_version_which_says_so(scene: Scene) -> None:
     write_bundle(scene.models, FIRST)
     write_bundle(scene.models, SECOND)
-    scene.follow()
+    scene.sync()
     shutil.move(scene.models / FIRST, scene.models.parent / "elsewhere")
-    assert scene.follower().pending()
+    assert scene.target().pending()
 
-    scene.follow()
+    scene.sync()
 
     assert scene.registry.on_volume == {FIRST: False}
-    assert not scene.follower().pending()
+    assert not scene.target().pending()
     shutil.move(scene.models.parent / "elsewhere", scene.models / FIRST)
-    scene.follow()
+    scene.sync()
     assert scene.registry.on_volume == {FIRST: True}
     assert scene.registry.versions == [FIRST, SECOND]
 
@@ -156,21 +156,21 @@ def test_a_bundle_that_was_pruned_before_its_turn_is_not_missed(scene: Scene) ->
     write_bundle(scene.models, SECOND)
     scene.promote(FIRST)
 
-    scene.follow()
+    scene.sync()
 
     assert scene.registry.champion is None
-    assert not scene.follower().pending()
+    assert not scene.target().pending()
 
 
 def test_a_damaged_bundle_is_left_out_and_not_tried_again(scene: Scene) -> None:
     (write_bundle(scene.models, FIRST) / "manifest.json").write_text("{")
     write_bundle(scene.models, SECOND)
 
-    said = scene.follow()
+    said = scene.sync()
 
     assert scene.registry.versions == [SECOND]
     assert any("damaged" in sentence for sentence in said)
-    assert not scene.follower().pending()
+    assert not scene.target().pending()
 
 
 def test_one_that_mlflow_does_not_take_keeps_no_other_out_and_stays_pending(scene: Scene) -> None:
@@ -180,42 +180,42 @@ def test_one_that_mlflow_does_not_take_keeps_no_other_out_and_stays_pending(scen
     scene.registry.refuses = FIRST
 
     with pytest.raises(RuntimeError, match="invalid parameter"):
-        scene.follow()
+        scene.sync()
 
     assert (scene.registry.versions, scene.registry.champion) == ([SECOND], SECOND)
-    assert scene.follower().pending()
+    assert scene.target().pending()
 
 
 @pytest.mark.parametrize("setting", ["mlflow_tracking_uri", "mlflow_experiment_name", "mlflow_model_name"])
 def test_another_mlflow_begins_anew(scene: Scene, setting: str) -> None:
     write_bundle(scene.models, FIRST)
-    scene.follow()
+    scene.sync()
 
-    assert scene.follower(**{setting: "sqlite:///elsewhere.db"}).pending()
-    assert not scene.follower().pending()
+    assert scene.target(**{setting: "sqlite:///elsewhere.db"}).pending()
+    assert not scene.target().pending()
 
 
 def test_a_store_that_was_deleted_is_filled_again(scene: Scene) -> None:
     write_bundle(scene.models, FIRST)
     scene.promote(FIRST)
-    scene.follow()
+    scene.sync()
     Path(str(scene.settings.mlflow_tracking_uri).removeprefix("sqlite:///")).unlink()
     scene.registry = Registry()
-    assert scene.follower().pending()
+    assert scene.target().pending()
 
-    scene.follow()
+    scene.sync()
 
     assert (scene.registry.versions, scene.registry.champion) == ([FIRST], FIRST)
 
 
 def test_a_version_that_somebody_deleted_is_made_again_when_it_becomes_champion(scene: Scene) -> None:
     write_bundle(scene.models, FIRST)
-    scene.follow()
+    scene.sync()
     scene.registry.versions.clear()
     scene.promote(FIRST)
 
-    scene.follow()
-    scene.follow()
+    scene.sync()
+    scene.sync()
 
     assert scene.registry.champion == FIRST
 

@@ -56,7 +56,7 @@ class Scene:
     made: int = 0
 
     @property
-    def follower(self) -> TrafficTarget:
+    def target(self) -> TrafficTarget:
         return TrafficTarget(self.settings, self.mlflow.connect, lambda: self.now)
 
     def predict(self, at_s: float, *, ms: float = 10.0, version: str = "v1", decision: str = "accept") -> None:
@@ -77,10 +77,10 @@ class Scene:
                 )
             )
 
-    def follow_at(self, seconds: float) -> None:
+    def sync_at(self, seconds: float) -> None:
         self.now = MIDNIGHT + seconds
-        if self.follower.pending():
-            self.follower.follow(lambda sentence: None)
+        if self.target.pending():
+            self.target.sync(lambda sentence: None)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_a_span_is_logged_with_all_its_figures(scene: Scene) -> None:
     for number in range(100):
         scene.predict(number, ms=number + 1, decision="accept" if number < 60 else "review")
 
-    scene.follow_at(311)
+    scene.sync_at(311)
 
     figures = {point.name: point.value for point in scene.mlflow.points if "/" not in point.name}
     assert figures["requests"] == 100
@@ -121,7 +121,7 @@ def test_each_version_has_its_own_figures_beside_those_of_all(scene: Scene) -> N
     scene.predict(2, ms=10)
     scene.predict(3, ms=40, version="v2")
 
-    scene.follow_at(320)
+    scene.sync_at(320)
 
     assert scene.mlflow.figures("requests") == {300: 3}
     assert scene.mlflow.figures("v1/requests") == {300: 2}
@@ -131,8 +131,8 @@ def test_each_version_has_its_own_figures_beside_those_of_all(scene: Scene) -> N
 def test_no_prediction_is_counted_twice_or_missed_however_often_it_is_looked(scene: Scene) -> None:
     for second in range(0, 1200, 7):
         scene.predict(second)
-        scene.follow_at(second)
-    scene.follow_at(1510)
+        scene.sync_at(second)
+    scene.sync_at(1510)
 
     assert sum(scene.mlflow.figures("requests").values()) == scene.made
     assert [point.step - MIDNIGHT for point in scene.mlflow.points if point.name == "requests"] == [300, 600, 900, 1200]
@@ -140,19 +140,19 @@ def test_no_prediction_is_counted_twice_or_missed_however_often_it_is_looked(sce
 
 def test_a_span_waits_until_predict_has_written_it_down(scene: Scene) -> None:
     scene.predict(299)
-    scene.follow_at(309)
+    scene.sync_at(309)
     assert scene.mlflow.points == []
 
-    scene.follow_at(310)
+    scene.sync_at(310)
 
     assert scene.mlflow.figures("requests") == {300: 1}
 
 
 def test_without_traffic_mlflow_is_left_alone(scene: Scene) -> None:
     scene.mlflow.away = True
-    scene.follow_at(1000)
+    scene.sync_at(1000)
 
-    assert not scene.follower.pending()
+    assert not scene.target.pending()
 
 
 def test_what_an_outage_held_up_is_logged_afterwards_span_by_span(scene: Scene) -> None:
@@ -160,11 +160,11 @@ def test_what_an_outage_held_up_is_logged_afterwards_span_by_span(scene: Scene) 
         scene.predict(300 * span)
     scene.mlflow.away = True
     with pytest.raises(SyncTargetUnavailable):
-        scene.follow_at(300 * 120 + 20)
-    assert scene.follower.pending()
+        scene.sync_at(300 * 120 + 20)
+    assert scene.target.pending()
 
     scene.mlflow.away = False
-    scene.follow_at(300 * 120 + 30)
+    scene.sync_at(300 * 120 + 30)
 
     assert scene.mlflow.figures("requests") == {300 * (span + 1): 1 for span in range(120)}
 
@@ -173,26 +173,26 @@ def test_nothing_is_pending_without_a_champion(scene: Scene) -> None:
     (scene.settings.models_path / "champion.json").unlink()
     scene.now = MIDNIGHT + 1000
 
-    assert not scene.follower.pending()
+    assert not scene.target.pending()
 
 
 def test_a_span_of_another_length_does_not_count_again_what_was_counted(scene: Scene) -> None:
     scene.predict(100)
     scene.predict(450)
-    scene.follow_at(320)
+    scene.sync_at(320)
     scene.settings = scene.settings.model_copy(update={"mlflow_api_metrics_every_s": 7200.0})
 
-    scene.follow_at(14400)
+    scene.sync_at(14400)
 
     assert sum(scene.mlflow.figures("requests").values()) == 2
 
 
 def test_a_database_that_is_away_or_has_no_log_yet_harms_nobody(scene: Scene, tmp_path: Path) -> None:
     empty = scene.settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/empty.db"})
-    TrafficTarget(empty, scene.mlflow.connect).follow(lambda sentence: None)
+    TrafficTarget(empty, scene.mlflow.connect).sync(lambda sentence: None)
 
     away = scene.settings.model_copy(
         update={"database_url": "postgresql+psycopg://x@127.0.0.1:9/x?connect_timeout=2", "mlflow_model_name": "other"}
     )
     with pytest.raises(SyncTargetUnavailable, match="database"):
-        TrafficTarget(away, scene.mlflow.connect).follow(lambda sentence: None)
+        TrafficTarget(away, scene.mlflow.connect).sync(lambda sentence: None)

@@ -1,4 +1,4 @@
-"""`rayonnage follow | mlflow`: MLflow and DVC brought up to date by hand, and MLflow's pages on this machine."""
+"""`rayonnage sync | mlflow`: bring MLflow and DVC up to date, and serve MLflow's pages on this machine."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ class ServerSettings(SyncSettings, MlflowServerSettings):
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands about followers to the command line."""
-    for command in (follow, mlflow):
+    """Add the sync commands."""
+    for command in (sync, mlflow):
         app.command()(command)
 
 
-def follow(
-    names: Annotated[list[str] | None, typer.Argument(help="Followers, such as mlflow; default: all.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Look everything up in MLflow, done before or not.")] = False,
+def sync(
+    names: Annotated[list[str] | None, typer.Argument(help="Targets to sync, such as mlflow. Default: all.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Ignore the markers and compare everything with MLflow again.")
+    ] = False,
 ) -> None:
-    """Bring MLflow and DVC up to date with the volumes now. Exits 1 when something is left to do."""
+    """Bring MLflow and DVC up to date with the volumes. Exits with 1 if work is left to do."""
     from rayonnage_shared.sync.mlflow.target import MlflowTarget
-    from rayonnage_shared.sync.runner import follow as run
-    from rayonnage_shared.sync.runner import followers
+    from rayonnage_shared.sync.runner import sync as run
+    from rayonnage_shared.sync.runner import sync_targets
 
     settings = SyncSettings()
-    known = {one.name: one for one in followers(settings)}
+    known = {one.name: one for one in sync_targets(settings)}
     unknown = set(names or ()) - known.keys()
     if unknown:
-        print(f"There is no follower {', '.join(sorted(unknown))}; there are: {', '.join(known)}.", file=sys.stderr)
+        print(f"Unknown sync target {', '.join(sorted(unknown))}; known: {', '.join(known)}.", file=sys.stderr)
         raise typer.Exit(2)
     chosen = [one for one in known.values() if not names or one.name in names]
     for one in chosen:
@@ -44,22 +46,22 @@ def follow(
             one.forget()
     results = run(settings, print, chosen)
     for result in results:
-        print(f"{result.follower}: {result.status}. {result.detail}".rstrip())
+        print(f"{result.target}: {result.status}. {result.detail}".rstrip())
     raise typer.Exit(1 if any(result.behind for result in results) else 0)
 
 
 def catch_up() -> None:
-    """Let the followers catch up with what a command has changed; one that is away costs a warning and no more."""
-    from rayonnage_shared.sync.runner import follow as run
+    """Sync after a command has changed something; a target that cannot be reached costs one warning."""
+    from rayonnage_shared.sync.runner import sync as run
 
     for result in run(SyncSettings(), lambda sentence: print(sentence, file=sys.stderr)):
         if result.status in ("away", "failed"):
-            detail = f"{result.detail} It will catch up: the platform tries again, and so does `rayonnage follow`."
-            print(f"{result.follower} is not up to date: {detail}", file=sys.stderr)
+            detail = f"{result.detail} The platform retries; `rayonnage sync` does so now."
+            print(f"{result.target} is not up to date: {detail}", file=sys.stderr)
 
 
 def mlflow() -> None:
-    """Serve MLflow's pages over the store and the artifacts of this folder until Ctrl-C; becomes MLflow's server."""
+    """Serve the MLflow UI over this folder's store and artifacts until Ctrl-C."""
     from rayonnage_shared.sync.mlflow.server import ServerMissing, server_command, server_environment
 
     settings = ServerSettings()
@@ -69,12 +71,12 @@ def mlflow() -> None:
         print(err, file=sys.stderr)
         raise typer.Exit(1) from err
     _make_store(settings)
-    print(f"MLflow is at http://{settings.mlflow_host}:{settings.mlflow_port} in a moment; Ctrl-C ends it.", flush=True)
+    print(f"MLflow starts at http://{settings.mlflow_host}:{settings.mlflow_port}; Ctrl-C stops it.", flush=True)
     os.execve(command[0], command, {**os.environ, **server_environment()})  # noqa: S606 - signals reach the server
 
 
 def _make_store(settings: ServerSettings) -> None:
-    """Make the tables where there are none; the server and a follower must not both begin to."""
+    """Create the tables if they are missing; the server and a sync must not both create them."""
     from rayonnage_shared.sync.mlflow.address import sqlite_path
     from rayonnage_shared.sync.mlflow.client import connect
     from rayonnage_shared.sync.mlflow.server import store_address
@@ -86,7 +88,7 @@ def _make_store(settings: ServerSettings) -> None:
     while file is not None and not file.exists():
         try:
             with only_one(settings, NAME):
-                print("Making MLflow's tables …", flush=True)
+                print("Creating MLflow's tables …", flush=True)
                 connect(settings.model_copy(update={"mlflow_tracking_uri": address})).ready()
         except Busy:
             time.sleep(0.5)

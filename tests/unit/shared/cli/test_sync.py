@@ -1,4 +1,4 @@
-"""`rayonnage follow`, and the catching up at the end of other commands."""
+"""`rayonnage sync`, and the sync after other commands."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rayonnage_shared.cli.main import create_app
-from rayonnage_shared.cli.tracking import catch_up
-from rayonnage_shared.sync import runner as follow_up
+from rayonnage_shared.cli.sync import catch_up
+from rayonnage_shared.sync import runner
 from rayonnage_shared.sync.base import Say, SyncTarget, SyncTargetUnavailable
 from rayonnage_shared.sync.settings import SyncSettings
 
 
 @dataclass
 class Mirror:
-    """A follower that is up to date after one call, unless it is away."""
+    """A sync target that is up to date after one call, unless it is away."""
 
     name: str
     away: bool = False
@@ -26,7 +26,7 @@ class Mirror:
     def pending(self) -> bool:
         return self.behind
 
-    def follow(self, say: Say) -> None:
+    def sync(self, say: Say) -> None:
         if self.away:
             raise SyncTargetUnavailable("It does not answer.")
         self.behind = False
@@ -35,22 +35,22 @@ class Mirror:
 
 @pytest.fixture
 def mirrors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Mirror]:
-    """Two followers in the place of MLflow and DVC."""
+    """Two sync targets in the place of MLflow and DVC."""
     monkeypatch.setenv("MODELS_PATH", str(tmp_path / "models"))
     made = {name: Mirror(name) for name in ("left", "right")}
 
-    def followers(settings: SyncSettings) -> list[SyncTarget]:
+    def sync_targets(settings: SyncSettings) -> list[SyncTarget]:
         return list(made.values())
 
-    monkeypatch.setattr(follow_up, "followers", followers)
+    monkeypatch.setattr(runner, "sync_targets", sync_targets)
     return made
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(create_app(("tracking",)), ["follow", *arguments])
+    return CliRunner().invoke(create_app(("sync",)), ["sync", *arguments])
 
 
-def test_all_followers_catch_up_and_say_so(mirrors: dict[str, Mirror]) -> None:
+def test_all_targets_are_synced_and_reported(mirrors: dict[str, Mirror]) -> None:
     found = run()
 
     assert found.exit_code == 0
