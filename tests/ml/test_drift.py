@@ -22,9 +22,10 @@ from rayonnage_shared.ml.bundles.manifest import BundleNotFound
 from rayonnage_shared.ml.families.text.tfidf_svm import TfidfSvm
 from rayonnage_shared.ml.training.requests import TrainRequest
 from rayonnage_shared.predictions.repository import LogUnreadable
-from rayonnage_train.drift_job import as_the_champion, report_and_act
+from rayonnage_train.drift_job import report_and_act, request_like
 from rayonnage_train.settings import TrainSettings
 from tests.ml.answered_shop import AnsweredShop, Sent, trained_shop
+from tests.unit.shared.ml.bundles.manifests import a_manifest
 
 
 @pytest.fixture(scope="module")
@@ -173,16 +174,11 @@ def test_a_training_that_is_not_called_for_is_not_queued(
 
 
 def test_a_training_takes_over_what_a_search_found_for_the_champion() -> None:
-    manifest = {
-        "families": {"text": "tfidf-svm", "image": None, "fusion": None},
-        "models": {"text": {"parameters": {**TfidfSvm.parameters, "penalty": 3.5, "gone": 1}}},
-    }
-    assert as_the_champion(manifest) == {
-        "text": "tfidf-svm",
-        "image": None,
-        "fusion": None,
-        "parameters": {"text.penalty": 3.5},
-    }
+    parameters = {**TfidfSvm.parameters, "penalty": 3.5, "gone": 1}
+    champion = a_manifest(models={"text": {"family": "tfidf-svm", "parameters": parameters}})
+    assert request_like(champion, None) == TrainRequest(
+        text="tfidf-svm", image=None, fusion=None, parameters={"text.penalty": 3.5}
+    )
 
 
 def test_a_report_without_evidently_says_how_to_add_it(shop: AnsweredShop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,13 +202,13 @@ def test_training_one_modality_keeps_the_other(shop: Shop, trained: Trained) -> 
     both = shop.train("job-3", text=None, image="efficientnet-lite0", promote="always")
 
     kept, made = (read_manifest(shop.settings.models_path, one["version"]) for one in (text, both))
-    assert made["families"] == {"text": "tfidf-svm", "image": "efficientnet-lite0", "fusion": "weighted"}
-    assert made["base_version"] == text["version"]
-    for name, digest in kept["files"].items():
+    assert made.families.model_dump() == {"text": "tfidf-svm", "image": "efficientnet-lite0", "fusion": "weighted"}
+    assert made.base_version == text["version"]
+    for name, digest in kept.files.items():
         if name.startswith("text/"):
-            assert made["files"][name] == digest
-    assert made["models"]["text"] == kept["models"]["text"], "how the model came about comes along"
-    assert made["models"].keys() == {"text", "image", "fusion"}
+            assert made.files[name] == digest
+    assert made.models["text"] == kept.models["text"], "how the model came about comes along"
+    assert made.models.keys() == {"text", "image", "fusion"}
     report = read_report(shop.settings.models_path / both["version"])
     assert report is not None and report.disagreement is not None
     assert report.disagreement.differing.rows + report.disagreement.agreeing.rows == report.disagreement.rows
@@ -232,8 +232,9 @@ def test_a_head_on_both_models_features_is_trained_and_then_kept_up(shop: Shop, 
 
     for one in (made, kept):
         manifest = read_manifest(shop.settings.models_path, one["version"])
-        assert manifest["families"]["fusion"] == manifest["models"]["fusion"]["family"] == "concatenate"
-        assert manifest["models"]["fusion"]["facts"]["rows"] > 100
+        assert manifest.families.fusion == manifest.models["fusion"].family == "concatenate"
+        rows = manifest.models["fusion"].facts["rows"]
+        assert isinstance(rows, int) and rows > 100
         assert one["metrics"]["f1_weighted"] > trained.first["metrics"]["f1_weighted"] - 0.02
         bundle = load_bundle(shop.settings.models_path, one["version"])
         grey = np.full((224, 224, 3), 128, dtype=np.uint8)
@@ -324,7 +325,7 @@ def test_a_bundle_brings_its_report_pictures_and_predictions(shop: Shop, trained
     manifest = read_manifest(shop.settings.models_path, version)
 
     assert report is not None
-    metrics = manifest["metrics"]
+    metrics = manifest.metrics
     assert metrics == flat_metrics(report)
     assert figure_names(manifest) == ["calibration", "classes", "confusion", "learning_text", "selective"]
     (curve,) = report.curves
@@ -336,10 +337,10 @@ def test_a_bundle_brings_its_report_pictures_and_predictions(shop: Shop, trained
     assert [one.promised for one in report.selective.test] == [0.9, 0.95, 0.99]
     assert {one.mode for one in report.selective.test} == {"text"}
     assert len(report.selective.held_out) == 3
-    model = manifest["models"]["text"]
-    assert (model["family"], model["parameters"]["penalty"]) == ("tfidf-svm", 0.5)
-    assert model["seconds"] > 0
-    assert report.train_seconds == {"text": model["seconds"]}
+    model = manifest.models["text"]
+    assert (model.family, model.parameters["penalty"]) == ("tfidf-svm", 0.5)
+    assert model.seconds is not None and model.seconds > 0
+    assert report.train_seconds == {"text": model.seconds}
     with predictions_path(shop.settings.data_path, version).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == report.test.rows
@@ -409,7 +410,7 @@ def test_a_search_trains_with_what_it_found(shop: Shop, trained: Trained) -> Non
     assert len(found["trials"]) == 2
     assert found["value"] >= found["value_of_defaults"]
     manifest = read_manifest(shop.settings.models_path, result["version"])
-    assert manifest["parameters"] == found["parameters"]
+    assert manifest.parameters == found["parameters"]
     assert shop.stages[0] == "search"
 
 

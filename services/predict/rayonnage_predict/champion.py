@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -126,7 +125,7 @@ class Serving:
             forget(CHAMPION_INFO, *self._shown)
         self._shown = (bundle.version, bundle.family)
         CHAMPION_INFO.labels(*self._shown).set(1)
-        CHAMPION_CREATED.set(datetime.fromisoformat(bundle.manifest["created_at"]).timestamp())
+        CHAMPION_CREATED.set(bundle.manifest.created_at.timestamp())
 
     def _load(self, version: str) -> Bundle:
         bundle = load_bundle(self._models_path, version)

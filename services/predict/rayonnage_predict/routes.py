@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
@@ -21,7 +21,7 @@ from rayonnage_shared.feedback.schemas import Feedback, FeedbackRequest
 from rayonnage_shared.http.middleware import SPAN
 from rayonnage_shared.http.problems import problems, request_id_of
 from rayonnage_shared.ml.bundles.champion import read_champion
-from rayonnage_shared.ml.bundles.manifest import list_versions, read_manifest
+from rayonnage_shared.ml.bundles.manifest import Manifest, list_versions, read_manifest
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.evaluation.figure_files import FIGURE_NAME_PATTERN, figure_names, read_figure
 from rayonnage_shared.ml.evaluation.report import read_report
@@ -147,8 +147,8 @@ def _info(models_path: Path, data_path: Path) -> Info:
         ready=manifest is not None,
         version=champion.version if champion else None,
         path=str(models_path / champion.version) if champion else None,
-        metrics=manifest["metrics"] if manifest else {},
-        trained_on=manifest["dataset"]["version"] if manifest else None,
+        metrics=manifest.metrics if manifest else {},
+        trained_on=manifest.dataset.version if manifest else None,
         last_dataset=DatasetStore(data_path).current(),
     )
 
@@ -175,14 +175,14 @@ def _summary(models_path: Path, version: str, champion: str | None) -> ModelVers
     return ModelVersion(
         version=version,
         champion=version == champion,
-        created_at=manifest["created_at"],
-        families=manifest["families"],
-        dataset_version=manifest["dataset"]["version"],
-        metrics=manifest["metrics"],
+        created_at=manifest.created_at,
+        families=manifest.families.model_dump(),
+        dataset_version=manifest.dataset.version,
+        metrics=manifest.metrics,
     )
 
 
 @lru_cache(maxsize=256)
-def _manifest(models_path: Path, version: str) -> dict[str, Any]:
+def _manifest(models_path: Path, version: str) -> Manifest:
     """Return a manifest, which never changes once it is there."""
     return read_manifest(models_path, version)

@@ -25,7 +25,7 @@ from rayonnage_shared.jobs.queue import JobQueue
 from rayonnage_shared.jobs.schemas import JobStatus
 from rayonnage_shared.ml.base.model import Family
 from rayonnage_shared.ml.base.progress import Progress
-from rayonnage_shared.ml.bundles.manifest import BundleBroken, BundleNotFound, list_versions, read_manifest
+from rayonnage_shared.ml.bundles.manifest import BundleBroken, BundleNotFound, Manifest, list_versions, read_manifest
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.families import fusion_family, image_family, text_family
 from rayonnage_shared.ml.training.requests import TrainRequest
@@ -33,6 +33,11 @@ from rayonnage_train.job_types import TRAIN_KIND, TRAINING_GROUP, TRAINING_KINDS
 from rayonnage_train.settings import TrainSettings
 
 _UNDER_WAY: tuple[JobStatus, ...] = ("queued", "running")
+_FAMILY_OF: dict[str, Callable[[str], type[Family]]] = {
+    "text": text_family,
+    "image": image_family,
+    "fusion": fusion_family,
+}
 
 
 def report_and_act(
@@ -98,14 +103,14 @@ def _facts(report: DriftReport, queue: JobQueue, settings: TrainSettings) -> Fac
     newest = DatasetStore(settings.data_path).current()
     champion = read_manifest(models_path, report.version)
     bundles = _manifests(models_path)
-    ends = [datetime.fromisoformat(bundle["created_at"]) for bundle in bundles]  # trained here or by command
+    ends = [bundle.created_at for bundle in bundles]  # trained here or by command
     ends += [
         job.finished_at for job in queue.list(kinds=TRAINING_KINDS) if job.started_at is not None and job.finished_at
     ]
     same = [
-        bundle["version"]
+        bundle.version
         for bundle in bundles
-        if bundle["dataset"]["version"] == newest and bundle["families"] == champion["families"]
+        if bundle.dataset.version == newest and bundle.families == champion.families
     ]
     return Facts(
         moment=datetime.now(UTC),
@@ -114,13 +119,13 @@ def _facts(report: DriftReport, queue: JobQueue, settings: TrainSettings) -> Fac
         feedback_alarm=report.performance.what if report.performance and report.performance.alarm else None,
         training_under_way=any(queue.list(kinds=TRAINING_KINDS, status=status, limit=1) for status in _UNDER_WAY),
         last_training=max(ends, default=None),
-        trained_on=str(champion["dataset"]["version"]),
+        trained_on=champion.dataset.version,
         newest_dataset=newest,
         trained_already=next((version for version in same if version != report.version), None),
     )
 
 
-def _manifests(models_path: Path) -> list[dict[str, Any]]:
+def _manifests(models_path: Path) -> list[Manifest]:
     found = []
     for version in list_versions(models_path):
         with contextlib.suppress(BundleNotFound, BundleBroken):  # pruned since, or nothing that anybody could promote
@@ -129,10 +134,8 @@ def _manifests(models_path: Path) -> list[dict[str, Any]]:
 
 
 def _queue_training(queue: JobQueue, settings: TrainSettings, report: DriftReport, decision: DriftDecision) -> None:
-    request = TrainRequest(
-        **as_the_champion(read_manifest(settings.models_path, report.version)),
-        dataset_version=DatasetStore(settings.data_path).current(),
-    )
+    champion = read_manifest(settings.models_path, report.version)
+    request = request_like(champion, DatasetStore(settings.data_path).current())
     queue.submit(
         TRAIN_KIND,
         request.model_dump(mode="json"),
@@ -143,21 +146,21 @@ def _queue_training(queue: JobQueue, settings: TrainSettings, report: DriftRepor
     )
 
 
-def as_the_champion(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return what a request for such a bundle names: its families, and the parameters that are not their defaults."""
-    families = manifest["families"]
-    of: dict[str, Callable[[str], type[Family]]] = {"text": text_family, "image": image_family, "fusion": fusion_family}
-    parameters: dict[str, Any] = {}
-    for model, described in manifest.get("models", {}).items():
-        defaults = of[model](families[model]).parameters
+def request_like(manifest: Manifest, dataset_version: str | None) -> TrainRequest:
+    """Return the request for a bundle of the same families, with the parameters that differ from their defaults."""
+    families = manifest.families
+    parameters: dict[str, float | int | str | bool] = {}
+    for model, fitted in manifest.models.items():
+        defaults = _FAMILY_OF[model](fitted.family).parameters
         parameters |= {
             f"{model}.{name}": value
-            for name, value in described.get("parameters", {}).items()
+            for name, value in fitted.parameters.items()
             if name in defaults and value is not None and value != defaults[name]
         }
-    return {
-        "text": families["text"],
-        "image": families["image"],
-        "fusion": families["fusion"],
-        "parameters": parameters,
-    }
+    return TrainRequest(
+        dataset_version=dataset_version,
+        text=families.text,
+        image=families.image,
+        fusion=families.fusion,
+        parameters=parameters,
+    )

@@ -94,7 +94,7 @@ def _add_model(tree: Tree, model: Model, label: str = "model") -> None:
     branch = tree.add(_heading(label, model.version, "the champion" if model.champion else "", model.missing))
     provenance = model.provenance
     if provenance is not None:
-        families = (f"{modality} {family}" for modality, family in provenance.families.items() if family)
+        families = (f"{modality} {family}" for modality, family in provenance.families.items())
         branch.add(
             Text(f"{', '.join(families)}; made {_moment(provenance.created_at)} by {_plain(provenance.submitted_by)}")
         )

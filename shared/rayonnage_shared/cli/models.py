@@ -180,13 +180,12 @@ def list_models() -> None:
     table = Table("", Column("version", no_wrap=True), "text", "image", "F1 weighted", "F1 macro", "ECE")
     for version in list_versions(settings.models_path):
         manifest = read_manifest(settings.models_path, version)
-        metrics = manifest["metrics"]
         table.add_row(
             "★" if champion and champion.version == version else "",
             version,
-            manifest["families"]["text"] or "–",
-            manifest["families"]["image"] or "–",
-            *(f"{metrics.get(name, float('nan')):.3f}" for name in ("f1_weighted", "f1_macro", "ece")),
+            manifest.families.text or "–",
+            manifest.families.image or "–",
+            *(f"{manifest.metrics.get(name, float('nan')):.3f}" for name in ("f1_weighted", "f1_macro", "ece")),
         )
     Console().print(table)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rayonnage_shared.drift.schemas import Performance
 from rayonnage_shared.feedback.repository import LabelledAnswer
+from rayonnage_shared.ml.bundles.manifest import Manifest
 
 MIN_LABELLED = 50
 LEAST_FALL = 0.05
@@ -20,18 +21,17 @@ FALSE_ALARMS = 1e-4
 
 
 class Expectation(NamedTuple):
-    """What a bundle's manifest leads to expect; None for what it does not say."""
+    """What a bundle's manifest promises; None for what it does not state."""
 
     accuracy: float | None
     rows: int | None
     promised_precision: float | None
 
     @classmethod
-    def of(cls, manifest: dict[str, Any]) -> Expectation:
-        """Return what a manifest says."""
-        metrics = manifest["metrics"]
-        rows = metrics.get("rows")
-        return cls(metrics.get("accuracy"), None if rows is None else int(rows), manifest.get("promised_precision"))
+    def of(cls, manifest: Manifest) -> Expectation:
+        """Return what a manifest promises."""
+        rows = manifest.metrics.get("rows")
+        return cls(manifest.metrics.get("accuracy"), None if rows is None else int(rows), manifest.promised_precision)
 
 
 def performance_of(answers: Sequence[LabelledAnswer], expected: Expectation, since: datetime) -> Performance:

@@ -60,7 +60,7 @@ def reference_of(models_path: Path, data_path: Path, version: str, progress: Pro
 
 def _dataset_for(bundle: Bundle, store: DatasetStore) -> str:
     """Return the dataset that the bundle was trained on, or the current one where that is gone, as after a restore."""
-    trained_on = str(bundle.manifest["dataset"]["version"])
+    trained_on = bundle.manifest.dataset.version
     if trained_on in store.versions():
         return trained_on
     current = store.current()

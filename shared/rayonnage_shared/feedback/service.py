@@ -79,7 +79,7 @@ class FeedbackBook:
 
 def _champion_codes(models_path: Path) -> tuple[int, ...]:
     champion = read_champion(models_path)
-    return () if champion is None else tuple(read_manifest(models_path, champion.version)["categories"]["codes"])
+    return () if champion is None else read_manifest(models_path, champion.version).categories.codes
 
 
 def _learned_from_demo(models_path: Path, version: str) -> bool:
@@ -89,10 +89,10 @@ def _learned_from_demo(models_path: Path, version: str) -> bool:
     """
     try:
         return _is_demo(models_path, version)
-    except (RayonnageError, OSError, KeyError):
+    except RayonnageError:
         return True
 
 
 @lru_cache(maxsize=64)
 def _is_demo(models_path: Path, version: str) -> bool:
-    return bool(read_manifest(models_path, version)["dataset"]["demo"])
+    return read_manifest(models_path, version).dataset.demo

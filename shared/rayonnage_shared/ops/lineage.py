@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,6 +29,7 @@ from rayonnage_shared.ml.bundles.manifest import (
     VERSION_PATTERN,
     BundleBroken,
     BundleNotFound,
+    Manifest,
     list_versions,
     read_manifest,
 )
@@ -125,7 +125,7 @@ class Provenance:
 
     created_at: datetime
     submitted_by: str
-    families: Mapping[str, str | None]
+    families: Mapping[str, str]
     metrics: Mapping[str, float]
     manifest_sha256: str
     dataset: Dataset
@@ -210,8 +210,8 @@ class Lineages:
             provenance = self._making(read_manifest(self.models_path, version), (*seen, version))
         except BundleNotFound:
             missing = _gone(self.models_path / version)
-        except (BundleBroken, OSError, KeyError, TypeError, ValueError) as error:
-            missing = f"its manifest is damaged ({error})"
+        except (BundleBroken, OSError) as error:
+            missing = f"it is damaged: {error}"
         return Model(
             version=version,
             champion=champion is not None and champion.version == version,
@@ -221,18 +221,18 @@ class Lineages:
             missing=missing,
         )
 
-    def _making(self, manifest: Mapping[str, Any], seen: tuple[str, ...]) -> Provenance:
-        content = (self.models_path / manifest["version"] / MANIFEST_NAME).read_bytes()
-        base, trained_on = manifest["base_version"], manifest["dataset"]
+    def _making(self, manifest: Manifest, seen: tuple[str, ...]) -> Provenance:
+        content = (self.models_path / manifest.version / MANIFEST_NAME).read_bytes()
+        base, trained_on = manifest.base_version, manifest.dataset
         return Provenance(
-            created_at=datetime.fromisoformat(manifest["created_at"]),
-            submitted_by=manifest["submitted_by"],
-            families=manifest["families"],
-            metrics={name: manifest["metrics"][name] for name in HEADLINE if name in manifest["metrics"]},
+            created_at=manifest.created_at,
+            submitted_by=manifest.submitted_by,
+            families=manifest.families.present(),
+            metrics={name: manifest.metrics[name] for name in HEADLINE if name in manifest.metrics},
             manifest_sha256=hashlib.sha256(content).hexdigest(),
-            dataset=self._dataset(trained_on["version"], sha256=trained_on["sha256"], demo=trained_on["demo"]),
-            code_version=manifest["code_version"],
-            libraries=manifest["libraries"],
+            dataset=self._dataset(trained_on.version, sha256=trained_on.sha256, demo=trained_on.demo),
+            code_version=manifest.code_version,
+            libraries=manifest.libraries,
             base=self._model(base, seen) if base and base not in seen else None,
         )
 
@@ -299,9 +299,9 @@ class Lineages:
     def _trained_on(self, dataset: str) -> Iterable[str]:
         for version in list_versions(self.models_path):
             try:
-                if read_manifest(self.models_path, version)["dataset"]["version"] == dataset:
+                if read_manifest(self.models_path, version).dataset.version == dataset:
                     yield version
-            except (BundleBroken, BundleNotFound, KeyError):
+            except (BundleBroken, BundleNotFound):
                 continue
 
 

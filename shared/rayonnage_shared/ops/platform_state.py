@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from rayonnage_shared.core.healthcheck import probe_health
@@ -198,13 +198,12 @@ class Watcher:
         if champion is None:
             return None
         manifest = read_manifest(self._settings.models_path, champion.version)
-        families, metrics = manifest["families"], manifest["metrics"]
         return ChampionState(
             version=champion.version,
-            families=" + ".join(str(name) for name in families.values() if name),
-            trained_at=_moment(manifest.get("created_at")),
-            f1_macro=metrics.get("f1_macro"),
-            f1_weighted=metrics.get("f1_weighted"),
+            families=" + ".join(manifest.families.present().values()),
+            trained_at=manifest.created_at,
+            f1_macro=manifest.metrics.get("f1_macro"),
+            f1_weighted=manifest.metrics.get("f1_weighted"),
             served=frozenset(labels["version"] for labels in predict.labels("rayonnage_champion_info")),
         )
 
@@ -280,13 +279,6 @@ def _log_state(predict: Readings) -> LogState | None:
 
 def _rate(count: float, over_s: float, *, known: Readings) -> float | None:
     return count / over_s if known.samples else None
-
-
-def _moment(text: Any) -> datetime | None:
-    with contextlib.suppress(TypeError, ValueError):
-        moment = datetime.fromisoformat(text)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return None
 
 
 def _addresses(url: str) -> Iterator[str]:

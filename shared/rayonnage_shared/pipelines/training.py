@@ -71,7 +71,7 @@ def train(
         stage("promote")
         promote(models_path, engine, version, submitted_by, f"job {job_id}: {verdict.reason}"[:1000])
     prune(models_path, store, bundles_kept=settings.bundles_kept, datasets_kept=settings.datasets_kept)
-    metrics = read_manifest(models_path, version)["metrics"]
+    metrics = read_manifest(models_path, version).metrics
     return {"version": version, "metrics": metrics, "promoted": verdict.promote, "reason": verdict.reason}
 
 
@@ -90,10 +90,10 @@ def judge(
         return Verdict(True, "promotion was asked for without comparison")
     challenger_bundle = load_bundle(models_path, version)
     champion_bundle = load_bundle(models_path, champion.version)
-    dataset = challenger_bundle.manifest["dataset"]
-    if champion_bundle.manifest["dataset"]["demo"] and not dataset["demo"]:
+    dataset = challenger_bundle.manifest.dataset
+    if champion_bundle.manifest.dataset.demo and not dataset.demo:
         return Verdict(True, "the champion was trained on the demo catalogue, this one on real products")
-    products = store.load(dataset["version"])
+    products = store.load(dataset.version)
     rows = unseen_test_rows(products, models_path / champion.version)
     if len(rows) == 0:
         return Verdict(False, "no test row is unseen by both models")
@@ -116,7 +116,7 @@ def evaluate_version(
     comes from the bundle and is missing for an old one. Raises BundleNotFound, DatasetNotFound, or DatasetTooSmall.
     """
     bundle = load_bundle(models_path, version)
-    chosen = dataset_version or bundle.manifest["dataset"]["version"]
+    chosen = dataset_version or bundle.manifest.dataset.version
     rows = unseen_test_rows(store.load(chosen), models_path / version)
     known = np.isin(rows.codes, np.asarray(bundle.codes))
     rows = rows.take(known)
@@ -126,7 +126,7 @@ def evaluate_version(
         score_products(bundle, rows, store, progress),
         rows.classes(bundle.codes),
         bundle.codes,
-        bundle.manifest["categories"]["labels"],
+        bundle.manifest.categories.labels,
         dataset_version=chosen,
         promises=load_promises(models_path / version),
     )

@@ -144,7 +144,7 @@ def _pixels(bundle: Bundle, photo: bytes, limits: PhotoLimits) -> Pixels:
 
 
 def _label(bundle: Bundle, categories: Categories, code: int) -> str:
-    return categories.labels.get(code) or str(bundle.manifest["categories"]["labels"][str(code)])
+    return categories.labels.get(code) or bundle.manifest.categories.labels[code]
 
 
 def _modality(bundle: Bundle, probabilities: FloatArray | None) -> Modality:

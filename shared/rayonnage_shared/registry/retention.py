@@ -20,7 +20,7 @@ def prune(models_path: Path, store: DatasetStore, *, bundles_kept: int, datasets
     """Remove old bundles and what they predicted, then old dataset versions that no bundle is left of."""
     for version in prune_bundles(models_path, bundles_kept):
         predictions_path(store.data_path, version).unlink(missing_ok=True)
-    named = {read_manifest(models_path, version)["dataset"]["version"] for version in list_versions(models_path)}
+    named = {read_manifest(models_path, version).dataset.version for version in list_versions(models_path)}
     for version in store.prune(datasets_kept, named):
         log.info("dataset.pruned", version=version)
 

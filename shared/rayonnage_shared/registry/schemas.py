@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rayonnage_shared.ml.bundles.manifest import Manifest
 from rayonnage_shared.ml.evaluation.schemas import EvaluationReport
 
 
@@ -20,7 +20,7 @@ class ModelVersion(BaseModel):
 
 
 class ModelDetails(ModelVersion):
-    manifest: dict[str, Any]
+    manifest: Manifest
     evaluation: EvaluationReport | None = Field(description="Null for a bundle from before there were reports.")
     figures: dict[str, str] = Field(
         description="Addresses of PNG pictures by name.",

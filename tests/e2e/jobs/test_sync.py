@@ -14,7 +14,7 @@ import pytest
 
 from rayonnage_shared.jobs.queue import JobQueue
 from tests.e2e.jobs.conftest import Workers, ended, wait_for
-from tests.unit.shared.sync.mlflow.bundles import FIRST, write_bundle
+from tests.unit.shared.ml.bundles.manifests import VERSION, write_bundle
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def children(process: subprocess.Popen[bytes], module: str) -> list[int]:
 
 def with_follow_up(workers: Workers) -> tuple[subprocess.Popen[bytes], int]:
     """Return a worker and its child that waits for MLflow."""
-    write_bundle(workers.models, FIRST)
+    write_bundle(workers.models, VERSION)
     worker = workers.start()
     wait_for(lambda: bool(children(worker, "rayonnage_train.sync")))
     return worker, children(worker, "rayonnage_train.sync")[0]
@@ -79,7 +79,7 @@ def test_a_killed_worker_takes_its_follow_up_along(workers: Workers, silent_mlfl
 
 def test_a_follow_up_that_has_caught_up_is_over(workers: Workers, silent_mlflow: socket.socket, tmp_path: Path) -> None:
     worker, _ = with_follow_up(workers)
-    shutil.rmtree(workers.models / FIRST)
+    shutil.rmtree(workers.models / VERSION)
     silent_mlflow.close()
 
     wait_for(lambda: not children(worker, "rayonnage_train.sync"), 60)

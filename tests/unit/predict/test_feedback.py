@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,9 +19,9 @@ from rayonnage_shared.auth.dependencies import current_user
 from rayonnage_shared.auth.tokens import Principal
 from rayonnage_shared.feedback.repository import find_feedback, labelled_products, mark_ingested
 from rayonnage_shared.ml.bundles.champion import Champion, write_champion
-from rayonnage_shared.ml.bundles.manifest import FORMAT
 from rayonnage_shared.predictions.record import LoggedPrediction
 from rayonnage_shared.predictions.repository import insert_predictions
+from tests.unit.shared.ml.bundles.manifests import write_bundle
 
 pytestmark = pytest.mark.usefixtures("own_metrics")
 
@@ -36,15 +35,8 @@ def models(tmp_path: Path) -> Path:
     """A champion that knows a code without a name, and a bundle that has learned from the demo catalogue."""
     folder = tmp_path / "models"
     for version, demo in ((REAL, False), (DEMO, True)):
-        manifest = {
-            "format": FORMAT,
-            "version": version,
-            "metrics": {},
-            "dataset": {"version": GONE, "demo": demo},
-            "categories": {"codes": [NEW_CODE]},
-        }
-        (folder / version).mkdir(parents=True)
-        (folder / version / "manifest.json").write_text(json.dumps(manifest))
+        dataset = {"version": GONE, "sha256": "0" * 64, "demo": demo}
+        write_bundle(folder, version, dataset=dataset, categories={"codes": [NEW_CODE], "labels": {}})
     write_champion(folder, Champion(REAL, "jane", "ok", (), "1"))
     return folder
 

@@ -15,27 +15,14 @@ from rayonnage_predict.app import create_app
 from rayonnage_predict.settings import PredictSettings
 from rayonnage_shared.auth.dependencies import current_user
 from rayonnage_shared.auth.tokens import Principal
-from rayonnage_shared.ml.bundles.manifest import FORMAT
 from rayonnage_shared.ml.evaluation.report import write_report
+from tests.unit.shared.ml.bundles.manifests import write_bundle
 from tests.unit.shared.ml.evaluation.reports import some_report
 
 pytestmark = pytest.mark.usefixtures("own_metrics")
 
 TODAY, BEFORE = "20260202T000000Z-abcd", "20260101T000000Z-abcd"
 PICTURE = b"\x89PNG\r\n\x1a\n and so on"
-
-
-def write_manifest(folder: Path, files: dict[str, str]) -> None:
-    manifest = {
-        "format": FORMAT,
-        "version": folder.name,
-        "created_at": "2026-02-02T00:00:00+00:00",
-        "families": {"text": "tfidf-svm", "image": None, "fusion": None},
-        "dataset": {"version": "20260101T000000Z-0000"},
-        "metrics": {"accuracy": 0.8},
-        "files": files,
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.fixture
@@ -45,10 +32,11 @@ def models(tmp_path: Path) -> Path:
     (today / "figures").mkdir(parents=True)
     (today / "figures" / "confusion.png").write_bytes(PICTURE)
     write_report(today, some_report()[0])
-    write_manifest(today, {"figures/confusion.png": hashlib.sha256(PICTURE).hexdigest(), "text/linear.npz": "0"})
+    files = {"figures/confusion.png": hashlib.sha256(PICTURE).hexdigest(), "text/linear.npz": "0"}
+    write_bundle(tmp_path, TODAY, files=files)
     before.mkdir()
     (before / "evaluation.json").write_text(json.dumps({"rows": 5, "accuracy": 0.8, "confusion": []}))
-    write_manifest(before, {"evaluation.json": "0"})
+    write_bundle(tmp_path, BEFORE, files={"evaluation.json": "0"})
     return tmp_path
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.ml.base.model import FloatArray, Fusion, ImageModel, ModelOutput, Pixels, ProductText, TextModel
-from rayonnage_shared.ml.bundles.manifest import BundleBroken, _parse_manifest, check_files, read_manifest
+from rayonnage_shared.ml.bundles.manifest import (
+    BundleBroken,
+    Manifest,
+    check_files,
+    read_manifest,
+    read_manifest_in,
+)
 from rayonnage_shared.ml.calibration.thresholds import Decisions, Mode
 from rayonnage_shared.ml.families import UnknownFamily, fusion_family, image_family, text_family
 
@@ -39,9 +44,7 @@ class Outcome:
 class Bundle:
     """A loaded bundle. Thread-safe: nothing changes after loading."""
 
-    version: str
-    manifest: dict[str, Any]
-    codes: tuple[int, ...]
+    manifest: Manifest
     text_model: TextModel | None
     image_model: ImageModel | None
     fusion: Fusion | None
@@ -49,10 +52,20 @@ class Bundle:
     decisions: Decisions
 
     @property
+    def version(self) -> str:
+        """The version, as the manifest has it."""
+        return self.manifest.version
+
+    @property
+    def codes(self) -> tuple[int, ...]:
+        """The product type code of each class."""
+        return self.manifest.categories.codes
+
+    @property
     def family(self) -> str:
         """The name under which predictions are attributed: `fusion`, or the only family there is."""
-        families = self.manifest["families"]
-        return "fusion" if families["text"] and families["image"] else str(families["text"] or families["image"])
+        families = self.manifest.families
+        return "fusion" if families.text and families.image else str(families.text or families.image)
 
     def predict(self, text: ProductText | None, pixels: Pixels | None) -> Outcome:
         """Return the outcome for one product; `pixels` is (size, size, 3).
@@ -107,26 +120,24 @@ def _missing(has_text: bool, has_image: bool) -> str:
 
 def load_bundle(models_path: Path, version: str) -> Bundle:
     """Return the bundle `version`, its files checked against the manifest. Raises BundleNotFound or BundleBroken."""
-    read_manifest(models_path, version)
-    return load_folder(models_path / version)
+    return _load(models_path / version, read_manifest(models_path, version))
 
 
 def load_folder(folder: Path) -> Bundle:
-    """Return the bundle in `folder`, wherever it lies. Raises BundleBroken."""
-    manifest = _parse_manifest(folder)
-    version = manifest["version"]
-    check_files(folder, manifest["files"])
-    families = manifest["families"]
-    text, image, fusion = families["text"], families["image"], families["fusion"]
+    """Return the bundle in `folder`, wherever it lies. Raises BundleNotFound or BundleBroken."""
+    return _load(folder, read_manifest_in(folder))
+
+
+def _load(folder: Path, manifest: Manifest) -> Bundle:
+    check_files(folder, manifest.files)
+    text, image, fusion = manifest.families.text, manifest.families.image, manifest.families.fusion
     try:
         return Bundle(
-            version=version,
             manifest=manifest,
-            codes=tuple(manifest["categories"]["codes"]),
             text_model=text_family(text).load(folder / "text") if text else None,
             image_model=image_family(image).load(folder / "image") if image else None,
             fusion=fusion_family(fusion).load(folder / "fusion") if fusion else None,
             decisions=Decisions.load(folder / DECISIONS_NAME),
         )
     except (KeyError, ValueError, OSError, UnknownFamily) as error:
-        raise BundleBroken(f"Bundle {version} cannot be loaded: {error}. Promote another version.") from error
+        raise BundleBroken(f"Bundle {manifest.version} cannot be loaded: {error}. Promote another version.") from error

@@ -1,4 +1,4 @@
-"""A bundle's manifest: read, checked and listed."""
+"""A bundle's manifest: its model, and the only place that reads or writes `manifest.json`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer, ValidationError
 
 from rayonnage_shared.core.errors import NotFound, RayonnageError
-
-FORMAT = 1
-
+from rayonnage_shared.core.files import write_atomically
+from rayonnage_shared.ml.base.categories import Categories
 
 MANIFEST_NAME = "manifest.json"
-
-
 VERSION_PATTERN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4,8}")
+
+Moment = Annotated[AwareDatetime, PlainSerializer(lambda moment: moment.isoformat(), when_used="json")]
+Parameter = float | int | str | bool | None
 
 
 class BundleNotFound(NotFound):
@@ -27,23 +29,86 @@ class BundleBroken(RayonnageError):
     code, title = "bundle_broken", "A model bundle is damaged"
 
 
-def read_manifest(models_path: Path, version: str) -> dict[str, Any]:
-    """Return a version's manifest. Raises BundleNotFound or BundleBroken."""
+class _Section(BaseModel):
+    """Keeps unknown keys, so that a manifest with additional fields stays readable and is shown whole."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Families(_Section):
+    """The family of each model of a bundle; None for a model that the bundle does not have."""
+
+    text: str | None
+    image: str | None
+    fusion: str | None
+
+    def present(self) -> dict[str, str]:
+        """Return the families of the models that the bundle has, by model."""
+        models = (("text", self.text), ("image", self.image), ("fusion", self.fusion))
+        return {model: family for model, family in models if family}
+
+
+class DatasetReference(_Section):
+    """The dataset version that a bundle was trained on; `sha256` is of its products."""
+
+    version: str
+    sha256: str
+    demo: bool
+
+
+class FittedModel(_Section):
+    """How one model of a bundle was fitted; `seconds` is None for a model from before this was recorded."""
+
+    family: str
+    parameters: dict[str, Parameter] = {}
+    seconds: float | None = None
+    facts: dict[str, JsonValue] = {}
+
+
+class Manifest(_Section):
+    """What a bundle contains and how it was made."""
+
+    format: Literal[1] = Field(description="Version of this format.")
+    version: str
+    created_at: Moment
+    families: Families
+    categories: Categories
+    dataset: DatasetReference
+    base_version: str | None = Field(description="The bundle from which a model was kept.")
+    code_version: str
+    parameters: dict[str, Parameter] = Field(description="As the training request gave them.")
+    seed: int
+    promised_precision: float
+    submitted_by: str
+    metrics: dict[str, float | int] = Field(description="Measured on the test split.")
+    libraries: dict[str, str]
+    models: dict[str, FittedModel] = Field({}, description="Empty for a bundle from before this was recorded.")
+    files: dict[str, str] = Field(description="The sha256 of each file, by its path in the bundle.")
+
+
+def read_manifest(models_path: Path, version: str) -> Manifest:
+    """Return the manifest of a version. Raises BundleNotFound or BundleBroken."""
     if not VERSION_PATTERN.fullmatch(version):
-        raise BundleNotFound(f"{version!r} is not a model version; GET /models lists them.")
-    if not (models_path / version / MANIFEST_NAME).exists():
-        raise BundleNotFound(f"There is no model {version}; GET /models lists them.")
-    return _parse_manifest(models_path / version)
+        raise BundleNotFound(f"{version[:64]!r} is not a model version; GET /models lists them.")
+    return read_manifest_in(models_path / version)
 
 
-def _parse_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest_in(folder: Path) -> Manifest:
+    """Return the manifest of the bundle in `folder`. Raises BundleNotFound or BundleBroken."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleBroken(f"The manifest of {folder.name} cannot be read. Promote another version.") from error
-    if manifest.get("format") != FORMAT:
-        raise BundleBroken(f"Bundle {folder.name} has format {manifest.get('format')}; this code reads {FORMAT}.")
-    return manifest
+        return Manifest.model_validate_json((folder / MANIFEST_NAME).read_bytes(), strict=True)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleNotFound(f"There is no model {folder.name}; GET /models lists them.") from error
+    except OSError as error:
+        raise BundleBroken(f"The manifest of bundle {folder.name} cannot be read: {error.strerror}.") from error
+    except ValidationError as error:
+        raise BundleBroken(f"Bundle {folder.name} {_first_fault(error)}.") from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of the bundle in `folder`."""
+    document = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    write_atomically(folder / MANIFEST_NAME, document.encode())
 
 
 def list_versions(models_path: Path) -> list[str]:
@@ -55,7 +120,7 @@ def list_versions(models_path: Path) -> list[str]:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file below `folder` but the manifest, by path relative to it."""
+    """Return the sha256 of every file below `folder` except the manifest, by path relative to it."""
     return {
         path.relative_to(folder).as_posix(): _sha256(path)
         for path in sorted(folder.rglob("*"))
@@ -64,11 +129,21 @@ def hash_files(folder: Path) -> dict[str, str]:
 
 
 def check_files(folder: Path, expected: dict[str, str]) -> None:
-    """Raise BundleBroken unless exactly the listed files are there with their hashes."""
+    """Raise BundleBroken unless the folder has exactly the expected files, each with its hash."""
     found = hash_files(folder)
     if found != expected:
         odd = sorted({*found, *expected} - {name for name in found if found[name] == expected.get(name)})
         raise BundleBroken(f"Bundle {folder.name}: {', '.join(odd[:3])} differ from the manifest. Promote another one.")
+
+
+def _first_fault(error: ValidationError) -> str:
+    faults = error.errors(include_url=False)
+    fault = next((one for one in faults if one["loc"] == ("format",)), faults[0])  # it explains all the others
+    if fault["loc"] == ("format",) and fault["type"] == "literal_error":
+        return f"has a manifest of format {fault['input']!r}; this code reads format 1"
+    field = ".".join(str(part) for part in fault["loc"])
+    message = fault["msg"][:1].lower() + fault["msg"][1:]
+    return f"has no valid manifest: {f'`{field}`: ' if field else ''}{message}"
 
 
 def _sha256(path: Path) -> str:

@@ -55,8 +55,8 @@ def evaluate_bundle(
         scores,
         truth,
         bundle.codes,
-        bundle.manifest["categories"]["labels"],
-        dataset_version=bundle.manifest["dataset"]["version"],
+        bundle.manifest.categories.labels,
+        dataset_version=bundle.manifest.dataset.version,
         promises=promises,
     )
     progress(0.7, "one product at a time")
@@ -71,7 +71,7 @@ def evaluate_bundle(
 
 def _with_costs(report: EvaluationReport, building: Path, bundle: Bundle) -> EvaluationReport:
     """Return the report with what the models' facts say of their learning, and the bundle's size."""
-    families = {model: family for model, family in bundle.manifest["families"].items() if family}
+    families = bundle.manifest.families.present()
     facts = {model: ModelFacts.load(building, model, family) for model, family in families.items()}
     own = {FIGURES_FOLDER, REPORT_NAME, MANIFEST_NAME}
     files = [path for path in building.rglob("*") if path.relative_to(building).parts[0] not in own]

@@ -1,15 +1,13 @@
-"""A bundle's pictures on disk, for whoever shows them; `ml.figures` draws them."""
+"""The plots of a bundle's evaluation, as files; `ml.evaluation.figures` draws them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rayonnage_shared.core.errors import NotFound
-from rayonnage_shared.ml.bundles.manifest import read_manifest
+from rayonnage_shared.ml.bundles.manifest import Manifest, read_manifest
 
 FIGURES_FOLDER = "figures"
 FIGURE_NAME_PATTERN = r"^[a-z][a-z0-9_]{0,39}$"
@@ -22,15 +20,15 @@ class FigureNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class FigureFile:
-    """A PNG picture and the hash under which the manifest lists it."""
+    """A PNG plot and the hash under which the manifest lists it."""
 
     content: bytes
     sha256: str
 
 
-def figure_names(manifest: Mapping[str, Any]) -> list[str]:
-    """Return the names of the figures that a manifest lists, in order."""
-    return sorted(found[1] for found in map(_FILE.fullmatch, manifest["files"]) if found)
+def figure_names(manifest: Manifest) -> list[str]:
+    """Return the names of the figures that a manifest lists, sorted."""
+    return sorted(found[1] for found in map(_FILE.fullmatch, manifest.files) if found)
 
 
 def read_figure(models_path: Path, version: str, name: str) -> FigureFile:
@@ -41,6 +39,6 @@ def read_figure(models_path: Path, version: str, name: str) -> FigureFile:
         raise FigureNotFound(f"Model {version} has no figure {name!r}; it has: {known}.")
     path = f"{FIGURES_FOLDER}/{name}.png"
     try:
-        return FigureFile((models_path / version / path).read_bytes(), manifest["files"][path])
+        return FigureFile((models_path / version / path).read_bytes(), manifest.files[path])
     except FileNotFoundError as error:  # the bundle was pruned just now
         raise FigureNotFound(f"The figures of model {version} are gone; GET /models lists what there is.") from error

@@ -13,6 +13,7 @@ import numpy as np
 
 from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.ml.base.model import Curve
+from rayonnage_shared.ml.bundles.manifest import FittedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,11 @@ class ModelFacts:
     """`Fitted.facts`, such as where pretrained weights came from."""
     curves: tuple[Curve, ...] = ()
 
-    def described(self) -> dict[str, Any]:
-        """Return what the manifest says of the model: all but its learning curves."""
-        return {name: value for name, value in asdict(self).items() if name != "curves"}
+    def described(self) -> FittedModel:
+        """Return the model's entry in the manifest, which leaves out the learning curves."""
+        return FittedModel(
+            family=self.family, parameters=dict(self.parameters), seconds=self.seconds, facts=dict(self.facts)
+        )
 
     def save(self, building: Path, model: str) -> None:
         """Write the facts of `model` (text, image or fusion) beside its folder in a bundle."""

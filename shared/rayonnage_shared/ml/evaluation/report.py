@@ -40,14 +40,14 @@ def evaluation_report(
     scores: Scores,
     truth: IntArray,
     codes: tuple[int, ...],
-    labels: Mapping[str, str],
+    labels: Mapping[int, str],
     *,
     dataset_version: str,
     promises: Iterable[Decisions] = (),
 ) -> EvaluationReport:
     """Return what `scores` of n products tell against `truth` (n,), n being at least 1.
 
-    `labels` are by code, as the manifest has them; `promises` are thresholds that were found on other rows.
+    `labels` are by code; `promises` are thresholds that were found on other rows.
     """
     whole = evaluate(scores.probabilities, truth, codes)
     return EvaluationReport(
@@ -190,7 +190,7 @@ def load_promises(bundle: Path) -> list[Decisions]:
 
 
 def _bundle_figures(
-    whole: Evaluation, scores: Scores, truth: IntArray, codes: tuple[int, ...], labels: Mapping[str, str]
+    whole: Evaluation, scores: Scores, truth: IntArray, codes: tuple[int, ...], labels: Mapping[int, str]
 ) -> BundleFigures:
     correct = scores.probabilities.argmax(axis=1) == truth
     return BundleFigures(
@@ -200,7 +200,7 @@ def _bundle_figures(
         accepted_precision=_mean(correct[scores.accepted]),
         codes=list(codes),
         confusion=whole.confusion.tolist(),
-        classes=[ClassReport(label=labels.get(str(one.code), str(one.code)), **asdict(one)) for one in whole.classes],
+        classes=[ClassReport(label=labels.get(one.code, str(one.code)), **asdict(one)) for one in whole.classes],
         calibration=[CalibrationBin(**asdict(one)) for one in whole.calibration],
     )
 

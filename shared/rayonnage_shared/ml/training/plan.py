@@ -11,7 +11,7 @@ from pathlib import Path
 from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.bundles.champion import read_champion
-from rayonnage_shared.ml.bundles.manifest import read_manifest
+from rayonnage_shared.ml.bundles.manifest import Families, read_manifest
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.families import fusion_family
 from rayonnage_shared.ml.training.requests import TrainRequest
@@ -38,10 +38,9 @@ class Plan:
     codes: tuple[int, ...]
     fusion: str = DEFAULT_FUSION
 
-    def families(self) -> dict[str, str | None]:
-        """Return the family of each modality and of the fusion, None for what the bundle has not."""
-        both = self.text and self.image
-        return {"text": self.text, "image": self.image, "fusion": self.fusion if both else None}
+    def families(self) -> Families:
+        """Return the families of the bundle; it has a fusion only with both modalities."""
+        return Families(text=self.text, image=self.image, fusion=self.fusion if self.text and self.image else None)
 
     def to_json(self) -> bytes:
         """Return the plan as `from_json` reads it."""
@@ -66,7 +65,7 @@ def make_plan(request: TrainRequest, store: DatasetStore, models_path: Path, cat
     photos = sum(photo is not None for photo in products.take(products.splits == "train").photos)
     asked = {"text": request.text, "image": request.image if photos >= MIN_PHOTOS else None}
     champion = read_champion(models_path)
-    base = read_manifest(models_path, champion.version)["families"] if champion else {}
+    base = read_manifest(models_path, champion.version).families.present() if champion else {}
     kept = tuple(modality for modality in asked if asked[modality] is None and base.get(modality))
     families = {modality: asked[modality] or base.get(modality) for modality in asked}
     if not any(families.values()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -18,7 +17,13 @@ from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.base.model import Family, Fitted, Fitting, FloatArray, ImageModel, Labels, TextModel
 from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.bundles.bundle import DECISIONS_NAME, load_bundle
-from rayonnage_shared.ml.bundles.manifest import FORMAT, MANIFEST_NAME, hash_files
+from rayonnage_shared.ml.bundles.manifest import (
+    MANIFEST_NAME,
+    DatasetReference,
+    Manifest,
+    hash_files,
+    write_manifest,
+)
 from rayonnage_shared.ml.calibration.thresholds import MODES, Decisions, Mode
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products
@@ -274,32 +279,29 @@ class Training:
 
     def _write_manifest(self, plan: Plan, metrics: dict[str, float]) -> None:
         dataset = self.store.describe(plan.dataset_version)
-        manifest = {
-            "format": FORMAT,
-            "version": plan.version,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "families": plan.families(),
-            "categories": {
-                "codes": list(plan.codes),
-                "labels": {str(code): self.categories.labels.get(code, str(code)) for code in plan.codes},
-            },
-            "dataset": {"version": dataset.version, "sha256": dataset.sha256, "demo": dataset.demo},
-            "base_version": plan.base_version,
-            "code_version": code_version(),
-            "parameters": self.request.parameters,
-            "seed": self.seed,
-            "promised_precision": self.promised_precision,
-            "submitted_by": self.submitted_by,
-            "metrics": metrics,
-            "libraries": library_versions(),
-            "models": {
+        codes, families = plan.codes, plan.families()
+        manifest = Manifest(
+            format=1,
+            version=plan.version,
+            created_at=datetime.now(UTC).replace(microsecond=0),
+            families=families,
+            categories=Categories(codes, {code: self.categories.label(code) for code in codes}),
+            dataset=DatasetReference(version=dataset.version, sha256=dataset.sha256, demo=dataset.demo),
+            base_version=plan.base_version,
+            code_version=code_version(),
+            parameters=dict(self.request.parameters),
+            seed=self.seed,
+            promised_precision=self.promised_precision,
+            submitted_by=self.submitted_by,
+            metrics=metrics,
+            libraries=library_versions(),
+            models={
                 model: ModelFacts.load(self.building, model, family).described()
-                for model, family in plan.families().items()
-                if family
+                for model, family in families.present().items()
             },
-            "files": hash_files(self.building),
-        }
-        write_atomically(self.building / MANIFEST_NAME, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+            files=hash_files(self.building),
+        )
+        write_manifest(self.building, manifest)
 
 
 def _labels(products: Products, codes: tuple[int, ...]) -> Labels:

@@ -15,7 +15,7 @@ import structlog
 from rayonnage_shared.core.errors import BadInput, NotFound, RayonnageError
 from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.ml.bundles.champion import POINTER_NAME, read_champion
-from rayonnage_shared.ml.bundles.manifest import VERSION_PATTERN, BundleBroken, check_files
+from rayonnage_shared.ml.bundles.manifest import VERSION_PATTERN, BundleBroken, check_files, read_manifest_in
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.photo_shards import SHARDS_FOLDER, photos_of, read_index, unpack
 from rayonnage_shared.sync.base import Markers, Say
@@ -135,10 +135,10 @@ class _Pull:
     def _pull_bundle(self, remote: DvcRemote, version: str) -> None:
         staging = _staging(self._models_path, version)
         remote.fetch(self._bundle_pointer(version), staging)
-        manifest = _manifest(staging)
-        check_files(staging, manifest.get("files", {}))
-        if manifest.get("version") != version:
-            raise BundleBroken(f"The pointer of {version} leads to bundle {manifest.get('version')}.")
+        manifest = read_manifest_in(staging)
+        check_files(staging, manifest.files)
+        if manifest.version != version:
+            raise BundleBroken(f"The pointer of {version} leads to bundle {manifest.version}.")
         _appear(staging, self._models_path / version)
         Markers(self._models_path, NAME).write(version, {"remote": self._address})
         log.info("dvc.pulled", bundle=version)
@@ -184,8 +184,8 @@ class _Pull:
     def _bundle_is_whole(self, version: str) -> bool:
         folder = self._models_path / version
         try:
-            check_files(folder, _manifest(folder)["files"])
-        except (RayonnageError, KeyError):
+            check_files(folder, read_manifest_in(folder).files)
+        except RayonnageError:
             return False
         return True
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rayonnage_shared.core.errors import BadInput, RayonnageError
-from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.bundles.bundle import Bundle, load_folder
 from rayonnage_shared.predictions.inference import predict_product
 
@@ -33,8 +32,6 @@ class BundleModel:
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        labels = bundle.manifest["categories"]["labels"]
-        self._categories = Categories(bundle.codes, {int(code): label for code, label in labels.items()})
 
     def predict(self, products: pandas.DataFrame, params: dict[str, Any] | None = None) -> pandas.DataFrame:
         """Return a row for each row of `products` (columns designation, description, image; all may be missing).
@@ -50,7 +47,7 @@ class BundleModel:
         title, description, image = (_text(row.get(name)) for name in INPUTS)
         try:
             photo = _photo(image) if image else None
-            found = predict_product(self._bundle, self._categories, title, description, photo, top_k=1)
+            found = predict_product(self._bundle, self._bundle.manifest.categories, title, description, photo, top_k=1)
         except RayonnageError as error:
             return {"predicted": "", "label": "", "probability": float("nan"), "decision": "", "error": error.detail}
         return {

@@ -7,11 +7,10 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rayonnage_shared.ml.bundles.manifest import MANIFEST_NAME
+from rayonnage_shared.ml.bundles.manifest import MANIFEST_NAME, DatasetReference, Manifest, read_manifest_in
 from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
 
 VERSION_TAG = "rayonnage.version"
@@ -56,25 +55,25 @@ class BundleRecord:
 
 
 def bundle_record(folder: Path, store: DatasetStore) -> BundleRecord:
-    """Return the record of the bundle in `folder`. Raises OSError, ValueError or KeyError for one that is damaged."""
-    manifest = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
-    created_ms = int(1000 * datetime.fromisoformat(manifest["created_at"]).timestamp())
-    dataset = manifest["dataset"]
+    """Return the record of the bundle in `folder`. Raises BundleNotFound or BundleBroken."""
+    manifest = read_manifest_in(folder)
+    created_ms = int(1000 * manifest.created_at.timestamp())
+    dataset = manifest.dataset
     tags = {
-        VERSION_TAG: manifest["version"],
-        "rayonnage.dataset_version": dataset["version"],
-        "rayonnage.dataset_sha256": dataset["sha256"],
-        "rayonnage.demo": str(dataset["demo"]).lower(),
-        "rayonnage.code_version": manifest["code_version"],
-        "rayonnage.submitted_by": manifest["submitted_by"],
-        "rayonnage.base_version": manifest["base_version"] or "none",
-        "mlflow.user": manifest["submitted_by"],
+        VERSION_TAG: manifest.version,
+        "rayonnage.dataset_version": dataset.version,
+        "rayonnage.dataset_sha256": dataset.sha256,
+        "rayonnage.demo": str(dataset.demo).lower(),
+        "rayonnage.code_version": manifest.code_version,
+        "rayonnage.submitted_by": manifest.submitted_by,
+        "rayonnage.base_version": manifest.base_version or "none",
+        "mlflow.user": manifest.submitted_by,
     }
     evaluation = _evaluation(folder)
-    values = [*_numbers(manifest["metrics"]), *_numbers(_costs(evaluation))]
+    values = [*_numbers(manifest.metrics), *_numbers(_costs(evaluation))]
     points = [Point(_metric_name(name), value, 0, created_ms) for name, value in values]
     return BundleRecord(
-        version=manifest["version"],
+        version=manifest.version,
         folder=folder,
         created_ms=created_ms,
         description=_description(manifest),
@@ -86,40 +85,36 @@ def bundle_record(folder: Path, store: DatasetStore) -> BundleRecord:
     )
 
 
-def _description(manifest: Mapping[str, Any]) -> str:
-    families = [name for name in manifest["families"].values() if name]
-    demo = ", the demo catalogue" if manifest["dataset"]["demo"] else ""
-    return f"{' + '.join(families)}, trained on {manifest['dataset']['version']}{demo}"
+def _description(manifest: Manifest) -> str:
+    demo = ", the demo catalogue" if manifest.dataset.demo else ""
+    return f"{' + '.join(manifest.families.present().values())}, trained on {manifest.dataset.version}{demo}"
 
 
-def _params(manifest: Mapping[str, Any]) -> dict[str, str]:
-    families: Mapping[str, str | None] = manifest["families"]
-    named = {modality: name for modality, name in families.items() if name}
-    params: dict[str, Any] = {f"{modality}_family": name for modality, name in named.items()}
-    params |= {"seed": manifest["seed"], "promised_precision": manifest["promised_precision"]}
-    only = [modality for modality in ("text", "image") if modality in named]
-    for name, value in manifest["parameters"].items():
+def _params(manifest: Manifest) -> dict[str, str]:
+    families = manifest.families.present()
+    params: dict[str, Any] = {f"{model}_family": name for model, name in families.items()}
+    params |= {"seed": manifest.seed, "promised_precision": manifest.promised_precision}
+    only = [modality for modality in ("text", "image") if modality in families]
+    for name, value in manifest.parameters.items():
         params[name if "." in name or len(only) != 1 else f"{only[0]}.{name}"] = value
-    for model, known in manifest.get("models", {}).items():  # a kept model brings its own
-        params |= {f"{model}.{name}": value for name, value in known["parameters"].items()}
-        params |= {f"{model}.{name}": value for name, value in known["facts"].items()}
+    for model, fitted in manifest.models.items():  # a model that was kept has its own parameters
+        params |= {f"{model}.{name}": value for name, value in (fitted.parameters | fitted.facts).items()}
     return {_NOT_IN_A_NAME.sub("_", name): str(value) for name, value in params.items()}
 
 
-def _dataset(named: Mapping[str, Any], store: DatasetStore) -> DatasetRecord:
-    version = str(named["version"])
-    profile: dict[str, Any] = {"demo": named["demo"]}
+def _dataset(named: DatasetReference, store: DatasetStore) -> DatasetRecord:
+    profile: dict[str, Any] = {"demo": named.demo}
     try:
-        found = store.describe(version)
+        found = store.describe(named.version)
     except (DatasetNotFound, ValueError):
         pass  # pruned since; its name and hash are known all the same
     else:
         profile |= {"rows": found.rows, "rows_with_image": found.rows_with_image}
         profile |= {"rows_train": found.rows_train, "rows_test": found.rows_test, "categories": len(found.classes)}
     return DatasetRecord(
-        name=version,
-        digest=str(named["sha256"])[:DIGEST_CHARACTERS],
-        source=json.dumps({"uri": f"data/datasets/{version}", "sha256": named["sha256"]}),
+        name=named.version,
+        digest=named.sha256[:DIGEST_CHARACTERS],
+        source=json.dumps({"uri": f"data/datasets/{named.version}", "sha256": named.sha256}),
         profile=json.dumps(profile),
     )
 

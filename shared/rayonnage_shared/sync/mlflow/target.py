@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.ml.bundles.champion import Champion, read_champion
 from rayonnage_shared.ml.bundles.manifest import list_versions
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
@@ -115,7 +116,7 @@ class MlflowTarget:
             folder = self._models_path / version
             try:
                 record = bundle_record(folder, datasets)
-            except (OSError, ValueError, KeyError) as error:
+            except (RayonnageError, OSError, ValueError, KeyError) as error:
                 if folder.exists():
                     log.exception("tracking.bundle_damaged", version=version)
                     self._markers.write(version, {"store": self._store_id, "damaged": repr(error)})

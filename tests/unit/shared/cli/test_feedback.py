@@ -14,6 +14,7 @@ from ulid import ULID
 from rayonnage_shared.cli import data, lineage
 from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.predictions.log import PredictionLog
+from tests.unit.shared.ml.bundles.manifests import write_bundle
 from tests.unit.shared.ml.catalogue.catalogues import many_rows, write_csv
 from tests.unit.shared.predictions.records import VERSION, note, product
 
@@ -30,9 +31,7 @@ def prediction_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("DATA_PATH", f"{tmp_path}/data")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "models" / VERSION).mkdir(parents=True)
-    manifest = {"format": 1, "version": VERSION, "dataset": {"version": "20261101T080000Z-aaaa", "demo": False}}
-    (tmp_path / "models" / VERSION / "manifest.json").write_text(json.dumps(manifest))
+    write_bundle(tmp_path / "models", VERSION)
     log = PredictionLog(f"sqlite:///{tmp_path}/rayonnage.db", max_waiting=10, keep_days=1, flush_every_s=0.01)
     log.start()
     noted = note(log, product("Robot de cuisine"))

@@ -9,6 +9,7 @@ import pytest
 
 from rayonnage_shared.drift.performance import Expectation, performance_of
 from rayonnage_shared.feedback.repository import LabelledAnswer
+from tests.unit.shared.ml.bundles.manifests import a_manifest
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 EXPECTED = Expectation(accuracy=0.8, rows=1000, promised_precision=0.95)
@@ -66,6 +67,6 @@ def test_five_hundred_reports_of_an_unchanged_champion_give_no_alarm() -> None:
 
 
 def test_expectations_stand_in_the_manifest() -> None:
-    manifest = {"metrics": {"accuracy": 0.8, "rows": 206.0}, "promised_precision": 0.9}
+    manifest = a_manifest(metrics={"accuracy": 0.8, "rows": 206.0}, promised_precision=0.9)
     assert Expectation.of(manifest) == Expectation(0.8, 206, 0.9)
-    assert Expectation.of({"metrics": {}}) == Expectation(None, None, None)
+    assert Expectation.of(a_manifest(metrics={}, promised_precision=0.9)) == Expectation(None, None, 0.9)

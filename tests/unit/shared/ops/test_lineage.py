@@ -23,6 +23,7 @@ from rayonnage_shared.ops.lineage import ChampionPeriod, Guess, Lineages, Model,
 from rayonnage_shared.predictions.record import LoggedPrediction
 from rayonnage_shared.predictions.repository import LogUnreadable, insert_predictions
 from rayonnage_shared.sync.base import Markers
+from tests.unit.shared.ml.bundles.manifests import write_bundle
 
 PREDICTION = "01M7YGVQFEDD7NF6F00ZAHT89A"
 FIRST, SECOND = "20261101T080000Z-aaaa", "20261102T080000Z-bbbb"
@@ -48,19 +49,16 @@ class Shop:
         return found
 
     def write_bundle(self, version: str, dataset: str, base: str | None) -> None:
-        manifest = {
-            "format": 1,
-            "version": version,
-            "created_at": "2026-11-01T08:00:00+00:00",
-            "families": {"text": "tfidf-svm", "image": "efficientnet-lite0", "fusion": "weighted"},
-            "dataset": {"version": dataset, "sha256": f"sha of {dataset}", "demo": False},
-            "base_version": base,
-            "code_version": "2f054eb",
-            "submitted_by": "claire",
-            "metrics": {"rows": 206, "accuracy": 0.9, "f1_weighted": 0.8, "ms_per_product": 3.0},
-            "libraries": {"numpy": "2.4.6"},
-        }
-        write_json(self.models / version / "manifest.json", manifest)
+        write_bundle(
+            self.models,
+            version,
+            families={"text": "tfidf-svm", "image": "efficientnet-lite0", "fusion": "weighted"},
+            dataset={"version": dataset, "sha256": f"sha of {dataset}", "demo": False},
+            base_version=base,
+            code_version="2f054eb",
+            submitted_by="claire",
+            metrics={"rows": 206, "accuracy": 0.9, "f1_weighted": 0.8, "ms_per_product": 3.0},
+        )
 
     def write_dataset(self, version: str, parent: str | None) -> None:
         manifest = {

@@ -12,7 +12,7 @@ from rayonnage_shared.ml.evaluation.schemas import EvaluationReport
 from rayonnage_shared.ml.evaluation.scoring import Scores
 
 CODES = (10, 40, 2583)
-LABELS = {"10": "Livres > Livres d'occasion", "40": "Jeux vidéo > Jeux pour consoles", "2583": "Piscine > Entretien"}
+LABELS = {10: "Livres > Livres d'occasion", 40: "Jeux vidéo > Jeux pour consoles", 2583: "Piscine > Entretien"}
 
 
 def sure_of(positions: Sequence[int | None], confidence: float = 0.8) -> FloatArray:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.ml.bundles.manifest import FORMAT, BundleNotFound
+from rayonnage_shared.ml.bundles.manifest import BundleNotFound
 from rayonnage_shared.ml.evaluation.figure_files import FigureNotFound, figure_names, read_figure
+from tests.unit.shared.ml.bundles.manifests import a_manifest, write_bundle
 
 VERSION = "20260101T000000Z-abcd"
 
@@ -19,7 +19,7 @@ def models(tmp_path: Path) -> Path:
     (figures / "confusion.png").write_bytes(b"picture")
     (figures / "smuggled.png").write_bytes(b"not listed")
     files = {"figures/confusion.png": "0" * 64, "figures/gone.png": "1" * 64, "text/linear.npz": "2" * 64}
-    (tmp_path / VERSION / "manifest.json").write_text(json.dumps({"format": FORMAT, "files": files}))
+    write_bundle(tmp_path, VERSION, files=files)
     return tmp_path
 
 
@@ -44,4 +44,4 @@ def test_an_unknown_model_is_called_so(models: Path) -> None:
 def test_names_are_in_order_and_of_pictures_alone() -> None:
     files = ["figures/selective.png", "figures/classes.png", "figures/Bad.png", "figures/a/b.png", "evaluation.json"]
 
-    assert figure_names({"files": dict.fromkeys(files, "")}) == ["classes", "selective"]
+    assert figure_names(a_manifest(files=dict.fromkeys(files, ""))) == ["classes", "selective"]

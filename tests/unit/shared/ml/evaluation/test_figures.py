@@ -60,8 +60,7 @@ def test_figures_of_a_whole_catalogue_stay_small_and_show_something(tmp_path: Pa
     table[np.arange(len(truth)), truth] += 0.5
     scores = Scores(table, table, table, table.max(axis=1) > 0.5)
     promises = [Decisions(0.95, {mode: np.full(len(codes), 0.9, np.float32) for mode in ("text", "image", "both")})]
-    names = {str(code): label for code, label in labels.items()}
-    report = evaluation_report(scores, truth, codes, names, dataset_version="x", promises=promises)
+    report = evaluation_report(scores, truth, codes, labels, dataset_version="x", promises=promises)
 
     draw_figures(report, tables_by_mode(scores), truth, tmp_path)
 

@@ -40,7 +40,7 @@ def test_a_gap_in_a_curve_is_kept_as_one(tmp_path: Path) -> None:
 
 
 def test_of_a_model_from_before_there_were_facts_the_family_is_known(tmp_path: Path) -> None:
-    assert ModelFacts.load(tmp_path, "text", "tfidf-svm").described() == {
+    assert ModelFacts.load(tmp_path, "text", "tfidf-svm").described().model_dump() == {
         "family": "tfidf-svm",
         "parameters": {},
         "seconds": None,

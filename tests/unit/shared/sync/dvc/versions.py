@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.bundles.champion import Champion, write_champion
-from rayonnage_shared.ml.bundles.manifest import hash_files
+from rayonnage_shared.ml.bundles.manifest import hash_files, write_manifest
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
 from rayonnage_shared.sync.base import SyncTargetUnavailable
 from rayonnage_shared.sync.dvc.pointers import Pointer
 from rayonnage_shared.sync.dvc.remote import NotOnRemote
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
+from tests.unit.shared.ml.bundles.manifests import a_manifest
 from tests.unit.shared.ml.catalogue.catalogues import many_rows, photo, write_csv, write_zip
 
 CATEGORIES = Categories((10, 40), {10: "a", 40: "b"})
@@ -93,7 +93,7 @@ class Volumes:
         (folder / "text").mkdir(parents=True)
         (folder / "text" / "linear.npz").write_bytes(content)
         (folder / "decisions.json").write_text("{}")
-        (folder / "manifest.json").write_text(json.dumps({"version": version, "files": hash_files(folder)}))
+        write_manifest(folder, a_manifest(version, files=hash_files(folder)))
         if champion:
             self.promote(version)
         return version

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from rayonnage_shared.ml.bundles.manifest import BundleBroken
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.sync.mlflow.record import BundleRecord, bundle_record
-from tests.unit.shared.sync.mlflow.bundles import FIRST, write_bundle
+from tests.unit.shared.ml.bundles.manifests import write_bundle
+
+FIRST = "20261121T081500Z-0001"
 
 
 def record(folder: Path) -> BundleRecord:
@@ -46,7 +49,7 @@ def test_parameters_and_facts_of_each_model_stand_beside_them(tmp_path: Path) ->
 
 
 def test_every_number_in_the_metrics_is_one(tmp_path: Path) -> None:
-    given = {"accuracy": 0.9, "text": {"rows": 80}, "note": "words", "nothing": math.nan, "odd (name)": 1}
+    given = {"accuracy": 0.9, "text.rows": 80, "nothing": math.nan, "odd (name)": 1}
 
     found = metrics(record(write_bundle(tmp_path, FIRST, metrics=given)))
 
@@ -122,8 +125,8 @@ def test_a_dataset_that_was_pruned_is_known_by_name_and_hash(tmp_path: Path) -> 
     assert json.loads(dataset.profile) == {"demo": False}
 
 
-def test_a_damaged_manifest_is_an_error_that_the_follower_knows(tmp_path: Path) -> None:
+def test_a_damaged_manifest_is_an_error_that_the_target_catches(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path, FIRST)
     (folder / "manifest.json").write_text('{"version": ')
-    with pytest.raises(ValueError, match="Expecting value"):
+    with pytest.raises(BundleBroken, match="invalid JSON"):
         record(folder)

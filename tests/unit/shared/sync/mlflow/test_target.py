@@ -20,7 +20,9 @@ from rayonnage_shared.sync.mlflow.client import Logged, TrackingStore
 from rayonnage_shared.sync.mlflow.record import BundleRecord
 from rayonnage_shared.sync.mlflow.target import MlflowTarget
 from rayonnage_shared.sync.settings import SyncSettings
-from tests.unit.shared.sync.mlflow.bundles import FIRST, SECOND, THIRD, write_bundle
+from tests.unit.shared.ml.bundles.manifests import write_bundle
+
+FIRST, SECOND, THIRD = (f"2026112{day}T081500Z-000{day}" for day in (1, 2, 3))
 
 
 @dataclass
