@@ -1,6 +1,6 @@
 """The documentation page in a real browser: a newcomer logs in, sends a title and a photo, and sees the prediction.
 
-`make docs-picture` takes the picture in docs/ anew; otherwise it goes into the test's own folder.
+`make docs-pictures` takes the picture in docs/ anew; otherwise it goes into the test's own folder.
 """
 
 from __future__ import annotations
