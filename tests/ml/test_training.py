@@ -284,7 +284,7 @@ def test_a_broken_bundle_is_not_promoted(shop: Shop, trained: Trained) -> None:
 
 def test_a_move_whose_audit_row_was_lost_is_written_later(shop: Shop, trained: Trained) -> None:
     first, second = trained.first["version"], trained.second["version"]
-    write_champion(shop.settings.models_path, Champion(second, "jane", "crashed here", (first,), first))
+    write_champion(shop.settings.models_path, Champion.promoted(second, "jane", "crashed here", (first,), first))
 
     record_champion(shop.settings.models_path, shop.engine)
 
@@ -297,7 +297,7 @@ def test_old_bundles_go_but_never_the_champion(shop: Shop, trained: Trained) -> 
 
     assert prune_bundles(models, 1) == []
     promote(models, shop.engine, candidate, "jane", "newer")
-    write_champion(models, Champion(candidate, "jane", "nothing to roll back to"))
+    write_champion(models, Champion.promoted(candidate, "jane", "nothing to roll back to"))
 
     assert prune_bundles(models, 1) == [champion]
     assert list_versions(models) == [candidate]
@@ -310,7 +310,7 @@ def test_predictions_go_with_their_bundle(shop: Shop, trained: Trained, tmp_path
     for path in paths.values():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    write_champion(shop.settings.models_path, Champion(new, "jane", "nothing to roll back to"))
+    write_champion(shop.settings.models_path, Champion.promoted(new, "jane", "nothing to roll back to"))
 
     prune(shop.settings.models_path, store, bundles_kept=1, datasets_kept=1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +20,16 @@ from rayonnage_shared.auth.tokens import Principal
 from rayonnage_shared.feedback.schemas import Feedback, FeedbackRequest
 from rayonnage_shared.http.middleware import SPAN
 from rayonnage_shared.http.problems import problems, request_id_of
-from rayonnage_shared.ml.bundles.champion import read_champion
-from rayonnage_shared.ml.bundles.manifest import Manifest, list_versions, read_manifest
+from rayonnage_shared.ml.bundles.champion import ChampionBroken, read_champion, readable_champion
+from rayonnage_shared.ml.bundles.manifest import (
+    BundleBroken,
+    BundleNotFound,
+    Manifest,
+    creation_time,
+    dataset_of_broken,
+    list_versions,
+    read_manifest,
+)
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.evaluation.figure_files import FIGURE_NAME_PATTERN, figure_names, read_figure
 from rayonnage_shared.ml.evaluation.report import read_report
@@ -115,7 +123,7 @@ async def models(request: Request, _user: CurrentUser) -> ModelList:
     return await anyio.to_thread.run_sync(_list_models, request.app.state.settings.models_path)
 
 
-@router.get("/models/{version}", tags=["models"], response_model=ModelDetails, responses=problems(401, 404, 503))
+@router.get("/models/{version}", tags=["models"], response_model=ModelDetails, responses=problems(401, 404, 500, 503))
 async def model(request: Request, version: Version, _user: CurrentUser) -> ModelDetails:
     """Show one model version: its manifest, how good it is, and where the pictures of that are."""
     return await anyio.to_thread.run_sync(_describe_model, request.app.state.settings.models_path, version)
@@ -128,7 +136,7 @@ async def model(request: Request, version: Version, _user: CurrentUser) -> Model
     responses={
         200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}, "description": "A picture"},
         304: {"description": "The picture is the one that `If-None-Match` names; it never changes"},
-        **problems(401, 404, 503),
+        **problems(401, 404, 500, 503),
     },
 )
 async def figure(request: Request, version: Version, name: FigureName, _user: CurrentUser) -> Response:
@@ -141,8 +149,12 @@ async def figure(request: Request, version: Version, name: FigureName, _user: Cu
 
 
 def _info(models_path: Path, data_path: Path) -> Info:
-    champion = read_champion(models_path)
-    manifest = _manifest(models_path, champion.version) if champion else None
+    champion, manifest, broken = None, None, None
+    try:
+        champion = read_champion(models_path)
+        manifest = read_manifest(models_path, champion.version) if champion else None
+    except (ChampionBroken, BundleBroken, BundleNotFound) as error:
+        broken = error.detail
     return Info(
         ready=manifest is not None,
         version=champion.version if champion else None,
@@ -150,28 +162,48 @@ def _info(models_path: Path, data_path: Path) -> Info:
         metrics=manifest.metrics if manifest else {},
         trained_on=manifest.dataset.version if manifest else None,
         last_dataset=DatasetStore(data_path).current(),
+        broken=broken,
     )
 
 
 def _list_models(models_path: Path) -> ModelList:
-    champion = read_champion(models_path)
+    champion, broken = None, None
+    try:
+        champion = read_champion(models_path)
+    except ChampionBroken as error:
+        broken = error.detail
     name = champion.version if champion else None
-    return ModelList(
-        champion=name, models=[_summary(models_path, version, name) for version in list_versions(models_path)]
-    )
+    return ModelList(champion=name, models=list(_model_versions(models_path, name)), broken=broken)
 
 
 def _describe_model(models_path: Path, version: str) -> ModelDetails:
-    champion = read_champion(models_path)
+    champion = readable_champion(models_path)
     manifest = read_manifest(models_path, version)
-    summary = _summary(models_path, version, champion.version if champion else None)
+    summary = _summary(version, manifest, champion.version if champion else None)
     figures = {name: f"/models/{version}/figures/{name}.png" for name in figure_names(manifest)}
     report = read_report(models_path / version)
     return ModelDetails(**summary.model_dump(), manifest=manifest, evaluation=report, figures=figures)
 
 
-def _summary(models_path: Path, version: str, champion: str | None) -> ModelVersion:
-    manifest = _manifest(models_path, version)
+def _model_versions(models_path: Path, champion: str | None) -> Iterator[ModelVersion]:
+    for version in list_versions(models_path):
+        try:
+            yield _summary(version, read_manifest(models_path, version), champion)
+        except BundleBroken as error:
+            yield ModelVersion(
+                version=version,
+                champion=version == champion,
+                created_at=creation_time(version),
+                families={"text": None, "image": None, "fusion": None},
+                dataset_version=dataset_of_broken(models_path, version) or "",
+                metrics={},
+                broken=error.detail,
+            )
+        except BundleNotFound:  # removed by another process
+            continue
+
+
+def _summary(version: str, manifest: Manifest, champion: str | None) -> ModelVersion:
     return ModelVersion(
         version=version,
         champion=version == champion,
@@ -180,9 +212,3 @@ def _summary(models_path: Path, version: str, champion: str | None) -> ModelVers
         dataset_version=manifest.dataset.version,
         metrics=manifest.metrics,
     )
-
-
-@lru_cache(maxsize=256)
-def _manifest(models_path: Path, version: str) -> Manifest:
-    """Return a manifest, which never changes once it is there."""
-    return read_manifest(models_path, version)

@@ -30,7 +30,7 @@ PAGE_HEADERS = {
 }
 
 
-@drift_routes.post("", status_code=202, response_model=Job, responses=problems(401, 403, 404, 413, 503))
+@drift_routes.post("", status_code=202, response_model=Job, responses=problems(401, 403, 404, 413, 500, 503))
 def start_drift_report(
     train: CurrentTrain,
     admin: CurrentAdmin,

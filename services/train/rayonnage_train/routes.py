@@ -175,7 +175,7 @@ async def follow_job(
     return StreamingResponse(events, headers=EVENT_HEADERS, media_type=EVENT_MEDIA_TYPE)
 
 
-@model_routes.post("/{version}/promote", response_model=Promotion, responses=problems(401, 403, 404, 413, 503))
+@model_routes.post("/{version}/promote", response_model=Promotion, responses=problems(401, 403, 404, 413, 500, 503))
 def promote_model(
     train: CurrentTrain,
     admin: CurrentAdmin,
@@ -187,7 +187,7 @@ def promote_model(
     return promotion.promote(train.models_path, train.engine, version, admin.username, reason)
 
 
-@model_routes.post("/rollback", response_model=Promotion, responses=problems(401, 403, 409, 413, 503))
+@model_routes.post("/rollback", response_model=Promotion, responses=problems(401, 403, 404, 409, 413, 500, 503))
 def roll_back_model(
     train: CurrentTrain, admin: CurrentAdmin, wanted: Annotated[PromoteRequest | None, Body()] = None
 ) -> Promotion:

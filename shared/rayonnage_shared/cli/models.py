@@ -172,22 +172,35 @@ def rollback(
 
 def list_models() -> None:
     """List the model versions, newest first."""
-    from rayonnage_shared.ml.bundles.champion import read_champion
-    from rayonnage_shared.ml.bundles.manifest import list_versions, read_manifest
+    from rayonnage_shared.ml.bundles.champion import ChampionBroken, read_champion
+    from rayonnage_shared.ml.bundles.manifest import BundleBroken, list_versions, read_manifest
 
     settings = ModelSettings()
-    champion = read_champion(settings.models_path)
+    broken = []
+    champion = None
+    try:
+        champion = read_champion(settings.models_path)
+    except ChampionBroken as error:
+        broken.append(error.detail)
     table = Table("", Column("version", no_wrap=True), "text", "image", "F1 weighted", "F1 macro", "ECE")
     for version in list_versions(settings.models_path):
-        manifest = read_manifest(settings.models_path, version)
+        mark = "★" if champion and champion.version == version else ""
+        try:
+            manifest = read_manifest(settings.models_path, version)
+        except BundleBroken as error:
+            table.add_row(mark, version, "broken")
+            broken.append(error.detail)
+            continue
         table.add_row(
-            "★" if champion and champion.version == version else "",
+            mark,
             version,
             manifest.families.text or "–",
             manifest.families.image or "–",
             *(f"{manifest.metrics.get(name, float('nan')):.3f}" for name in ("f1_weighted", "f1_macro", "ece")),
         )
     Console().print(table)
+    for detail in broken:
+        console.print(detail, markup=False, highlight=False)
 
 
 def predict(

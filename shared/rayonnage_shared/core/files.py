@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from rayonnage_shared.core.errors import Conflict
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o444
+REMOVED = ".removed-"
+"""Prefix of a folder that is being removed."""
 
 
 def write_atomically(path: Path, content: bytes | memoryview, *, mode: int = 0o666) -> None:
@@ -28,6 +31,12 @@ def write_atomically(path: Path, content: bytes | memoryview, *, mode: int = 0o6
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder; a reader sees the whole folder or none. Raises OSError."""
+    doomed = folder.rename(folder.with_name(f"{REMOVED}{folder.name}"))
+    shutil.rmtree(doomed)
 
 
 class InTheWay(Conflict):

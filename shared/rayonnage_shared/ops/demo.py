@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from rayonnage_shared.database.engine import migrate, open_database
 from rayonnage_shared.ml.base.progress import Progress
-from rayonnage_shared.ml.bundles.champion import read_champion
+from rayonnage_shared.ml.bundles.champion import readable_champion
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ops.local import LocalSettings
 
@@ -52,7 +52,7 @@ def prepare(settings: LocalSettings, sample: Path, *, stage: Callable[[str], Non
 
 
 def _is_incomplete(settings: LocalSettings) -> bool:
-    champion, dataset = read_champion(settings.models_path), DatasetStore(settings.data_path).current()
+    champion, dataset = readable_champion(settings.models_path), DatasetStore(settings.data_path).current()
     named = [settings.models_path / champion.version] if champion else []
     named += [settings.data_path / "datasets" / dataset] if dataset else []
     return not all((folder / "manifest.json").is_file() for folder in named)

@@ -23,7 +23,7 @@ from rayonnage_shared.core.errors import NotFound
 from rayonnage_shared.database.engine import reading
 from rayonnage_shared.database.tables import FeedbackRow, PredictionRow, PromotionRow
 from rayonnage_shared.feedback.repository import find_feedback
-from rayonnage_shared.ml.bundles.champion import read_champion
+from rayonnage_shared.ml.bundles.champion import readable_champion
 from rayonnage_shared.ml.bundles.manifest import (
     MANIFEST_NAME,
     VERSION_PATTERN,
@@ -204,7 +204,7 @@ class Lineages:
         return _as_answer(row, said)
 
     def _model(self, version: str, seen: tuple[str, ...] = ()) -> Model:
-        champion = read_champion(self.models_path)
+        champion = readable_champion(self.models_path)
         provenance, missing = None, None
         try:
             provenance = self._making(read_manifest(self.models_path, version), (*seen, version))
@@ -250,9 +250,10 @@ class Lineages:
 
     def _run(self, version: str) -> Run | None:
         marker = Markers(self.models_path, "mlflow").read(version)
-        if marker is None or "run_id" not in marker:
+        try:
+            return Run(marker["run_id"], str(marker["registry_version"]), marker["store"]) if marker else None
+        except KeyError:  # a bundle that could not be logged, or a damaged marker
             return None
-        return Run(marker["run_id"], str(marker["registry_version"]), marker["store"])
 
     def _dataset(self, version: str, sha256: str | None = None, demo: bool | None = None) -> Dataset:
         """Return a dataset with all that it grew from; `sha256` and `demo` are what a bundle knows of it."""

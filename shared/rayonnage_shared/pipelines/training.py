@@ -14,8 +14,8 @@ from rayonnage_shared.ml.base.categories import load_categories
 from rayonnage_shared.ml.base.model import IntArray
 from rayonnage_shared.ml.base.progress import Progress, silent
 from rayonnage_shared.ml.bundles.bundle import Bundle, load_bundle
-from rayonnage_shared.ml.bundles.champion import read_champion
-from rayonnage_shared.ml.bundles.manifest import read_manifest
+from rayonnage_shared.ml.bundles.champion import ChampionBroken, read_champion
+from rayonnage_shared.ml.bundles.manifest import BundleBroken, BundleNotFound, read_manifest
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products, class_positions
 from rayonnage_shared.ml.evaluation.gate import Verdict, compare
@@ -63,6 +63,7 @@ def train(
         progress=progress,
         promised_precision=settings.promised_precision,
     ).run()
+    metrics = read_manifest(models_path, version).metrics
     stage("gate")
     progress(0.0, "comparing with the champion")
     margin = settings.gate_class_margin
@@ -71,7 +72,6 @@ def train(
         stage("promote")
         promote(models_path, engine, version, submitted_by, f"job {job_id}: {verdict.reason}"[:1000])
     prune(models_path, store, bundles_kept=settings.bundles_kept, datasets_kept=settings.datasets_kept)
-    metrics = read_manifest(models_path, version).metrics
     return {"version": version, "metrics": metrics, "promoted": verdict.promote, "reason": verdict.reason}
 
 
@@ -81,15 +81,20 @@ def judge(
     """Return whether `version` should become the champion, and why."""
     if policy == "never":
         return Verdict(False, "promotion was not asked for")
-    champion = read_champion(models_path)
-    if champion is None:
-        return Verdict(True, "there was no champion")
-    if champion.version == version:
-        return Verdict(True, "it is the champion already")
-    if policy == "always":
-        return Verdict(True, "promotion was asked for without comparison")
+    try:
+        champion = read_champion(models_path)
+        if champion is None:
+            return Verdict(True, "there was no champion")
+        if champion.version == version:
+            return Verdict(True, "it is the champion already")
+        if policy == "always":
+            return Verdict(True, "promotion was asked for without comparison")
+        champion_bundle = load_bundle(models_path, champion.version)
+    except ChampionBroken as error:
+        return Verdict(policy == "always", error.detail)
+    except (BundleBroken, BundleNotFound) as error:
+        return Verdict(False, f"the champion cannot be loaded to compare with it: {error.detail}")
     challenger_bundle = load_bundle(models_path, version)
-    champion_bundle = load_bundle(models_path, champion.version)
     dataset = challenger_bundle.manifest.dataset
     if champion_bundle.manifest.dataset.demo and not dataset.demo:
         return Verdict(True, "the champion was trained on the demo catalogue, this one on real products")

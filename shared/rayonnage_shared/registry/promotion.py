@@ -1,8 +1,7 @@
-"""The one place that moves the champion. The pointer is the truth for serving; the audit table follows from it."""
+"""Move the champion pointer, the only place that does. The pointer is the truth; the audit table records its moves."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 import structlog
@@ -12,7 +11,15 @@ from rayonnage_shared.core.errors import Conflict
 from rayonnage_shared.database.engine import writing
 from rayonnage_shared.database.tables import PromotionRow
 from rayonnage_shared.ml.bundles.bundle import load_bundle
-from rayonnage_shared.ml.bundles.champion import MAX_HISTORY, Champion, champion_lock, read_champion, write_champion
+from rayonnage_shared.ml.bundles.champion import (
+    MAX_HISTORY,
+    Champion,
+    ChampionBroken,
+    champion_lock,
+    read_champion,
+    readable_champion,
+    write_champion,
+)
 from rayonnage_shared.registry.schemas import Promotion
 
 log = structlog.get_logger()
@@ -25,53 +32,64 @@ class NothingToRollBackTo(Conflict):
 def promote(models_path: Path, engine: Engine, version: str, by: str, reason: str) -> Promotion:
     """Make `version` the champion; promoting the champion again changes nothing.
 
-    Raises BundleNotFound or BundleBroken, before anything has moved.
+    A broken pointer is replaced, which leaves nothing to roll back to. Raises BundleNotFound or BundleBroken before
+    anything has moved.
     """
     with champion_lock(models_path):
-        present = read_champion(models_path)
+        present = _champion_or_repair(models_path)
         if present is not None and present.version == version:
-            return _follow(engine, present)
+            return _record(engine, present)
         load_bundle(models_path, version).warm_up()
         history = (*present.history, present.version)[-MAX_HISTORY:] if present else ()
-        return _move(models_path, engine, present, Champion(version, by, reason, history))
+        previous = present.version if present else None
+        return _move(models_path, engine, present, Champion.promoted(version, by, reason, history, previous))
 
 
 def rollback(models_path: Path, engine: Engine, by: str, reason: str) -> Promotion:
-    """Make the champion before this one the champion again. Raises NothingToRollBackTo."""
+    """Make the previous champion the champion again. Raises NothingToRollBackTo, ChampionBroken or BundleBroken."""
     with champion_lock(models_path):
         present = read_champion(models_path)
         if present is None or not present.history:
             raise NothingToRollBackTo("Promote another version with POST /models/{version}/promote.")
         *history, version = present.history
         load_bundle(models_path, version).warm_up()
-        return _move(models_path, engine, present, Champion(version, by, reason, tuple(history)))
+        return _move(
+            models_path, engine, present, Champion.promoted(version, by, reason, tuple(history), present.version)
+        )
 
 
 def record_champion(models_path: Path, engine: Engine) -> None:
-    """Bring the audit table up to the pointer, after a crash between the two."""
+    """Record the last move in the audit table if a crash came between the two; ignore a broken pointer."""
     with champion_lock(models_path):
-        present = read_champion(models_path)
+        present = readable_champion(models_path)
         if present is not None:
-            _follow(engine, present)
+            _record(engine, present)
+
+
+def _champion_or_repair(models_path: Path) -> Champion | None:
+    """Return the champion, or None for a broken pointer, which the promotion is going to replace."""
+    try:
+        return read_champion(models_path)
+    except ChampionBroken as error:
+        log.warning("champion.pointer_replaced", error=error.detail)
+        return None
 
 
 def _move(models_path: Path, engine: Engine, present: Champion | None, champion: Champion) -> Promotion:
     if present is not None:
-        _follow(engine, present)
-        champion = Champion(
-            champion.version, champion.moved_by, champion.reason, champion.history, previous=present.version
-        )
+        _record(engine, present)
     write_champion(models_path, champion)
     log.info("champion.moved", version=champion.version, previous=champion.previous, by=champion.moved_by)
-    return _follow(engine, champion)
+    return _record(engine, champion)
 
 
-def _follow(engine: Engine, champion: Champion) -> Promotion:
+def _record(engine: Engine, champion: Champion) -> Promotion:
+    """Write the move to the audit table unless it is there already."""
     promotion = Promotion(
         version=champion.version,
         previous=champion.previous,
         moved_by=champion.moved_by,
-        moved_at=datetime.fromisoformat(champion.moved_at),
+        moved_at=champion.moved_at,
         reason=champion.reason,
     )
     with writing(engine) as session:

@@ -1,4 +1,4 @@
-"""Bodies about bundles: versions, how good they are, the champion, promotion."""
+"""Bodies about bundles: versions, metrics, the champion, promotion."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ class ModelVersion(BaseModel):
     families: dict[str, str | None] = Field(examples=[{"text": "tfidf-embedding", "image": None, "fusion": None}])
     dataset_version: str
     metrics: dict[str, float]
+    broken: str | None = Field(
+        None, description="Why the bundle cannot be read; its families, dataset and metrics are then not known."
+    )
 
 
 class ModelDetails(ModelVersion):
     manifest: Manifest
     evaluation: EvaluationReport | None = Field(description="Null for a bundle from before there were reports.")
     figures: dict[str, str] = Field(
-        description="Addresses of PNG pictures by name.",
+        description="Addresses of PNG plots by name.",
         examples=[{"confusion": "/models/20261121T073029Z-9244/figures/confusion.png"}],
     )
 
@@ -31,6 +34,7 @@ class ModelDetails(ModelVersion):
 class ModelList(BaseModel):
     champion: str | None
     models: list[ModelVersion]
+    broken: str | None = Field(None, description="Why the champion pointer cannot be read.")
 
 
 class Info(BaseModel):
@@ -40,6 +44,7 @@ class Info(BaseModel):
     metrics: dict[str, float]
     trained_on: str | None = Field(description="Dataset version that the champion was trained on.")
     last_dataset: str | None
+    broken: str | None = Field(None, description="Why the champion pointer or the champion's bundle cannot be read.")
 
 
 class PromoteRequest(BaseModel):

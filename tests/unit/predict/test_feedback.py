@@ -37,7 +37,7 @@ def models(tmp_path: Path) -> Path:
     for version, demo in ((REAL, False), (DEMO, True)):
         dataset = {"version": GONE, "sha256": "0" * 64, "demo": demo}
         write_bundle(folder, version, dataset=dataset, categories={"codes": [NEW_CODE], "labels": {}})
-    write_champion(folder, Champion(REAL, "jane", "ok", (), "1"))
+    write_champion(folder, Champion.promoted(REAL, "jane", "ok"))
     return folder
 
 

@@ -15,13 +15,15 @@ from rayonnage_predict.app import create_app
 from rayonnage_predict.settings import PredictSettings
 from rayonnage_shared.auth.dependencies import current_user
 from rayonnage_shared.auth.tokens import Principal
+from rayonnage_shared.ml.bundles.champion import Champion, write_champion
 from rayonnage_shared.ml.evaluation.report import write_report
 from tests.unit.shared.ml.bundles.manifests import write_bundle
 from tests.unit.shared.ml.evaluation.reports import some_report
 
 pytestmark = pytest.mark.usefixtures("own_metrics")
 
-TODAY, BEFORE = "20260202T000000Z-abcd", "20260101T000000Z-abcd"
+TODAY, BROKEN, BEFORE = "20260202T000000Z-abcd", "20260201T000000Z-abcd", "20260101T000000Z-abcd"
+OTHER_FORMAT = '{"format": 2, "dataset": {"version": "20251231T000000Z-0000"}}'
 PICTURE = b"\x89PNG\r\n\x1a\n and so on"
 
 
@@ -101,3 +103,81 @@ async def test_what_is_no_picture_is_a_problem(
     answer = await client.get(address)
 
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def promoted(models: Path, version: str) -> None:
+    write_champion(models, Champion.promoted(version, "jane", "better"))
+
+
+def add_broken(models: Path, content: str = OTHER_FORMAT) -> None:
+    (models / BROKEN).mkdir()
+    (models / BROKEN / "manifest.json").write_text(content)
+
+
+@pytest.mark.parametrize(("content", "dataset"), [(OTHER_FORMAT, "20251231T000000Z-0000"), ("{", ""), ("[]", "")])
+async def test_a_broken_bundle_is_listed_as_such_beside_the_others(
+    models: Path, client: httpx2.AsyncClient, content: str, dataset: str
+) -> None:
+    add_broken(models, content)
+
+    answer = await client.get("/models")
+
+    assert answer.status_code == 200, answer.text
+    today, broken, before = answer.json()["models"]
+    assert (today["version"], today["broken"], before["broken"]) == (TODAY, None, None)
+    assert (broken["version"], broken["created_at"], broken["champion"]) == (BROKEN, "2026-02-01T00:00:00Z", False)
+    assert (broken["families"], broken["metrics"]) == ({"text": None, "image": None, "fusion": None}, {})
+    assert broken["dataset_version"] == dataset
+    assert broken["broken"].startswith(f"Bundle {BROKEN} has ")
+
+
+async def test_a_manifest_that_is_damaged_later_is_noticed(models: Path, client: httpx2.AsyncClient) -> None:
+    await client.get("/models")
+    (models / TODAY / "manifest.json").write_text("{")
+    assert (await client.get("/models")).json()["models"][0]["broken"]
+
+
+async def test_a_broken_bundle_itself_is_a_problem_that_says_why(models: Path, client: httpx2.AsyncClient) -> None:
+    add_broken(models)
+
+    for address in (f"/models/{BROKEN}", f"/models/{BROKEN}/figures/confusion.png"):
+        answer = await client.get(address)
+
+        assert (answer.status_code, answer.json()["code"]) == (500, "bundle_broken")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["detail"] == f"Bundle {BROKEN} has a manifest of format 2; this code reads format 1."
+
+
+async def test_info_names_the_champion_and_its_metrics(models: Path, client: httpx2.AsyncClient) -> None:
+    promoted(models, TODAY)
+
+    found = (await client.get("/info")).json()
+
+    assert (found["ready"], found["version"], found["metrics"]["accuracy"]) == (True, TODAY, 0.9)
+    assert (found["trained_on"], found["broken"]) == ("20261120T081500Z-aaaa", None)
+
+
+@pytest.mark.parametrize("content", ["garbage{", "", "[]", "null", f'{{"version": "{TODAY}"}}'])
+async def test_a_broken_champion_pointer_is_named(models: Path, client: httpx2.AsyncClient, content: str) -> None:
+    (models / "champion.json").write_text(content)
+
+    info, listed, one = [await client.get(path) for path in ("/info", "/models", f"/models/{TODAY}")]
+
+    assert [answer.status_code for answer in (info, listed, one)] == [200, 200, 200]
+    for found in (info.json(), listed.json()):
+        assert found["broken"].startswith("champion.json ")
+    assert (info.json()["ready"], info.json()["version"], listed.json()["champion"]) == (False, None, None)
+    assert [model["version"] for model in listed.json()["models"]] == [TODAY, BEFORE]
+
+
+@pytest.mark.parametrize(("version", "words"), [(BROKEN, "format 2"), ("20260303T000000Z-abcd", "There is no model")])
+async def test_a_champion_whose_bundle_is_broken_or_gone_is_named(
+    models: Path, client: httpx2.AsyncClient, version: str, words: str
+) -> None:
+    add_broken(models)
+    promoted(models, version)
+
+    found = (await client.get("/info")).json()
+
+    assert (found["ready"], found["version"]) == (False, version)
+    assert words in found["broken"]

@@ -56,7 +56,7 @@ async def app(tmp_path: Path, database_url: str) -> AsyncIterator[FastAPI]:
 
 def write_champion_at(models: Path) -> None:
     models.mkdir()
-    write_champion(models, Champion("20261121T081500Z-3f2a", "claire", "first"))
+    write_champion(models, Champion.promoted("20261121T081500Z-3f2a", "claire", "first"))
 
 
 @pytest.fixture

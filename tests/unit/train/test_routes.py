@@ -23,6 +23,7 @@ from rayonnage_train.app import create_app
 from rayonnage_train.parameters import known_parameters
 from rayonnage_train.routes import Train
 from rayonnage_train.settings import TrainSettings
+from tests.unit.shared.ml.bundles.manifests import write_loadable_bundle
 
 pytestmark = pytest.mark.usefixtures("own_metrics")
 
@@ -321,3 +322,29 @@ async def test_the_schema_describes_the_stream_and_errors_as_problems(admin: htt
     assert list(events["200"]["content"]) == ["text/event-stream"]
     assert list(events["404"]["content"]) == ["application/problem+json"]
     assert "Job" in schema["components"]["schemas"]
+
+
+@pytest.mark.parametrize("content", ["garbage{", json.dumps({"version": VERSION})])
+async def test_a_broken_champion_pointer_is_named_and_a_promotion_repairs_it(
+    app: FastAPI, admin: httpx2.AsyncClient, content: str
+) -> None:
+    models = train_of(app).models_path
+    write_loadable_bundle(models, VERSION)
+    (models / "champion.json").write_text(content)
+
+    refused = await admin.post("/models/rollback")
+    repaired = await admin.post(f"/models/{VERSION}/promote")
+    after = await admin.post("/models/rollback")
+
+    assert (refused.status_code, refused.json()["code"]) == (500, "champion_broken")
+    assert "champion.json" in refused.json()["detail"]
+    assert (repaired.status_code, repaired.json()["version"]) == (200, VERSION)
+    assert (after.status_code, after.json()["code"]) == (409, "nothing_to_roll_back_to")
+
+
+async def test_a_broken_bundle_is_not_promoted(app: FastAPI, admin: httpx2.AsyncClient) -> None:
+    (write_loadable_bundle(train_of(app).models_path, VERSION) / "manifest.json").write_text("{")
+
+    answer = await admin.post(f"/models/{VERSION}/promote")
+
+    assert (answer.status_code, answer.json()["code"]) == (500, "bundle_broken")

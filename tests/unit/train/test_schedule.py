@@ -30,7 +30,7 @@ class Platform:
     now: float = field(default=0.0)
 
     def promoted(self, hours_ago: float) -> None:
-        write_champion(self.models, Champion(VERSION, "claire", "first"))
+        write_champion(self.models, Champion.promoted(VERSION, "claire", "first"))
         moved_at = datetime.now(UTC) - timedelta(hours=hours_ago)
         with writing(self.engine) as session:
             session.add(

@@ -129,9 +129,9 @@ def load_folder(folder: Path) -> Bundle:
 
 
 def _load(folder: Path, manifest: Manifest) -> Bundle:
-    check_files(folder, manifest.files)
     text, image, fusion = manifest.families.text, manifest.families.image, manifest.families.fusion
     try:
+        check_files(folder, manifest.files)
         return Bundle(
             manifest=manifest,
             text_model=text_family(text).load(folder / "text") if text else None,

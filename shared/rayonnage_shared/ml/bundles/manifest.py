@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer, ValidationError
 
-from rayonnage_shared.core.errors import NotFound, RayonnageError
+from rayonnage_shared.core.errors import NotFound, RayonnageError, first_fault
 from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.ml.base.categories import Categories
 
 MANIFEST_NAME = "manifest.json"
 VERSION_PATTERN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4,8}")
 
+Version = Annotated[str, Field(pattern=rf"^{VERSION_PATTERN.pattern}$")]
 Moment = Annotated[AwareDatetime, PlainSerializer(lambda moment: moment.isoformat(), when_used="json")]
 Parameter = float | int | str | bool | None
 
@@ -69,12 +71,12 @@ class Manifest(_Section):
     """What a bundle contains and how it was made."""
 
     format: Literal[1] = Field(description="Version of this format.")
-    version: str
+    version: Version
     created_at: Moment
     families: Families
     categories: Categories
     dataset: DatasetReference
-    base_version: str | None = Field(description="The bundle from which a model was kept.")
+    base_version: Version | None = Field(description="The bundle from which a model was kept.")
     code_version: str
     parameters: dict[str, Parameter] = Field(description="As the training request gave them.")
     seed: int
@@ -102,7 +104,16 @@ def read_manifest_in(folder: Path) -> Manifest:
     except OSError as error:
         raise BundleBroken(f"The manifest of bundle {folder.name} cannot be read: {error.strerror}.") from error
     except ValidationError as error:
-        raise BundleBroken(f"Bundle {folder.name} {_first_fault(error)}.") from error
+        raise BundleBroken(f"Bundle {folder.name} {_what_is_wrong(error)}.") from error
+
+
+def dataset_of_broken(models_path: Path, version: str) -> str | None:
+    """Return the dataset version that a broken manifest still names, if any."""
+    try:
+        document = json.loads((models_path / version / MANIFEST_NAME).read_bytes())
+        return str(document["dataset"]["version"])
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return None
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -117,6 +128,14 @@ def list_versions(models_path: Path) -> list[str]:
         return []
     found = (path.parent.name for path in models_path.glob(f"*/{MANIFEST_NAME}"))
     return sorted((name for name in found if VERSION_PATTERN.fullmatch(name)), reverse=True)
+
+
+def creation_time(version: str) -> datetime:
+    """Return the time in the name of a version, which is when its training was planned; 1970 where it is no time."""
+    try:
+        return datetime.strptime(version.split("-", maxsplit=1)[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
 
 
 def hash_files(folder: Path) -> dict[str, str]:
@@ -136,14 +155,11 @@ def check_files(folder: Path, expected: dict[str, str]) -> None:
         raise BundleBroken(f"Bundle {folder.name}: {', '.join(odd[:3])} differ from the manifest. Promote another one.")
 
 
-def _first_fault(error: ValidationError) -> str:
-    faults = error.errors(include_url=False)
-    fault = next((one for one in faults if one["loc"] == ("format",)), faults[0])  # it explains all the others
-    if fault["loc"] == ("format",) and fault["type"] == "literal_error":
-        return f"has a manifest of format {fault['input']!r}; this code reads format 1"
-    field = ".".join(str(part) for part in fault["loc"])
-    message = fault["msg"][:1].lower() + fault["msg"][1:]
-    return f"has no valid manifest: {f'`{field}`: ' if field else ''}{message}"
+def _what_is_wrong(error: ValidationError) -> str:
+    for fault in error.errors():
+        if fault["loc"] == ("format",) and fault["type"] == "literal_error":  # it explains all other faults
+            return f"has a manifest of format {fault['input']!r}; this code reads format 1"
+    return f"has no valid manifest: {first_fault(error)}"
 
 
 def _sha256(path: Path) -> str:

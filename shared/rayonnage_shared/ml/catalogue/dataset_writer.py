@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rayonnage_shared.core.errors import RayonnageError
+from rayonnage_shared.core.files import REMOVED
 from rayonnage_shared.ml.catalogue.datasets import Current, DatasetStore
 from rayonnage_shared.ml.catalogue.products import TEST, TRAIN
 from rayonnage_shared.ml.catalogue.schemas import Dataset
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _STAGING = ".staging-"
-_PRUNED = ".pruned-"
 _RETRY_S = 0.05
 
 
@@ -47,7 +47,7 @@ def writing(store: DatasetStore, *, wait_s: float) -> Iterator[None]:
                     headers={"Retry-After": "10"},
                 )
             time.sleep(_RETRY_S)
-        for leftover in (*store.folder.glob(f"{_STAGING}*"), *store.folder.glob(f"{_PRUNED}*")):
+        for leftover in (*store.folder.glob(f"{_STAGING}*"), *store.folder.glob(f"{REMOVED}*")):
             shutil.rmtree(leftover)
         shutil.rmtree(store.photos_folder / ".incoming", ignore_errors=True)
         yield

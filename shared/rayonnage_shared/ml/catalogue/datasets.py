@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from rayonnage_shared.core.errors import NotFound
+from rayonnage_shared.core.files import remove_folder
 from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.catalogue.schemas import Dataset
 
@@ -113,7 +113,5 @@ class DatasetStore:
         staying = {pointers.real, pointers.demo, *protected, *self.versions()[::-1][:keep]}
         gone = [version for version in self.versions() if version not in staying]
         for version in gone:
-            # Out of sight in one step first: a reader sees a whole version or none.
-            doomed = (self.folder / version).rename(self.folder / f".pruned-{version}")
-            shutil.rmtree(doomed)
+            remove_folder(self.folder / version)
         return gone

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.base.categories import Categories
-from rayonnage_shared.ml.bundles.champion import read_champion
-from rayonnage_shared.ml.bundles.manifest import Families, read_manifest
+from rayonnage_shared.ml.bundles.champion import Champion, ChampionBroken, read_champion
+from rayonnage_shared.ml.bundles.manifest import BundleBroken, BundleNotFound, Families, read_manifest
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.families import fusion_family
 from rayonnage_shared.ml.training.requests import TrainRequest
@@ -56,7 +56,8 @@ class Plan:
 def make_plan(request: TrainRequest, store: DatasetStore, models_path: Path, categories: Categories) -> Plan:
     """Return what `request` makes of the dataset and the champion that are there now.
 
-    Raises DatasetNotFound, DatasetTooSmall, or BadInput when no family is left or the fusion refuses its parameters.
+    Raises DatasetNotFound, DatasetTooSmall, BadInput when no family is left or the fusion refuses its parameters, or
+    ChampionBroken, BundleBroken or BundleNotFound when a model of the champion is to be kept and cannot be read.
     """
     dataset = request.dataset_version or store.current()
     if dataset is None:
@@ -64,8 +65,7 @@ def make_plan(request: TrainRequest, store: DatasetStore, models_path: Path, cat
     products = store.load(dataset)
     photos = sum(photo is not None for photo in products.take(products.splits == "train").photos)
     asked = {"text": request.text, "image": request.image if photos >= MIN_PHOTOS else None}
-    champion = read_champion(models_path)
-    base = read_manifest(models_path, champion.version).families.present() if champion else {}
+    champion, base = _champion(request, models_path)
     kept = tuple(modality for modality in asked if asked[modality] is None and base.get(modality))
     families = {modality: asked[modality] or base.get(modality) for modality in asked}
     if not any(families.values()):
@@ -82,6 +82,17 @@ def make_plan(request: TrainRequest, store: DatasetStore, models_path: Path, cat
         codes=tuple(sorted({*categories.codes, *(int(code) for code in products.codes)})),
         fusion=fusion,
     )
+
+
+def _champion(request: TrainRequest, models_path: Path) -> tuple[Champion | None, dict[str, str]]:
+    """Return the champion and its families; a broken one is ignored by a request that keeps nothing of it."""
+    try:
+        champion = read_champion(models_path)
+        return champion, read_manifest(models_path, champion.version).families.present() if champion else {}
+    except (ChampionBroken, BundleBroken, BundleNotFound):
+        if request.text is None or request.image is None:
+            raise
+        return None, {}
 
 
 def parameters_of(request: TrainRequest, modality: str) -> dict[str, float | int | str | bool]:

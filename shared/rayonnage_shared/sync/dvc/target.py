@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from rayonnage_shared.ml.bundles.champion import read_champion
+from rayonnage_shared.ml.bundles.champion import ChampionBroken, read_champion, readable_champion
 from rayonnage_shared.ml.bundles.manifest import list_versions
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.photo_shards import (
@@ -83,7 +83,7 @@ class DvcTarget:
 
     def _bundles(self) -> list[str]:
         """Return the bundles to push: the champion, then the newest."""
-        champion = read_champion(self._models_path)
+        champion = readable_champion(self._models_path)
         first = champion.version if champion else None
         return sorted(
             (
@@ -193,8 +193,11 @@ class DvcTarget:
         return all(self._store.photo_path(name).is_file() for name in photos)
 
     def _gone_bundles(self) -> list[str]:
-        """Return the bundles that were here and are not any more; the champion's pointer stays for a pull."""
-        champion = read_champion(self._models_path)
+        """Return the bundles that are no longer here, except the champion, whose pointer stays for a pull."""
+        try:
+            champion = read_champion(self._models_path)
+        except ChampionBroken:  # any of them may be the champion
+            return []
         kept = {champion.version} if champion else set()
         return [
             version

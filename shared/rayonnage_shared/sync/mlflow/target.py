@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from rayonnage_shared.core.errors import RayonnageError
-from rayonnage_shared.ml.bundles.champion import Champion, read_champion
+from rayonnage_shared.ml.bundles.champion import Champion, readable_champion
 from rayonnage_shared.ml.bundles.manifest import list_versions
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.sync.base import Markers, Say, SyncTargetUnavailable
@@ -99,7 +99,7 @@ class MlflowTarget:
 
     def _champion_to_move(self) -> Champion | None:
         """Return the champion if the alias must move to it and its bundle is registered."""
-        champion = read_champion(self._models_path)
+        champion = readable_champion(self._models_path)
         marker = self._marker(_CHAMPION) or {}
         if champion is None or marker.get("move_id") == champion.move_id:
             return None

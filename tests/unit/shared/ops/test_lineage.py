@@ -98,7 +98,7 @@ def shop(engine: Engine, tmp_path: Path) -> Shop:
     made.write_bundle(SECOND, NEW_DATA, FIRST)
     made.move(FIRST, timedelta(hours=0))
     made.move(SECOND, timedelta(hours=1))
-    write_champion(made.models, Champion(SECOND, "jane", "ok", (FIRST,), FIRST))
+    write_champion(made.models, Champion.promoted(SECOND, "jane", "ok", (FIRST,), FIRST))
     marker = {"store": "sqlite:///data/mlflow.db rayonnage rayonnage", "run_id": "run-2", "registry_version": "2"}
     Markers(made.models, "mlflow").write(SECOND, marker)
     said = (2583, 0.97, "accept", 2582, 0.5, None, None, 11.8)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rayonnage_shared.ml.bundles.manifest import Manifest, write_manifest
+from rayonnage_shared.ml.bundles.bundle import DECISIONS_NAME
+from rayonnage_shared.ml.bundles.manifest import Manifest, hash_files, write_manifest
+from rayonnage_shared.ml.calibration.thresholds import Decisions
 
 VERSION = "20261121T081500Z-3f2a"
 DATASET = "20261120T081500Z-aaaa"
@@ -40,3 +42,11 @@ def write_bundle(models_path: Path, version: str = VERSION, **changes: Any) -> P
     folder.mkdir(parents=True, exist_ok=True)
     write_manifest(folder, a_manifest(version, **changes))
     return folder
+
+
+def write_loadable_bundle(models_path: Path, version: str = VERSION) -> Path:
+    """Write a bundle that can be loaded and promoted, though it has no models, and return its folder."""
+    folder = write_bundle(models_path, version)
+    Decisions(0.95, {}).save(folder / DECISIONS_NAME)
+    families = {"text": None, "image": None, "fusion": None}
+    return write_bundle(models_path, version, families=families, files=hash_files(folder))

@@ -99,7 +99,7 @@ class Volumes:
         return version
 
     def promote(self, version: str) -> None:
-        write_champion(self.models, Champion(version, "jane", "a test"))
+        write_champion(self.models, Champion.promoted(version, "jane", "a test"))
 
     def add_dataset(self, rows: int, photos: int, start: int = 0) -> str:
         """Ingest so many products more, the first of them with photos, and return the new version."""

@@ -76,7 +76,7 @@ class Scene:
         return said
 
     def promote(self, version: str) -> None:
-        write_champion(self.models, Champion(version, "jane", "better"))
+        write_champion(self.models, Champion.promoted(version, "jane", "better"))
 
 
 @pytest.fixture

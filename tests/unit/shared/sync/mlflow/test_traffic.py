@@ -92,7 +92,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         mlflow_tracking_uri="http://127.0.0.1:9",
     )
     settings.models_path.mkdir()
-    write_champion(settings.models_path, Champion("v1", "jane", "first"))
+    write_champion(settings.models_path, Champion.promoted("20261121T081500Z-3f2a", "jane", "first"))
     engine = open_database(settings.database_url)
     migrate(engine)
     yield Scene(settings, engine)

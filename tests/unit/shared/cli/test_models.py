@@ -1,0 +1,51 @@
+"""`rayonnage models`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from rayonnage_shared.cli import models
+from rayonnage_shared.ml.bundles.champion import Champion, write_champion
+from tests.unit.shared.ml.bundles.manifests import write_bundle
+
+OLD, NEW = "20261120T081500Z-0001", "20261121T081500Z-0002"
+
+
+@pytest.fixture
+def volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two bundles, the older one being the champion."""
+    monkeypatch.setenv("MODELS_PATH", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.chdir(tmp_path)
+    for version in (OLD, NEW):
+        write_bundle(tmp_path, version)
+    write_champion(tmp_path, Champion.promoted(OLD, "jane", "first"))
+    return tmp_path
+
+
+def listed() -> Result:
+    app = typer.Typer()
+    models.register(app)
+    return CliRunner().invoke(app, ["models"], catch_exceptions=False)
+
+
+def test_versions_are_listed_newest_first_with_the_champion_marked(volume: Path) -> None:
+    lines = [line.split() for line in listed().stdout.splitlines() if "T081500Z" in line]
+    assert [[cell for cell in line if cell != "│"][:2] for line in lines] == [[NEW, "tfidf-svm"], ["★", OLD]]
+
+
+def test_a_broken_bundle_and_a_broken_pointer_are_named_beside_the_rest(volume: Path) -> None:
+    (volume / NEW / "manifest.json").write_text('{"format": 2}')
+    (volume / "champion.json").write_text("garbage{")
+
+    result = listed()
+
+    assert result.exit_code == 0
+    assert OLD in result.stdout
+    assert any(NEW in line and "broken" in line for line in result.stdout.splitlines())
+    assert "champion.json is not valid" in result.stderr
+    assert f"Bundle {NEW} has a manifest of format 2" in result.stderr.replace("\n", " ")
