@@ -1,4 +1,4 @@
-"""Runs the auth service: `python -m rayonnage_auth`."""
+"""Run the auth service: `python -m rayonnage_auth`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def main() -> None:
     settings = AuthSettings()
     set_up_logging("auth", settings)
     set_up_tracing("auth", settings)
-    # Login throttling needs the caller's own address, which the gateway hands on.
+    # Login throttling needs the client address, which the gateway forwards.
     serve(
         create_app(settings),
         host=settings.auth_host,

@@ -1,4 +1,4 @@
-"""Builds the auth service."""
+"""Build the auth service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_BODY_BYTES = 64 * 1024
 
 
 def create_app(settings: AuthSettings, hasher: PasswordHasher | None = None) -> FastAPI:
-    """Return the auth service; its lifespan migrates the database, makes the first key and the first admin."""
+    """Return the auth service. Its lifespan migrates the database and creates the first signing key and admin."""
     verifier = TokenVerifier(settings)
 
     @contextlib.asynccontextmanager

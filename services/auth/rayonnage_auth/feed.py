@@ -1,4 +1,4 @@
-"""What the other services poll: public keys and revocations, held in memory and kept current."""
+"""Public keys and revocations, cached in memory for the services that poll them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from rayonnage_shared.database.engine import reading, writing
 
 log = structlog.get_logger()
 
-REFRESH_S = 0.25  # with the 0.5 s at which services poll, a revocation from anywhere holds within a second
+REFRESH_S = 0.25  # services poll every 0.5 s, so a revocation takes effect within a second
 PRUNE_S = 600.0
 
 
 class Feed:
-    """Keys and revocations as of at most a quarter of a second ago, for the routes and for auth's own verifier.
+    """Keys and revocations, at most a quarter of a second old, for the routes and for auth's own verifier.
 
-    It reads the database and the key folder, so that it sees what the CLI or another auth process changed.
+    They are read from the database and the key folder, so changes by the CLI or by another auth process are seen.
     """
 
     def __init__(self, engine: Engine, settings: AuthSettings, verifier: TokenVerifier) -> None:
@@ -46,27 +46,27 @@ class Feed:
         self.key_set = JsonWebKeys(keys=[])
         self.revocations = Revocations(revocations=[])
         if settings.algorithm == "HS256":
-            assert settings.secret_key is not None  # the settings class refuses to be without
+            assert settings.secret_key is not None  # the settings class requires it
             self._secret = jwk.construct(settings.secret_key.get_secret_value(), "HS256")
         else:
             life = timedelta(minutes=settings.access_token_expire_minutes)
             self._folder = KeyFolder(settings.auth_keys_path, settings.algorithm, life)
 
     def start(self) -> None:
-        """Make a first signing key if there is none and read everything once."""
+        """Create the first signing key if there is none, then load everything once."""
         if self._folder is not None:
             self._folder.ensure()
         self.refresh()
 
     def signing(self) -> tuple[str, Key]:
-        """Return the id and the key that tokens are signed with now."""
+        """Return the id and the key that sign new tokens."""
         if self._secret is not None:
             return SHARED_SECRET_KID, self._secret
         key = signing_key(self._keys, datetime.now(UTC))
         return key.kid, key.private
 
     def refresh(self) -> None:
-        """Read keys and revocations now; blocks for a read of the database."""
+        """Reload keys and revocations. Blocks while it reads the database."""
         with reading(self._engine) as session:
             self.revocations = Revocations(revocations=current_revocations(session))
         self._verifier.replace_revocations(self.revocations.revocations)
@@ -94,11 +94,11 @@ class Feed:
         try:
             yield
         finally:
-            stopping.set()  # not cancelled: a read under way in a thread would lose its connection
+            stopping.set()  # not cancelled: that would close the connection of a read in a thread
             await task
 
     async def trouble(self) -> str | None:
-        """Return None while the database and the key folder can be read, else what is wrong."""
+        """Return None if the database and the key folder can be read, else the reason."""
         return self._failing
 
     async def _follow(self, stopping: asyncio.Event) -> None:

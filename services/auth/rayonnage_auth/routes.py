@@ -1,4 +1,4 @@
-"""HTTP of auth: tokens, users, and what other services poll."""
+"""HTTP routes of auth: tokens, users, keys and revocations."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from rayonnage_shared.http.problems import problems
 
 log = structlog.get_logger()
 
-LOGIN_FAILURES = Counter("rayonnage_login_failures_total", "Logins that were refused, by reason.", ["reason"])
+LOGIN_FAILURES = Counter("rayonnage_login_failures_total", "Refused logins by reason.", ["reason"])
 
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """What the routes work with; built by the lifespan."""
+    """What the routes use; the lifespan creates it."""
 
     accounts: Accounts
     tokens: Tokens
@@ -51,7 +51,7 @@ async def _auth(request: Request) -> Auth:
 
 
 async def _keep_out_of_caches(response: Response) -> None:
-    # RFC 6749, section 5.1: answers that carry tokens are not to be stored.
+    # RFC 6749, section 5.1: responses with tokens must not be cached.
     response.headers["Cache-Control"] = "no-store"
 
 
@@ -60,12 +60,12 @@ UserPath = Annotated[Username, Path(description="The user's name.")]
 
 
 class LoginForm(BaseModel):
-    """OAuth2's password form; fields that it does not know are ignored, as the standard asks."""
+    """The OAuth2 password form. Unknown fields are ignored, as RFC 6749 requires."""
 
     grant_type: Literal["password"] = "password"
     username: str = Field(min_length=1, max_length=64)
     password: SecretStr = Field(min_length=1, max_length=256, json_schema_extra={"format": "password"})
-    scope: str = Field("", max_length=256, description="Not used; the role decides.")
+    scope: str = Field("", max_length=256, description="Ignored: the user's role decides.")
     client_id: str | None = Field(None, max_length=256, description="Not used.")
     client_secret: SecretStr | None = Field(None, max_length=256, description="Not used.")
 
@@ -77,7 +77,7 @@ service_routes = APIRouter(tags=["for services"])
 
 @token_routes.post("/token", response_model=TokenPair, responses=problems(401, 429, 503))
 async def log_in(form: Annotated[LoginForm, Form()], request: Request, auth: AuthParts) -> TokenPair:
-    """Log in with username and password; send the access token as `Authorization: Bearer …` from then on."""
+    """Log in with username and password; send the access token as `Authorization: Bearer …` with each request."""
     address = request.client.host if request.client else "unknown"
     try:
         auth.throttle.admit(form.username, address)
@@ -87,7 +87,7 @@ async def log_in(form: Annotated[LoginForm, Form()], request: Request, auth: Aut
     try:
         user, pair = await auth.passwords.run(lambda: _log_in(auth, form))
     except WrongCredentials as error:
-        # A name that does not exist may be a password typed into the wrong field: it stays out of the log.
+        # An unknown name may be a password typed into the wrong field, so it is not logged.
         _count_failure(error.reason, address, None if error.reason == "unknown_user" else form.username)
         raise
     except Exception:
@@ -110,7 +110,7 @@ def _count_failure(reason: str, address: str, username: str | None = None) -> No
 
 @token_routes.post("/token/refresh", response_model=TokenPair, responses=problems(401, 503))
 async def refresh(body: RefreshRequest, auth: AuthParts) -> TokenPair:
-    """Spend a refresh token for new tokens; one that is used twice ends its whole family."""
+    """Exchange a refresh token for new tokens. A refresh token used twice revokes its whole token family."""
     try:
         return await to_thread.run_sync(auth.tokens.refresh, body.refresh_token)
     except RefreshRefused:
@@ -120,7 +120,7 @@ async def refresh(body: RefreshRequest, auth: AuthParts) -> TokenPair:
 
 @token_routes.post("/logout", status_code=204, responses=problems(401, 503))
 async def log_out(user: CurrentUser, auth: AuthParts) -> None:
-    """End this access token and its refresh tokens; every service refuses them within a second."""
+    """Revoke this access token and its refresh tokens; every service refuses them within a second."""
     await to_thread.run_sync(auth.tokens.log_out, user)
     await to_thread.run_sync(auth.feed.refresh)
     log.info("auth.logout", username=user.username)
@@ -128,13 +128,13 @@ async def log_out(user: CurrentUser, auth: AuthParts) -> None:
 
 @user_routes.get("/me", response_model=User, responses=problems(401, 404, 503))
 async def show_me(user: CurrentUser, auth: AuthParts) -> User:
-    """Show who I am."""
+    """Show the calling user."""
     return await to_thread.run_sync(auth.accounts.get, user.username)
 
 
 @user_routes.put("/me/password", status_code=204, responses=problems(401, 403, 429, 503))
 async def change_my_password(body: PasswordChange, request: Request, user: CurrentUser, auth: AuthParts) -> None:
-    """Change my password; all my tokens end, so log in again."""
+    """Change the calling user's password. All of the user's tokens are revoked: log in again."""
     address = request.client.host if request.client else "unknown"
     auth.throttle.admit(user.username, address)
     current, new = body.current_password.get_secret_value(), body.new_password.get_secret_value()
@@ -168,7 +168,7 @@ async def add_user(body: NewUser, admin: CurrentAdmin, auth: AuthParts) -> User:
 
 @user_routes.patch("/{username}", response_model=User, responses=problems(401, 403, 404, 409, 503))
 async def change_user(username: UserPath, body: UserChange, admin: CurrentAdmin, auth: AuthParts) -> User:
-    """Change a user's role, activity or password; the user's tokens end."""
+    """Change a user's role, active state or password. The user's tokens are revoked."""
     user = await auth.passwords.run(lambda: auth.accounts.change(username, body))
     await to_thread.run_sync(auth.feed.refresh)
     log.info("auth.user.changed", username=username, fields=sorted(body.model_fields_set), by=admin.username)
@@ -177,7 +177,7 @@ async def change_user(username: UserPath, body: UserChange, admin: CurrentAdmin,
 
 @user_routes.delete("/{username}", status_code=204, responses=problems(401, 403, 404, 409, 503))
 async def remove_user(username: UserPath, admin: CurrentAdmin, auth: AuthParts) -> None:
-    """Remove a user; the user's tokens end. The last active admin stays."""
+    """Delete a user and revoke the user's tokens. The last active admin cannot be deleted."""
     await to_thread.run_sync(auth.accounts.delete, username)
     await to_thread.run_sync(auth.feed.refresh)
     log.info("auth.user.removed", username=username, by=admin.username)
@@ -185,11 +185,11 @@ async def remove_user(username: UserPath, admin: CurrentAdmin, auth: AuthParts) 
 
 @service_routes.get("/.well-known/jwks.json", response_model=JsonWebKeys)
 async def show_keys(auth: AuthParts) -> JsonWebKeys:
-    """Show the public keys that tokens are verified with."""
+    """Return the public keys that verify tokens, as a JSON Web Key Set."""
     return auth.feed.key_set
 
 
 @service_routes.get("/internal/revocations", response_model=Revocations)
 async def show_revocations(auth: AuthParts) -> Revocations:
-    """Show which tokens have ended before their time; services ask twice a second."""
+    """Return the revoked tokens. Services poll this twice a second."""
     return auth.feed.revocations

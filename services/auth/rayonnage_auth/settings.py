@@ -1,4 +1,4 @@
-"""What auth reads from the environment."""
+"""Settings of the auth service."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class AuthSettings(ServiceSettings, DatabaseSettings, KeyFolderSettings):
     auth_host: str = Field("127.0.0.1", description="Address that auth listens on.")
     auth_port: int = Field(8011, ge=1, le=65535, description="Port that auth listens on.")
     forwarded_allow_ips: Proxies = Field(
-        "127.0.0.1", description="Proxies whose X-Forwarded-For is believed, addresses or networks by commas."
+        "127.0.0.1", description="Trusted proxies for X-Forwarded-For: addresses or networks, separated by commas."
     )
-    admin_username: OptionalText = Field(None, description="First admin, made at start while no admin is active.")
-    admin_password: OptionalSecret = Field(None, description="Password of the first admin; 10 characters or more.")
-    refresh_token_expire_days: float = Field(7, gt=0, le=90, description="Life of an unused refresh token, days.")
-    login_failures_per_user: int = Field(
-        10, ge=1, description="Failed logins a minute for one username before 429; other addresses count together."
+    admin_username: OptionalText = Field(None, description="First admin, created at start if there is no active admin.")
+    admin_password: OptionalSecret = Field(None, description="Password of the first admin, 10 characters or more.")
+    refresh_token_expire_days: float = Field(7, gt=0, le=90, description="Lifetime of an unused refresh token, days.")
+    login_failures_per_user: int = Field(10, ge=1, description="Failed logins per minute for one username before 429.")
+    login_failures_per_address: int = Field(
+        30, ge=1, description="Failed logins per minute from one client address before 429."
     )
-    login_failures_per_address: int = Field(30, ge=1, description="Failed logins a minute from one address before 429.")
-    password_threads: int = Field(2, ge=1, le=64, description="Passwords hashed at once; each takes 19 MiB.")
+    password_threads: int = Field(2, ge=1, le=64, description="Passwords hashed at the same time; each takes 19 MiB.")
 
     @model_validator(mode="after")
     def _refuse_weak_admin_password(self) -> AuthSettings:

@@ -1,4 +1,4 @@
-"""What stands between a login form and the password hashes: failure counts and a bounded number of threads."""
+"""Login throttling: failure counts, and a bounded number of hashing threads."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LoginThrottle:
         )
         if wait_s > 0:
             raise TooManyLogins(
-                f"Too many failed logins for this user or from this address; wait {wait_s} s and try again.",
+                f"Too many failed logins for this user or from this address; try again in {wait_s} s.",
                 headers={"Retry-After": str(wait_s)},
             )
         self._users.take(self._user_key(username, address))
@@ -73,7 +73,7 @@ class _Bucket:
 
 
 class _Buckets:
-    """Token buckets by key, refilled evenly over a minute; the least recently used are forgotten beyond a bound."""
+    """Token buckets by key, refilled evenly over a minute; the least recently used are evicted beyond a limit."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
         self._capacity = per_minute
@@ -82,7 +82,7 @@ class _Buckets:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def wait_s(self, key: str) -> int:
-        """Return 0 when there is a place, else the whole seconds until there is one."""
+        """Return 0 if a token is available, else the seconds until one is."""
         places = self._refilled(key).places
         return 0 if places >= 1 else int((1 - places) / self._refill_per_s) + 1
 
@@ -105,13 +105,13 @@ class _Buckets:
 
 
 class PasswordThreads:
-    """Runs work that hashes passwords off the event loop, a few at a time, with a bounded queue."""
+    """Runs password hashing in a few threads behind a bounded queue, off the event loop."""
 
     def __init__(self, threads: int) -> None:
         self._limiter = CapacityLimiter(threads)
 
     async def run(self, work: Callable[[], _Result]) -> _Result:
-        """Return what `work` returns. Raises Overloaded when too many wait already."""
+        """Return the result of `work`. Raises Overloaded when too many calls are waiting."""
         if self._limiter.statistics().tasks_waiting >= MAX_WAITING_LOGINS:
-            raise Overloaded("Too many logins are under way; try again in a moment.")
+            raise Overloaded("Too many logins are in progress; try again in a moment.")
         return await to_thread.run_sync(work, limiter=self._limiter)

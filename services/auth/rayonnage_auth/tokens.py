@@ -1,4 +1,4 @@
-"""Issues access tokens and keeps the families of refresh tokens."""
+"""Issue access tokens, and rotate refresh tokens within token families."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class RefreshRefused(NotAuthenticated):
 
 
 class Tokens:
-    """Sessions: each login starts a family of refresh tokens, of which only the newest may be used, and once.
+    """Sessions: each login starts a token family. Only its newest refresh token is valid, and only once.
 
-    A refresh token that is presented a second time ends its family and the access tokens given out with it: either
-    the first or the second caller stole it. That holds for two simultaneous uses too: exactly one gets new tokens,
-    the other ends them. A client therefore refreshes in one place at a time, and logs in again when an answer is lost.
+    A refresh token used a second time revokes its family and the family's access tokens, since one of the two callers
+    must have stolen it. Of two simultaneous uses exactly one gets new tokens, and the other revokes them. A client
+    must therefore refresh in one place at a time, and log in again when a response is lost.
 
-    `signing` returns the present key and its `kid`.
+    `signing` returns the current signing key and its `kid`.
     """
 
     def __init__(self, engine: Engine, settings: AuthSettings, signing: Callable[[], tuple[str, Key]]) -> None:
@@ -60,7 +60,7 @@ class Tokens:
             return self._issue(session, row, family=str(ULID()))
 
     def refresh(self, refresh_token: str) -> TokenPair:
-        """Return new tokens for this one, which is spent. Raises RefreshRefused."""
+        """Exchange a refresh token for new tokens. Raises RefreshRefused."""
         fingerprint = _fingerprint(refresh_token)
         with writing(self._engine) as session:
             row, user = _locked_token(session, fingerprint)
@@ -76,12 +76,12 @@ class Tokens:
                 row.used_at = moment
                 session.add(row)
                 return self._issue(session, user, row.family)
-        # Said after the commit: an error inside the block would undo the revocation.
+        # Raised after the commit: an error inside the block would roll the revocation back.
         log.warning("auth.refresh.reused", username=user.username, family=row.family)
-        raise RefreshRefused("This refresh token was used before; its whole family is revoked. Log in again.")
+        raise RefreshRefused("This refresh token was used before; all tokens of this login are revoked. Log in again.")
 
     def log_out(self, principal: Principal) -> None:
-        """End this access token and the family that it belongs to."""
+        """Revoke this access token and its token family."""
         with writing(self._engine) as session:
             lock_user(session, principal.username)
             family = session.exec(
@@ -95,7 +95,7 @@ class Tokens:
             revoke_token(session, principal.token_id, now() + self._access_life)
 
     def _issue(self, session: Session, user: UserRow, family: str) -> TokenPair:
-        # The time is taken under the user's lock: a token is either older than a revocation or knows what it changed.
+        # Read under the user's lock, so a token is either older than a revocation or issued with the new state.
         moment = now()
         token_id, refresh_token = str(ULID()), secrets.token_urlsafe(32)
         session.add(
@@ -130,7 +130,7 @@ class Tokens:
 
 
 def _locked_token(session: Session, fingerprint: str) -> tuple[RefreshTokenRow | None, UserRow | None]:
-    """Return the row of this token and its user's, both read under the user's lock."""
+    """Return the rows of this token and of its user, read under the user's lock."""
     same_token = col(RefreshTokenRow.token_sha256) == fingerprint
     username = session.exec(select(RefreshTokenRow.username).where(same_token)).first()
     if username is None:

@@ -1,4 +1,4 @@
-"""The user store: who exists, with which role and password; shared by the auth service and the CLI."""
+"""The user store, shared by the auth service and the command line."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _USERNAME = re.compile(r"[A-Za-z0-9._@-]{2,64}")
 
 
 class UserNotFound(NotFound):
-    code, title = "user_not_found", "There is no such user"
+    code, title = "user_not_found", "User not found"
 
 
 class UsernameTaken(Conflict):
-    code, title = "username_taken", "The username is taken"
+    code, title = "username_taken", "Username already taken"
 
 
 class LastAdmin(Conflict):
-    code, title = "last_admin", "The last active admin stays"
+    code, title = "last_admin", "The last active admin cannot be removed"
 
 
 class WeakPassword(BadInput):
@@ -44,7 +44,7 @@ class WrongPassword(NotAllowed):
 
 
 class WrongCredentials(NotAuthenticated):
-    """The same to the caller whatever was wrong; `reason` is for metrics and logs alone."""
+    """The same answer whatever was wrong; `reason` is for metrics and logs only."""
 
     code, title = "wrong_credentials", "The login was refused"
 
@@ -62,14 +62,16 @@ class WrongCredentials(NotAuthenticated):
 
 @dataclass(frozen=True, slots=True)
 class VerifiedUser:
-    """Who proved to know a password, and which hash it fitted: a token is issued only while that hash still holds."""
+    """A user whose password was checked, and the hash it matched. Tokens are issued only while that hash is current."""
 
     username: str
     password_hash: str
 
 
 class Accounts:
-    """Users in the database. Every change of password, role or activity, and every deletion, ends the user's tokens.
+    """Users in the database.
+
+    Changing the password, role or active state, or deleting a user, revokes the user's tokens.
 
     Methods that take a password hash it (50 ms, 19 MiB) before they take any lock.
     """
@@ -94,7 +96,7 @@ class Accounts:
         return self._insert(username, password, role)
 
     def verify(self, username: str, password: str) -> VerifiedUser:
-        """Return who logs in. Raises WrongCredentials, after the same work whether the user exists or not."""
+        """Check a login. Raises WrongCredentials; takes the same time whether the user exists or not."""
         row = None
         if _USERNAME.fullmatch(username):
             with reading(self._engine) as session:
@@ -109,7 +111,7 @@ class Accounts:
         return VerifiedUser(row.username, row.password_hash)
 
     def change(self, username: str, change: UserChange) -> User:
-        """Return the user as changed. Raises UserNotFound, LastAdmin or WeakPassword."""
+        """Change a user and return it. Raises UserNotFound, LastAdmin or WeakPassword."""
         password_hash = None
         if change.password is not None:
             _refuse_weak(change.password.get_secret_value(), username)
@@ -134,12 +136,12 @@ class Accounts:
         try:
             verified = self.verify(username, current)
         except WrongCredentials as error:
-            raise WrongPassword("The current password does not fit; nothing was changed.") from error
+            raise WrongPassword("The current password is wrong; nothing was changed.") from error
         new_hash = self._hasher.hash(new)
         with writing(self._engine) as session:
             row = _locked(session, username)
             if row.password_hash != verified.password_hash:
-                raise WrongPassword("The password was changed by somebody else at the same moment.")
+                raise WrongPassword("The password was changed by another request at the same time.")
             row.password_hash = new_hash
             session.add(row)
             revoke_everything_of(session, username)
@@ -158,9 +160,9 @@ class Accounts:
             return session.exec(_active_admins()).first() is not None
 
     def ensure_first_admin(self, username: str | None, password: str | None) -> None:
-        """Create the admin that the settings name if no admin is active; say in the log what to do otherwise.
+        """Create the admin that the settings name if there is no active admin; otherwise log what to do.
 
-        The password's strength is the settings' affair: development may start with a weak one.
+        The settings check the password's strength: a weak one is allowed in development.
         """
         if self.has_active_admin():
             return
@@ -170,7 +172,7 @@ class Accounts:
         try:
             self._insert(username, password, "admin")
         except UsernameTaken:
-            # Either another process was faster, or the name belongs to a user whom nobody has made an admin.
+            # Another process created it first, or the name belongs to a user without the admin role.
             if not self.has_active_admin():
                 log.warning("auth.admin.missing", username=username, advice="rayonnage users set-role")
         else:
@@ -186,14 +188,14 @@ class Accounts:
             with writing(self._engine) as session:
                 session.add(row)
         except IntegrityError as error:
-            raise UsernameTaken(f"There is a user {username} already; choose another name.") from error
+            raise UsernameTaken(f"The username {username} is taken; choose another one.") from error
         return _user(row)
 
 
 def lock_user(session: Session, username: str) -> UserRow | None:
     """Return the user's row, locked until the transaction ends, or None.
 
-    Whatever writes a user or the user's tokens takes this lock first, so such changes never interleave.
+    All code that writes a user or the user's tokens takes this lock first.
     """
     return session.exec(
         select(UserRow).where(UserRow.username == username).with_for_update().execution_options(populate_existing=True)
@@ -215,13 +217,13 @@ def _active_admins() -> Any:
 
 
 def _locked_admins(session: Session) -> set[str]:
-    # All of them, in one order: two admins who remove each other at the same moment must not both succeed.
+    # Lock all admins in one order: two admins who remove each other at once must not both succeed.
     return set(session.exec(_active_admins().with_for_update()).all())
 
 
 def _refuse_without(admins: set[str], username: str) -> None:
     if admins == {username}:
-        raise LastAdmin(f"{username} is the last active admin; make another user an admin first.")
+        raise LastAdmin(f"{username} is the last active admin; give another user the admin role first.")
 
 
 def _refuse_weak(password: str, username: str) -> None:

@@ -1,4 +1,4 @@
-"""Who may call a route: dependencies for services, and the feed that keeps a verifier current."""
+"""FastAPI dependencies for authentication, and the polling that keeps a verifier current."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from rayonnage_shared.core.settings import TokenSettings
 
 log = structlog.get_logger()
 
-REVOCATION_POLL_S = 0.5  # "within a second" leaves half of it for the answer and the request under way
+REVOCATION_POLL_S = 0.5  # revocations must hold within a second: half of it is left for the request itself
 KEY_POLL_S = 60.0
 
 bearer = OAuth2PasswordBearer(tokenUrl="token", refreshUrl="token/refresh", auto_error=False)
 
 
-# Nothing is awaited in these two, but FastAPI would send a plain function to a thread, which costs more than it does.
+# `async` although nothing is awaited: FastAPI would run plain functions in a thread, which costs more.
 async def current_user(request: Request, token: Annotated[str | None, Depends(bearer)]) -> Principal:
-    """Return who calls. Raises NotAuthenticated."""
+    """Return the calling user. Raises NotAuthenticated."""
     if not token:
         raise NotAuthenticated("Send `Authorization: Bearer <access_token>`; get one at POST /token.")
     verifier: TokenVerifier = request.app.state.verifier
@@ -38,7 +38,7 @@ async def current_user(request: Request, token: Annotated[str | None, Depends(be
 
 
 async def current_admin(user: Annotated[Principal, Depends(current_user)]) -> Principal:
-    """Return who calls, an admin. Raises NotAuthenticated or NotAllowed."""
+    """Return the calling user, who must be an admin. Raises NotAuthenticated or NotAllowed."""
     if user.role != "admin":
         raise NotAllowed("This route needs the role `admin`.")
     return user
@@ -52,7 +52,8 @@ CurrentAdmin = Annotated[Principal, Depends(current_admin)]
 async def refreshing_keys(verifier: TokenVerifier, settings: TokenSettings) -> AsyncIterator[None]:
     """Keep `verifier` supplied with auth's keys and revocations until the block ends.
 
-    While auth is down the last known keys and revocations hold: nobody can log out then, so nothing is missed.
+    While auth is down, the last known keys and revocations stay in use. No revocation is missed, since nobody can log
+    out then.
     """
     async with httpx2.AsyncClient(base_url=settings.auth_url, timeout=2.0) as client:
         task = asyncio.create_task(_follow(verifier, client))

@@ -1,4 +1,4 @@
-"""Password hashes (argon2id) and the least that a password must be."""
+"""Password hashing (argon2id) and password rules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PasswordHasher:
     """
 
     def __init__(self, *, memory_kib: int = 19_456, rounds: int = 2) -> None:
-        argon2.get_backend()  # loads it now: two threads that load it at their first use get in each other's way
+        argon2.get_backend()  # loaded now: two threads that load it at first use race
         self._argon2 = argon2.using(type="ID", memory_cost=memory_kib, rounds=rounds, parallelism=1)
         self._nobody = self.hash(secrets.token_urlsafe())
 
@@ -30,24 +30,24 @@ class PasswordHasher:
         return str(self._argon2.hash(_normalised(password)))
 
     def matches(self, password: str, password_hash: str | None) -> bool:
-        """Return whether the password fits; without a hash (no such user) the answer is no, after the same work."""
+        """Return whether the password matches. Without a hash (unknown user) return False after the same work."""
         fits = bool(self._argon2.verify(_normalised(password), password_hash or self._nobody))
         return fits and password_hash is not None
 
 
 def weakness(password: str, username: str) -> str | None:
-    """Return one sentence on why this password is too weak, or None when it will do."""
+    """Return why this password is too weak, or None if it is accepted."""
     if not MIN_PASSWORD_CHARACTERS <= len(password) <= MAX_PASSWORD_CHARACTERS:
-        return f"A password has {MIN_PASSWORD_CHARACTERS} to {MAX_PASSWORD_CHARACTERS} characters."
+        return f"The password must have {MIN_PASSWORD_CHARACTERS} to {MAX_PASSWORD_CHARACTERS} characters."
     if len(set(password)) < MIN_DISTINCT_CHARACTERS:
-        return f"A password has {MIN_DISTINCT_CHARACTERS} different characters or more."
+        return f"The password must have at least {MIN_DISTINCT_CHARACTERS} different characters."
     if username and username.lower() in password.lower() and 2 * len(username) >= len(password):
-        return "A password is not the username with a little added."
+        return "The password must not be based on the username."
     if is_example_secret(password):
-        return "This password is an example value that everybody knows."
+        return "The password is a known example value."
     return None
 
 
 def _normalised(password: str) -> str:
-    # One keyboard writes é as one code point, another as two; both mean the same password.
+    # Keyboards differ in whether é is one code point or two; both are the same password.
     return unicodedata.normalize("NFC", password)

@@ -1,4 +1,4 @@
-"""Ends access tokens before their time; part of the transaction that gave the reason."""
+"""Revoke access tokens, in the transaction of the change that revokes them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sqlmodel import Session, col, select, update
 from rayonnage_shared.auth.schemas import Revocation
 from rayonnage_shared.database.tables import RefreshTokenRow, RevocationRow, now
 
-# The longest life that ACCESS_TOKEN_EXPIRE_MINUTES allows: whoever revokes (a CLI on another machine) need not know
-# which life the tokens were given.
+# The longest lifetime that ACCESS_TOKEN_EXPIRE_MINUTES allows: the code that revokes may not know the lifetime of
+# the tokens (the command line on another machine).
 LONGEST_ACCESS_TOKEN_LIFE = timedelta(days=1)
 
 
 def revoke_everything_of(session: Session, username: str) -> None:
-    """End every token that this user was given up to now. The caller holds the lock on the user's row.
+    """Revoke every token issued to this user so far. The caller holds the lock on the user's row.
 
-    Tokens are issued under the same lock, so each was either issued before this moment or knows the user's new state.
+    Tokens are issued under the same lock, so each was issued either before this moment or with the user's new state.
     """
     moment = now()
     session.exec(delete(RevocationRow).where(col(RevocationRow.username) == username))
@@ -31,7 +31,7 @@ def revoke_everything_of(session: Session, username: str) -> None:
 
 
 def revoke_family(session: Session, family: str, access_token_life: timedelta) -> None:
-    """End a family of refresh tokens, and the access tokens given out with them that may still be valid."""
+    """Revoke a token family: its refresh tokens, and its access tokens that may still be valid."""
     moment = now()
     rows = session.exec(
         select(RefreshTokenRow).where(RefreshTokenRow.family == family, col(RefreshTokenRow.revoked_at).is_(None))
@@ -44,13 +44,13 @@ def revoke_family(session: Session, family: str, access_token_life: timedelta) -
 
 
 def revoke_token(session: Session, token_id: str, expires_at: datetime) -> None:
-    """End one access token, which would have expired at `expires_at`."""
-    # A second past its own expiry, which is rounded up to whole seconds.
+    """Revoke one access token that expires at `expires_at`."""
+    # One second after its expiry, which is rounded up to whole seconds.
     session.add(RevocationRow(token_id=token_id, expires_at=expires_at + timedelta(seconds=1)))
 
 
 def current_revocations(session: Session) -> list[Revocation]:
-    """Return what verifiers must refuse now; tokens that have expired anyway are left out."""
+    """Return the revocations of tokens that have not expired yet."""
     alive = col(RevocationRow.expires_at) > now()
     tokens = session.exec(select(RevocationRow.token_id).where(alive, col(RevocationRow.token_id).is_not(None)))
     users = session.exec(
@@ -69,7 +69,7 @@ def current_revocations(session: Session) -> list[Revocation]:
 
 
 def prune_tokens(session: Session) -> None:
-    """Delete refresh tokens and revocations whose time is over."""
+    """Delete expired refresh tokens and revocations."""
     moment = now()
     session.exec(delete(RevocationRow).where(col(RevocationRow.expires_at) <= moment))
     session.exec(delete(RefreshTokenRow).where(col(RefreshTokenRow.expires_at) <= moment))

@@ -1,4 +1,4 @@
-"""Bodies of auth: users and tokens."""
+"""Request and response bodies of auth: users and tokens."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class JsonWebKeys(BaseModel):
 
 
 class Revocation(BaseModel):
-    """Ends one token (`token_id`) or every token a user was given before `issued_before` (seconds since 1970)."""
+    """Revokes one token (`token_id`), or all tokens issued to a user before `issued_before` (seconds since 1970)."""
 
     token_id: str | None = None
     username: str | None = None

@@ -1,4 +1,4 @@
-"""The folder of private keys that tokens are signed with: first key, rotation, retirement."""
+"""The folder of private keys that sign tokens: creation, rotation, removal."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from rayonnage_shared.core.files import write_atomically
 
 AsymmetricAlgorithm = Literal["ES256", "RS256"]
 
-# Verifiers fetch keys every 60 s (security.access.KEY_POLL_S); a new key signs only when all have surely seen it.
+# Verifiers fetch keys every 60 s (security.access.KEY_POLL_S); a new key signs only after all of them have fetched it.
 PUBLISH_BEFORE_SIGNING = timedelta(seconds=120)
 _KID_TIME = "%Y%m%dT%H%M%S%fZ"
 
 
 class SigningKeysUnusable(RayonnageError):
-    status, code, title = 500, "signing_keys_unusable", "The keys that tokens are signed with cannot be used"
+    status, code, title = 500, "signing_keys_unusable", "The signing keys cannot be used"
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """One private key, held ready to sign (building it from PEM text costs 28 ms for RSA), and its public half."""
+    """A private key, loaded once (parsing RSA from PEM takes 28 ms), and its public key."""
 
     kid: str
     algorithm: AsymmetricAlgorithm
@@ -41,7 +41,7 @@ class SigningKey:
 
 
 class KeyFolder:
-    """Private keys as PEM files `<kid>.pem`, readable by their owner alone; `kid` begins with the time of creation."""
+    """Private keys as PEM files `<kid>.pem`, readable by their owner only. A `kid` begins with the time of creation."""
 
     def __init__(self, path: Path, algorithm: AsymmetricAlgorithm, access_token_life: timedelta) -> None:
         self._path = path
@@ -49,7 +49,7 @@ class KeyFolder:
         self._overlap = PUBLISH_BEFORE_SIGNING + access_token_life + timedelta(minutes=1)
 
     def fingerprint(self) -> tuple[str, ...]:
-        """Return what changes whenever a key comes or goes; cheap enough to ask several times a second."""
+        """Return a value that changes when a key is added or removed. Cheap enough to poll several times a second."""
         try:
             return tuple(sorted(path.name for path in self._path.iterdir() if path.suffix == ".pem"))
         except FileNotFoundError:
@@ -61,14 +61,14 @@ class KeyFolder:
         return sorted((key for key in keys if key.algorithm == self._algorithm), key=lambda key: key.created_at)
 
     def ensure(self) -> None:
-        """Make a first key unless there is one."""
+        """Create the first key unless there is one."""
         if not self.load():
             self._add()
 
     def rotate(self, *, at_once: bool = False) -> str:
-        """Add a key, delete those whose tokens have all expired, and return the new key's id.
+        """Add a key, delete keys whose tokens have all expired, and return the new key's id.
 
-        `at_once` deletes every older key now: tokens signed with them end, which a stolen key asks for.
+        `at_once` deletes all older keys now, which invalidates their tokens: for a key that was stolen.
         """
         older = self.load()
         kid = self._add()
@@ -77,7 +77,7 @@ class KeyFolder:
         return kid
 
     def published(self, keys: Sequence[SigningKey]) -> list[SigningKey]:
-        """Return the keys that verifiers shall trust now: all but those whose tokens have expired anyway."""
+        """Return the keys that verifiers must trust: all but those whose tokens have all expired."""
         gone = {key.kid for key in retired(keys, datetime.now(UTC), self._overlap)}
         return [key for key in keys if key.kid not in gone]
 
@@ -87,7 +87,7 @@ class KeyFolder:
             pem = path.read_text("ascii")
             private = serialization.load_pem_private_key(pem.encode(), password=None)
         except (OSError, ValueError, TypeError) as error:
-            raise SigningKeysUnusable(f"{path} is not one of our key files: {error}. Move it away.") from error
+            raise SigningKeysUnusable(f"{path} is not a signing key: {error}. Move it out of the folder.") from error
         algorithm = _algorithm_of(private)
         if algorithm is None:
             raise SigningKeysUnusable(f"{path} holds neither a P-256 nor an RSA key of 2048 bits or more.")
@@ -111,7 +111,7 @@ class KeyFolder:
 
 
 def signing_key(keys: Sequence[SigningKey], moment: datetime) -> SigningKey:
-    """Return the newest key that verifiers have had time to fetch; at first start there is but one.
+    """Return the newest key that verifiers have had time to fetch, or the only key at first start.
 
     `keys` are oldest first and not empty.
     """
@@ -120,7 +120,7 @@ def signing_key(keys: Sequence[SigningKey], moment: datetime) -> SigningKey:
 
 
 def retired(keys: Sequence[SigningKey], moment: datetime, overlap: timedelta) -> list[SigningKey]:
-    """Return the keys that have had a successor for longer than `overlap`: every token of theirs has expired."""
+    """Return the keys replaced longer than `overlap` ago: all of their tokens have expired."""
     successors = [key.created_at for key in keys if moment - key.created_at >= overlap]
     return [key for key in keys if successors and key.created_at < max(successors)]
 

@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, settings, the process list, facts about the host, files."""
+"""Errors, settings, the process list, host facts and files."""

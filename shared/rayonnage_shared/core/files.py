@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all. Needs the standard library only, so torch's environment may import it."""
+"""Atomic file writes and locks. Standard library only, since the torch environment imports this module."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ REMOVED = ".removed-"
 
 
 def write_atomically(path: Path, content: bytes | memoryview, *, mode: int = 0o666) -> None:
-    """Replace `path` by `content` in one step that survives a crash and a power cut.
+    """Write `content` to `path` atomically; survives a crash and a power cut.
 
-    `mode` holds from the first byte on, less the process's umask.
+    `mode` applies from the first byte, minus the process's umask.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
@@ -40,20 +40,22 @@ def remove_folder(folder: Path) -> None:
 
 
 class InTheWay(Conflict):
-    """Docker makes a folder of each file that it is to mount and does not find."""
+    """A folder stands where a file belongs. Docker creates one for each mounted file that is missing."""
 
-    code, title = "folder_in_the_way", "There is a folder where a file belongs"
+    code, title = "folder_in_the_way", "A folder is in the way of a file"
 
 
 def write_mounted(folder: Path, name: str, content: str) -> bool:
-    """Let `folder/name` hold `content`; return whether it held something else before. Raises InTheWay."""
+    """Write `content` to `folder/name`, readable by other users; return whether it changed. Raises InTheWay."""
     folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
     folder.chmod(FOLDER_MODE)
     path = folder / name
     if path.is_dir():
-        raise InTheWay(f"{path} is a folder, which Docker makes where a file is missing; remove it and try again.")
+        raise InTheWay(
+            f"{path} is a folder. Docker creates one when a mounted file is missing; remove it and try again."
+        )
     changed = not path.exists() or path.read_bytes() != content.encode()
     if changed:
         write_atomically(path, content.encode(), mode=FILE_MODE)
-    path.chmod(FILE_MODE)  # a umask may have taken from it
+    path.chmod(FILE_MODE)  # the umask may have removed bits
     return changed

@@ -1,8 +1,8 @@
-"""Whether a process is ready: asked by its image's health check, and by the supervisor.
+"""Check whether a process is ready; used by the images' health checks and by the supervisor.
 
-    python -m rayonnage_shared.core.healthcheck NAME     a process of the process list, in this container; or an address
+    python -m rayonnage_shared.core.healthcheck NAME     a process of the process list, or a URL
 
-Every container runs this every few seconds, so it imports nothing but the standard library and the process list.
+Every container runs this every few seconds, so it imports only the standard library and the process list.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 from rayonnage_shared.core.processes import process
 
 _TIMEOUT_S = 1.5
-_PATIENT_TIMEOUT_S = 4.0  # an image's check gets five seconds; the gateway waits three for a service that is gone
+_PATIENT_TIMEOUT_S = 4.0  # an image's health check has five seconds; the gateway waits three for a service
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
-    """Return 0 when the process or address that is named answers 200, else 1, having said why not."""
+    """Return 0 if the named process or URL answers 200, else print why not and return 1."""
     (target,) = arguments
     url = target if "://" in target else _probe_url(target, environment)
     trouble = probe_health(url, timeout_s=_PATIENT_TIMEOUT_S)
@@ -31,7 +31,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
 
 
 def probe_health(url: str, *, timeout_s: float = _TIMEOUT_S) -> str | None:
-    """Return None when the probe answers 200, else why it does not, in words."""
+    """Return None if the probe answers 200, else the reason in words."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
     try:

@@ -1,4 +1,4 @@
-"""The one list of what runs: `make run`, the end-to-end tests and Prometheus' targets are all made from it."""
+"""The process list, from which `make run`, the end-to-end tests and the Prometheus targets are built."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ LOOPBACK = "127.0.0.1"
 _EVERYWHERE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared with, never bound to
 
 EnvironmentValues = Mapping[str, str]
-"""Settings by upper-case name, as `environment.effective` gives them."""
+"""Settings by upper-case name, as `ops.env_file.effective` returns them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port that a process listens on: the settings that choose it and its default, which the service shares."""
+    """A port that a process listens on: the settings that choose it, and the service's default."""
 
     setting: str
     default: int
     host_setting: str
 
     def number(self, values: EnvironmentValues) -> int:
-        """Return the port. Raises ValueError, naming the setting, when it is no port number."""
+        """Return the port. Raises ValueError, which names the setting, if it is not a port number."""
         text = values.get(self.setting) or str(self.default)
         if not text.isdecimal() or not 1 <= int(text) <= 65535:
             raise ValueError(f"{self.setting}={text} is not a port number (1 to 65535)")
@@ -46,7 +46,7 @@ class Process:
     module: str
     port: Port | None = None
     metrics_port: Port | None = None
-    """Where metrics are apart from the main port."""
+    """The metrics port, if it is not the main port."""
     url_setting: str | None = None
     """The setting by which other processes find this one."""
     environment: EnvironmentValues = field(default_factory=dict)

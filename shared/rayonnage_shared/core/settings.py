@@ -30,35 +30,35 @@ CONTAINER_SECRETS = Path("/run/secrets")
 
 def _proxies(value: str) -> str:
     for one in [] if value == "*" else filter(None, value.split(",")):
-        ipaddress.ip_network(one.strip())  # raises ValueError; uvicorn itself would silently believe nobody
+        ipaddress.ip_network(one.strip())  # raises ValueError; uvicorn would silently trust nobody
     return value
 
 
 Proxies = Annotated[str, AfterValidator(_proxies)]
-"""Addresses and networks by commas, or `*` for everybody."""
+"""Addresses and networks separated by commas, or `*` for all."""
 
 
 def secrets_folder() -> Path | None:
-    """Return the folder of files that hold one setting each: SECRETS_PATH, else /run/secrets where that is.
+    """Return the folder with one file per secret setting: SECRETS_PATH, else /run/secrets if it exists.
 
-    Raises SettingsError when SECRETS_PATH names no folder.
+    Raises SettingsError if SECRETS_PATH is not a folder.
     """
     named = os.environ.get(SECRETS_PATH)
     folder = Path(named) if named else CONTAINER_SECRETS
     if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
         return folder
     if named:
-        raise SettingsError(f"{SECRETS_PATH}={named} is not a folder that can be read")
+        raise SettingsError(f"{SECRETS_PATH}={named} is not a readable folder")
     return None
 
 
 class Settings(BaseSettings):
-    """Read once from the environment, then from `.env`, then from files of secrets; the first that has a value wins.
+    """Settings read once, from the environment, `.env` and secret files, in this order of precedence.
 
-    A file of secrets is named as its setting, in small letters, and stands in `secrets_folder()`.
+    A secret file has the lower-case name of its setting and lies in `secrets_folder()`.
     """
 
-    # An error about one setting would otherwise print the values of all, secrets among them.
+    # A validation error would otherwise print the values of all settings, including secrets.
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, hide_input_in_errors=True
     )
@@ -72,14 +72,14 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # Not `secrets_dir` of the configuration: that one is fixed at import, and warns where the folder is not there.
+        # Not `secrets_dir` in model_config: that is fixed at import, and warns if the folder is missing.
         folder = secrets_folder()
         files = () if folder is None else (SecretsSettingsSource(settings_cls, folder),)
         return (init_settings, env_settings, dotenv_settings, *files)
 
 
 class StorageSettings(Settings):
-    """Where files live."""
+    """Folders of models and data."""
 
     models_path: Path = Field(Path("models"), description="Bundles and the champion pointer.")
     data_path: Path = Field(Path("data"), description="Datasets, photos and ingest reports.")
@@ -89,18 +89,18 @@ class StorageSettings(Settings):
 
 
 class DatabaseSettings(Settings):
-    """Where rows live."""
+    """The database."""
 
     database_url: str = Field(
-        "sqlite:///data/rayonnage.db", description="SQLAlchemy address: SQLite by default, or postgresql+psycopg://…"
+        "sqlite:///data/rayonnage.db", description="SQLAlchemy URL: SQLite by default, or postgresql+psycopg://…"
     )
 
 
 class KeyFolderSettings(Settings):
-    """Where auth and the CLI keep what tokens are signed with."""
+    """The folder of signing keys, for auth and the command line."""
 
     auth_keys_path: Path = Field(
-        Path("data/keys"), description="Folder of the private keys that sign tokens; only auth may read it."
+        Path("data/keys"), description="Folder of the private keys that sign tokens; only auth needs to read it."
     )
 
 
@@ -111,12 +111,16 @@ class TokenSettings(Settings):
     secret_key: OptionalSecret = Field(
         None, description="Shared secret of 32 bytes or more; needed only with ALGORITHM=HS256."
     )
-    access_token_expire_minutes: float = Field(30, gt=0, le=24 * 60, description="Life of an access token, minutes.")
+    access_token_expire_minutes: float = Field(
+        30, gt=0, le=24 * 60, description="Lifetime of an access token, minutes."
+    )
     token_issuer: str = Field("rayonnage", description="`iss` of every token.")
     token_audience: str = Field("rayonnage", description="`aud` of every token.")
-    auth_url: str = Field("http://127.0.0.1:8011", description="Where services fetch public keys and revocations.")
+    auth_url: str = Field(
+        "http://127.0.0.1:8011", description="Address of auth, from which services fetch public keys and revocations."
+    )
     environment: Literal["development", "production"] = Field(
-        "development", description="Outside development weak or example secrets are refused."
+        "development", description="In production, weak secrets and example values are refused."
     )
 
     @model_validator(mode="after")
@@ -127,10 +131,10 @@ class TokenSettings(Settings):
             value = getattr(self, name)
             if isinstance(value, SecretStr):
                 value = value.get_secret_value()
-            elif name != "database_url":  # an address that is read as text, though it may hold a password
+            elif name != "database_url":  # a URL read as plain text, although it may contain a password
                 continue
             if is_example_secret(value):
-                raise ValueError(f"{name.upper()} is refused outside development: it holds an example value")
+                raise ValueError(f"{name.upper()} is refused outside development: it is an example value")
         return self
 
     @model_validator(mode="after")
@@ -139,32 +143,34 @@ class TokenSettings(Settings):
             return self
         secret = self.secret_key.get_secret_value() if self.secret_key else ""
         if len(secret.encode()) < MIN_SECRET_BYTES or is_example_secret(secret):
-            raise ValueError("ALGORITHM=HS256 needs a SECRET_KEY of 32 random bytes or more, not an example value")
+            raise ValueError("ALGORITHM=HS256 needs a random SECRET_KEY of 32 bytes or more")
         return self
 
 
 class ServiceSettings(TokenSettings):
-    """What every HTTP service reads."""
+    """Settings of every HTTP service."""
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
-    log_format: Literal["json", "console"] = Field("json", description="Form of log lines on standard output.")
-    log_to_stdout: bool = Field(True, description="Write log lines to standard output too.")
-    logs_path: Path | None = Field(None, description="Folder for rotating log files; none are written when empty.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Log level.")
+    log_format: Literal["json", "console"] = Field("json", description="Format of log lines on standard output.")
+    log_to_stdout: bool = Field(True, description="Write log lines to standard output.")
+    logs_path: Path | None = Field(None, description="Folder of rotating log files; empty for none.")
     log_file_max_bytes: int = Field(10_000_000, gt=0, description="Size at which a log file rotates, bytes.")
-    log_file_count: int = Field(5, ge=1, description="How many rotated log files are kept for each service.")
+    log_file_count: int = Field(5, ge=1, description="Rotated log files kept per service.")
     otel_exporter_otlp_endpoint: OptionalText = Field(
-        None, description="Collector of traces by OTLP over HTTP, such as http://127.0.0.1:4318; empty for no traces."
+        None, description="OTLP/HTTP endpoint of a trace collector, such as http://127.0.0.1:4318; empty for no traces."
     )
     otel_exporter_otlp_headers: OptionalSecret = Field(
-        None, description="Headers that the collector asks for, such as authorization=Bearer …; several by commas."
+        None, description="Headers for the collector, such as authorization=Bearer …, separated by commas."
     )
-    otel_traces_sampler_arg: float = Field(1.0, ge=0, le=1, description="Share of the requests that are traced.")
+    otel_traces_sampler_arg: float = Field(1.0, ge=0, le=1, description="Fraction of requests that are traced.")
 
 
 def is_example_secret(secret: str) -> bool:
-    """Return whether this value, or the password in this address, was copied from an example instead of made."""
+    """Return whether this value, or the password in this URL, is a known example value."""
     if "://" in secret:
-        with contextlib.suppress(ValueError):  # no address after all, which others will find; its text stays unsaid
+        with contextlib.suppress(
+            ValueError
+        ):  # not a URL after all; other checks report that without printing the value
             secret = urlsplit(secret).password or ""
     lowered = secret.lower()
     return lowered in DEMO_SECRETS or "change-me" in lowered or "changeme" in lowered

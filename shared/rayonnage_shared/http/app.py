@@ -1,4 +1,4 @@
-"""How every HTTP service is built: one middleware, one error form, health, metrics."""
+"""Build an HTTP service: middleware, problem documents, health routes and metrics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rayonnage_shared.observability.tracing import stop_tracing, tracing
 log = structlog.get_logger()
 
 ReadinessCheck = Callable[[], Awaitable[str | None]]
-"""Returns None when the dependency is fine, else one sentence that says what is wrong."""
+"""Return None if the dependency works, else one sentence that says what is wrong."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -43,8 +43,8 @@ def create_service(
 ) -> FastAPI:
     """Return an application with request ids, access log, problem documents, health routes and metrics.
 
-    `readiness` names what `/health/ready` needs and `reported` what it only tells about; `max_body_bytes` of None
-    leaves the limit to each route; `app_class` lets the gateway serve its documentation offline.
+    `/health/ready` requires the checks in `readiness` and only reports those in `reported`. With `max_body_bytes` None
+    each route sets its own limit. `app_class` lets the gateway serve its documentation offline.
     """
     lifespan = _tracing(lifespan)
     if (worker := this_worker()) is not None:
@@ -57,7 +57,7 @@ def create_service(
         version="0.1.0",
         lifespan=lifespan,
         responses=problems(),
-        # FastAPI's own OpenTelemetry would follow OTEL_* variables by itself, and asks for them with every request.
+        # FastAPI's own OpenTelemetry support would read OTEL_* variables with every request.
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
         **extra,
     )
@@ -73,7 +73,7 @@ def create_service(
 
 
 async def metrics(_request: Request) -> Response:
-    """Return the service's metrics in Prometheus' text form."""
+    """Return the metrics in the Prometheus text format."""
     text = exposition() if this_worker() is None else await to_thread.run_sync(exposition)
     return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
@@ -83,12 +83,12 @@ def _health_router(readiness: Mapping[str, ReadinessCheck], reported: Mapping[st
 
     @router.get("/health/live", response_model=Health)
     async def live() -> Health:
-        """Say that the process answers."""
+        """Answer 200 while the process runs."""
         return Health(status="ok", dependencies={})
 
     @router.get("/health/ready", response_model=Health, responses=problems(503))
     async def ready() -> Health:
-        """Say whether this service can do its work, and if not, which dependency is missing."""
+        """Answer 200 if the service is ready, else 503 with the failing checks."""
         found = await _ask_all(readiness)
         missing = {name: reason for name, reason in found.items() if reason is not None}
         if missing:
@@ -102,7 +102,7 @@ def _health_router(readiness: Mapping[str, ReadinessCheck], reported: Mapping[st
 
 
 def _tracing(lifespan: Lifespan) -> Lifespan:
-    """Return `lifespan` with the traces sent at its end."""
+    """Return `lifespan`, flushing traces at its end."""
 
     @contextlib.asynccontextmanager
     async def longer(app: FastAPI) -> AsyncIterator[None]:
@@ -136,5 +136,5 @@ def _telling(lifespan: Lifespan, worker: Worker, readiness: Mapping[str, Readine
 
 
 async def _ask_all(checks: Mapping[str, ReadinessCheck]) -> dict[str, str | None]:
-    """Return what each check says; all are asked at once, since whoever probes waits for seconds only."""
+    """Run all checks at the same time, since probes have short timeouts, and return their results."""
     return dict(zip(checks, await asyncio.gather(*(check() for check in checks.values())), strict=True))

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, its limit, its line in the log, its span."""
+"""Middleware of every request: request id, body limit, access log and trace span."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from rayonnage_shared.observability.tracing import TRACEPARENT, trace_id_of, tra
 
 log = structlog.get_logger()
 
-CALLER_LEFT_STATUS = 499  # the caller left before an answer began
-SPAN = "span"  # in a request's state, where traces are wanted
+CALLER_LEFT_STATUS = 499  # the client disconnected before the response began
+SPAN = "span"  # key in a request's state while tracing is on
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
 class RequestContext:
-    """Pure ASGI middleware: request id, body limit, access log, and a problem document for what nobody caught.
+    """Pure ASGI middleware: request id, body limit, access log, and a problem document for unhandled errors.
 
-    The limit is here and not FastAPI's own, which answers with plain text what Content-Length gives away.
+    FastAPI's own body limit is not used: it answers with plain text when Content-Length is too large.
     """
 
     def __init__(self, app: ASGIApp, max_body_bytes: int | None = None) -> None:
@@ -108,7 +108,7 @@ def _announced_bytes(scope: Scope) -> int:
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
-    """Return `receive` that counts what comes, for bodies that announce no length."""
+    """Return a `receive` that enforces the limit on bodies without Content-Length."""
     received = 0
 
     async def counting() -> Message:
@@ -116,15 +116,15 @@ def _limited(receive: Receive, limit: int) -> Receive:
         message = await receive()
         received += len(message.get("body", b""))
         if received > limit:
-            raise HTTPException(413, _too_large(limit))  # FastAPI turns any other error into a 400 here
+            raise HTTPException(413, _too_large(limit))  # FastAPI would turn any other error into a 400
         return message
 
     return counting
 
 
 def _too_large(limit: int) -> str:
-    return f"The body may have {limit:,} bytes at most here."
+    return f"The request body may have at most {limit:,} bytes."
 
 
 def _unexpected() -> RayonnageError:
-    return RayonnageError("The error is in the log under this request id; trying again may help.")
+    return RayonnageError("The error was logged with this request id; trying again may help.")

@@ -1,4 +1,4 @@
-"""A database that is away or too busy is an outage for the caller, not a bug: 503 with Retry-After."""
+"""Answer 503 with Retry-After while the database is unavailable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = structlog.get_logger()
 
 
 def answer_outages(app: FastAPI) -> None:
-    """Make `app` answer 503 where its database cannot be reached, or its lock or a connection took too long."""
+    """Make `app` answer 503 if its database cannot be reached, or a lock or connection takes too long."""
     for kind in (OperationalError, InterfaceError, PoolExhausted):
         app.add_exception_handler(kind, _render)
 
@@ -22,5 +22,5 @@ def answer_outages(app: FastAPI) -> None:
 async def _render(request: Request, error: Exception) -> Response:
     log.warning("database.unavailable", error=repr(error.__cause__ or error))
     return problem_response(
-        request_id_of(request), DependencyDown("The database is away or too busy; try again in a moment.")
+        request_id_of(request), DependencyDown("The database is unavailable or overloaded; try again in a moment.")
     )

@@ -1,4 +1,4 @@
-"""Errors as every service answers them: documents by RFC 9457, in answers and in the schema."""
+"""Problem documents (RFC 9457), in responses and in the OpenAPI schema."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CODES_BY_STATUS = {
 
 
 def add_problem_documents(app: FastAPI) -> None:
-    """Let every error of the application be a problem document, in its answers and in its schema."""
+    """Make every error of the application a problem document, in responses and in the schema."""
     app.add_exception_handler(RayonnageError, _render_domain_error)
     app.add_exception_handler(RequestValidationError, _render_validation_error)
     app.add_exception_handler(HTTPException, _render_http_error)
@@ -38,12 +38,12 @@ def add_problem_documents(app: FastAPI) -> None:
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` argument of a route that may answer with these statuses; 422 is always among them."""
+    """Return the `responses` argument of a route that may answer these statuses, and 422."""
     return {status: {"model": Problem} for status in sorted({422, *statuses})}
 
 
 def problem_response(request_id: str, error: RayonnageError) -> Response:
-    """Return the answer that every service gives for this error."""
+    """Return the response for this error."""
     document = problem_document(
         status=error.status,
         code=error.code,
@@ -56,7 +56,7 @@ def problem_response(request_id: str, error: RayonnageError) -> Response:
 
 
 def request_id_of(request: Request) -> str:
-    """Return the id under which this request stands in every log line."""
+    """Return the request id, which stands in every log line."""
     return str(request.state.request_id)
 
 
@@ -106,7 +106,7 @@ def _problem(document: dict[str, Any], headers: Mapping[str, str]) -> Response:
 
 
 def _openapi_with_problems(app: FastAPI) -> dict[str, Any]:
-    """Return the schema with errors under `application/problem+json`, where they really are."""
+    """Return the schema with errors declared as `application/problem+json`."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         for path in schema.get("paths", {}).values():

@@ -1,4 +1,4 @@
-"""Bodies that every service answers with."""
+"""Response bodies of every service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class FieldError(BaseModel):
 
 
 class Problem(BaseModel):
-    """An error, as RFC 9457 has it, with a stable code and the request id to look up in the logs."""
+    """An error (RFC 9457) with a stable code, and the request id to search for in the logs."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -26,7 +26,7 @@ class Problem(BaseModel):
 
 class Health(BaseModel):
     status: str = Field(examples=["ok"])
-    dependencies: dict[str, str] = Field(description="What this service needs, and how each part is.")
+    dependencies: dict[str, str] = Field(description="The state of each dependency.")
 
 
 class Welcome(BaseModel):

@@ -1,4 +1,4 @@
-"""Runs a service's application under uvicorn, the same way for each."""
+"""Run a service under uvicorn."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fastapi import FastAPI
 from rayonnage_shared.core.prefork import EXIT_NOT_STARTED, this_worker
 
 DRAIN_S = 8  # after SIGTERM
-GONE_WITHIN_S = 9  # with all that lifespans close; container engines and our supervisor kill after ten seconds
+GONE_WITHIN_S = 9  # including the lifespan; container engines and the supervisor kill after ten seconds
 
 
 def serve(app: FastAPI, *, host: str, port: int, trusted_proxies: str = "") -> None:
-    """Serve `app` until SIGTERM or SIGINT; requests under way get eight seconds to finish.
+    """Serve `app` until SIGTERM or SIGINT; requests in progress get eight seconds to finish.
 
-    `trusted_proxies` lists the addresses whose X-Forwarded-For is believed; by default nobody's is. From the signal on
-    `app.state.stopping` is true, so that streams without an end of their own can end. A worker serves the socket that
+    `trusted_proxies` lists the addresses whose X-Forwarded-For is trusted; none by default. After the signal,
+    `app.state.stopping` is true, so that endless streams can end. A worker serves the socket that
     its parent has bound to `host` and `port`; see `workers`.
     """
     config = uvicorn.Config(
@@ -47,15 +47,15 @@ def serve(app: FastAPI, *, host: str, port: int, trusted_proxies: str = "") -> N
         return
     if not server.started:
         sys.exit(EXIT_NOT_STARTED)
-    # Reached by a container's process 1 alone: elsewhere the signal, which uvicorn raises again, has ended the process.
-    # All is closed; what the interpreter would clear up yet has taken predict three seconds on busy cores.
+    # Reached only as process 1 of a container: elsewhere the signal that uvicorn raises again has ended the process.
+    # Everything is closed; the interpreter's own cleanup has taken predict three seconds on busy cores.
     logging.shutdown()
     sys.stdout.flush()
     os._exit(0)
 
 
 def time_to_close(app: FastAPI, wanted_s: float) -> float:
-    """Return how many seconds a lifespan may take to close something: `wanted_s`, or less after a long drain."""
+    """Return how long a lifespan may take to close something, in seconds: `wanted_s`, or less after a long drain."""
     gone_by: float | None = getattr(app.state, "gone_by", None)
     return wanted_s if gone_by is None else max(0.0, min(wanted_s, gone_by - time.monotonic()))
 

@@ -219,6 +219,6 @@ def test_the_verifier_follows_a_key_rotation_without_a_restart(platform: Platfor
     assert platform.who(before)
     assert len(platform.feed.key_set.keys) == 2
     folder.rotate(at_once=True)
-    with pytest.raises(NotAuthenticated, match="do not know"):
+    with pytest.raises(NotAuthenticated, match="unknown key"):
         platform.who(before)
     assert platform.who(platform.log_in())

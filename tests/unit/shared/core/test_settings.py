@@ -77,7 +77,7 @@ def test_containers_secrets_are_read_where_there_are_any(tmp_path: Path, monkeyp
 
 def test_a_folder_that_is_named_and_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRETS_PATH", "/nowhere/at/all")
-    with pytest.raises(SettingsError, match="SECRETS_PATH=/nowhere/at/all is not a folder"):
+    with pytest.raises(SettingsError, match="SECRETS_PATH=/nowhere/at/all is not a readable folder"):
         Settings()
 
 

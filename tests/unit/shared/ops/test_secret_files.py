@@ -179,5 +179,5 @@ def test_a_webhook_is_an_address(tmp_path: Path) -> None:
 
 def test_a_folder_that_docker_made_is_pointed_at(tmp_path: Path) -> None:
     (tmp_path / ".secrets" / "redis_url").mkdir(parents=True)
-    with pytest.raises(InTheWay, match="redis_url is a folder, which Docker makes"):
+    with pytest.raises(InTheWay, match=r"redis_url is a folder\. Docker creates"):
         write_secrets(tmp_path)
