@@ -1,4 +1,4 @@
-"""Runs the ingest service: `python -m rayonnage_ingest`."""
+"""Run the ingest service: `python -m rayonnage_ingest`."""
 
 from __future__ import annotations
 

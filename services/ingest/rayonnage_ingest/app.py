@@ -1,4 +1,4 @@
-"""Builds the ingest service."""
+"""Build the ingest service."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rayonnage_shared.ml.catalogue.ingestion.reports import IngestReports
 
 
 def create_app(settings: IngestSettings) -> FastAPI:
-    """Return the ingest service; its lifespan clears old uploads, and stops an ingest at work when it ends."""
+    """Return the ingest service. Its lifespan deletes stale uploads at start and stops a running ingest at the end."""
     verifier = TokenVerifier(settings)
     store = DatasetStore(settings.data_path)
 
@@ -45,7 +45,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
         try:
             await to_thread.run_sync(lambda: store.folder.mkdir(parents=True, exist_ok=True))
         except OSError as error:
-            return f"the data folder cannot be written: {error}"
+            return f"the data folder is not writable: {error}"
         return None
 
     app = create_service(
@@ -54,7 +54,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
         lifespan=lifespan,
         routers=[router],
         readiness={"data": disk, "auth": keys},
-        max_body_bytes=None,  # uploads count their own bytes, no other route reads a body
+        max_body_bytes=None,  # uploads have their own limit; no other route reads a body
     )
     app.state.verifier = verifier
     return app

@@ -1,4 +1,4 @@
-"""Takes feedback into the dataset now and then, by the way that uploads go."""
+"""Ingest feedback on a schedule, through the same queue as uploads."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ log = structlog.get_logger()
 
 HOUR_S = 3600.0
 SOON_S = 600.0
-"""When the first one comes, for a service that is restarted daily has its turn too; and the next after a failure."""
+"""Delay of the first run, short enough for a service that is restarted daily, and of a retry after a failure."""
 
 
 @asynccontextmanager
 async def taking_feedback(ingestions: Ingestions, every_h: float) -> AsyncIterator[None]:
-    """Ingest feedback every `every_h` hours until the block ends; never with 0."""
+    """Ingest feedback every `every_h` hours until the block ends; 0 disables it."""
     if not every_h:
         yield
         return
@@ -43,7 +43,7 @@ async def _take(ingestions: Ingestions, every_s: float) -> None:
 
 
 async def _take_once(ingestions: Ingestions) -> bool:
-    """Return whether it worked; what did not is in the log, and is tried again."""
+    """Return whether the ingest succeeded. A failure is logged and retried."""
     try:
         await ingestions.run(ingestions.admit(), Upload(features=None))
     except RayonnageError as error:

@@ -1,6 +1,6 @@
-"""Runs ingests one after the other, each in a process of its own, whether or not the caller still waits.
+"""Run ingests one at a time, each in its own process, whether or not the client is still connected.
 
-A process of its own keeps pandas and a catalogue's memory out of the service, and the event loop free.
+The separate process keeps pandas and the catalogue's memory out of the service, and the event loop free.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _LOGGED_ERROR_CHARACTERS = 4_000
 class IngestFailed(RayonnageError):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "ingest_failed"
-    title: ClassVar[str] = "The ingest broke off"
+    title: ClassVar[str] = "The ingest process failed"
 
 
 class IngestTookTooLong(RayonnageError):
     status: ClassVar[int] = 503
     code: ClassVar[str] = "ingest_took_too_long"
-    title: ClassVar[str] = "The ingest did not finish in time"
+    title: ClassVar[str] = "The ingest timed out"
 
 
 class Ingestion:
-    """One admitted ingest: its id, and the folder that its upload goes to."""
+    """An admitted ingest: its id and its upload folder."""
 
     def __init__(self, folder: Path) -> None:
         self.ingest_id = folder.name
@@ -49,7 +49,7 @@ class Ingestion:
 
 
 class Ingestions:
-    """The ingests of this service; the dataset's own lock holds against other writers, such as the command line."""
+    """The ingests of this service. The dataset's own lock excludes other writers, such as the command line."""
 
     def __init__(self, settings: IngestSettings) -> None:
         self._settings = settings
@@ -59,14 +59,14 @@ class Ingestions:
         self.at_work: set[asyncio.Task[IngestReport]] = set()
 
     def clear_leftovers(self) -> None:
-        """Delete uploads that an earlier process died with."""
+        """Delete uploads left by a process that crashed."""
         shutil.rmtree(self._uploads, ignore_errors=True)
 
     def admit(self) -> Ingestion:
-        """Return a place for one ingest; pass it to `run` or `give_up`. Raises Overloaded when too many wait."""
+        """Admit one ingest; pass the result to `run` or `give_up`. Raises Overloaded when too many are waiting."""
         if self._admitted > self._settings.ingest_max_waiting:
             raise Overloaded(
-                "Another ingest is at work and others wait; try again later.", headers={"Retry-After": _RETRY_AFTER_S}
+                "An ingest is running and others are waiting; try again later.", headers={"Retry-After": _RETRY_AFTER_S}
             )
         folder = self._uploads / str(ULID())
         folder.mkdir(parents=True)
@@ -74,19 +74,19 @@ class Ingestions:
         return Ingestion(folder)
 
     def give_up(self, ingestion: Ingestion) -> None:
-        """Free the place of an ingest whose upload failed."""
+        """Release an admission whose upload failed."""
         self._admitted -= 1
         shutil.rmtree(ingestion.folder, ignore_errors=True)
 
     async def run(self, ingestion: Ingestion, upload: Upload) -> IngestReport:
-        """Return the report of the finished ingest, which goes on if the caller is cancelled. Raises what it does."""
+        """Return the report of the finished ingest, which continues if the caller is cancelled. Raises its errors."""
         task = asyncio.create_task(self._run(ingestion, upload))
         self.at_work.add(task)
         task.add_done_callback(self.at_work.discard)
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Stop what is at work; the dataset stays whole, and the same files can be sent again."""
+        """Stop the running ingest. The dataset stays intact, and the same files can be sent again."""
         for task in self.at_work:
             task.cancel()
         await asyncio.gather(*self.at_work, return_exceptions=True)
@@ -126,7 +126,7 @@ class Ingestions:
         if process.returncode != 0:
             tail = errors.decode(errors="replace")[-_LOGGED_ERROR_CHARACTERS:]
             log.error("ingest.worker.failed", ingest_id=ingest_id, exit_code=process.returncode, stderr=tail)
-            raise IngestFailed("The dataset is as it was before; the log says why. Sending the files again may help.")
+            raise IngestFailed("The dataset is unchanged; the log gives the reason. Sending the files again may help.")
         return _outcome(json.loads(answer))
 
 

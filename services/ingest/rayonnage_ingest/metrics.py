@@ -1,4 +1,4 @@
-"""How large the current dataset is, for Prometheus; read when asked, since the command line ingests too."""
+"""Gauges of the current dataset's size, read at each scrape since the command line ingests too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROWS_WITH_IMAGE = Gauge("rayonnage_dataset_rows_with_image", "Products with a ph
 
 
 def show_dataset(store: DatasetStore) -> None:
-    """Let both gauges tell of `store` from now on."""
+    """Make both gauges report on `store`."""
     ROWS.set_function(lambda: _rows(store)[0])
     ROWS_WITH_IMAGE.set_function(lambda: _rows(store)[1])
 

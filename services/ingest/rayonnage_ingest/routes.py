@@ -1,4 +1,4 @@
-"""HTTP of ingest: labelled products in, and what came of them."""
+"""HTTP routes of ingest: uploads, reports and dataset versions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class EveryRowRejected(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """What the routes work with."""
+    """What the routes use."""
 
     settings: IngestSettings
     ingestions: Ingestions
@@ -41,7 +41,7 @@ class Ingest:
 
 
 def ingest_of(request: Request) -> Ingest:
-    """Return what the lifespan has opened."""
+    """Return what the lifespan opened."""
     ingest: Ingest = request.app.state.ingest
     return ingest
 
@@ -61,19 +61,19 @@ _BODY: dict[str, Any] = {
                     "features": _FILE
                     | {
                         "description": "CSV with `designation`, `description`, `productid`, `imageid`; "
-                        "with a column `prdtypecode` it needs no target. Needed unless `from_feedback` is set."
+                        "with a column `prdtypecode` no target is needed. Required unless `from_feedback` is set."
                     },
                     "target": _FILE | {"description": "CSV with the same unnamed index column and `prdtypecode`."},
                     "images": _FILE | {"description": "Zip of photos named `image_{imageid}_product_{productid}.jpg`."},
                     NEW_CODES: {
                         "type": "boolean",
                         "default": False,
-                        "description": "Let codes in that are not known yet.",
+                        "description": "Accept product type codes that are not known yet.",
                     },
                     FROM_FEEDBACK: {
                         "type": "boolean",
                         "default": False,
-                        "description": "Instead of files: take the feedback that no dataset holds yet.",
+                        "description": "Instead of files, ingest the feedback that is not in a dataset yet.",
                     },
                 },
             }
@@ -87,7 +87,7 @@ _BODY: dict[str, Any] = {
     status_code=201,
     response_model=IngestReport,
     responses={
-        200: {"model": IngestReport, "description": "Nothing new; the version is the one that was there"},
+        200: {"model": IngestReport, "description": "Nothing new; the dataset version is unchanged"},
         **problems(400, 401, 403, 408, 413, 415, 500, 503),
     },
     openapi_extra={"requestBody": _BODY},
@@ -95,8 +95,8 @@ _BODY: dict[str, Any] = {
 async def ingest_products(request: Request, response: Response, opened: Opened) -> IngestReport:
     """Merge labelled products into the next dataset version.
 
-    The answer comes when the work is done; the work goes on if the caller leaves, and its report is then at
-    `GET /ingest/{ingest_id}`. One ingest works at a time and a few wait; one more is answered 503 with `Retry-After`.
+    The response is sent when the ingest has finished. It continues if the client disconnects; its report is then at
+    `GET /ingest/{ingest_id}`. One ingest runs at a time and a few wait; further ones get 503 with `Retry-After`.
     """
     ingestions, settings = opened.ingestions, opened.settings
     ingestion = ingestions.admit()
@@ -131,19 +131,22 @@ def get_report(ingest_id: IngestId, opened: Opened) -> IngestReport:
     "/ingest/{ingest_id}/rejects.csv",
     response_class=FileResponse,
     responses={
-        200: {"content": {"text/csv": {"schema": {"type": "string"}}}, "description": "All refused rows and conflicts"},
+        200: {
+            "content": {"text/csv": {"schema": {"type": "string"}}},
+            "description": "All rejected rows and conflicts",
+        },
         **problems(401, 403, 404),
     },
 )
 def get_rejects(ingest_id: IngestId, opened: Opened) -> FileResponse:
-    """Return every refused row, refused photo and conflict of an ingest, with line and reason."""
+    """Return every rejected row, rejected photo and conflict of an ingest, with line and reason."""
     path = opened.reports.rejects_path(ingest_id)
     return FileResponse(path, media_type="text/csv; charset=utf-8", filename=f"rejects-{ingest_id}.csv")
 
 
 @router.get("/datasets", response_model=DatasetList, responses=problems(401, 403))
 def list_datasets(opened: Opened) -> DatasetList:
-    """Return all dataset versions, newest first, and which one training uses unless told otherwise."""
+    """Return all dataset versions, newest first, and the current one, which training uses by default."""
     store = opened.datasets
     versions = reversed(store.versions())
     return DatasetList(current=store.current(), datasets=[store.describe(version) for version in versions])

@@ -1,6 +1,6 @@
-"""The multipart body of an ingest, written to disk as it comes: never whole in memory, nor in a small /tmp.
+"""Stream the multipart body of an ingest to disk, never through memory or a small /tmp.
 
-FastAPI's own form parsing would spool through the temporary folder and start after the last byte.
+FastAPI's own form parsing would spool through the temporary folder and call the route after the last byte.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class UploadBroken(RayonnageError):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Where the parts of one ingest lie; without `features` the products are those of feedback."""
+    """The uploaded files of one ingest; without `features` the products come from feedback."""
 
     features: Path | None
     target: Path | None = None
@@ -78,15 +78,15 @@ async def receive_upload(
         await to_thread.run_sync(parts.write)
         return parts.finish()
     except TimeoutError as error:
-        raise UploadTooSlow("Send the files again over a better line, or in smaller parts.") from error
+        raise UploadTooSlow("Send the files again over a faster connection, or in smaller parts.") from error
     except (FormParserError, ClientDisconnect) as error:
-        raise UploadBroken(f"The multipart body is not whole: {error}.") from error
+        raise UploadBroken(f"The multipart body is malformed: {error}.") from error
     finally:
         parts.close()
 
 
 class _Parts:
-    """Follows the parser: each part into a file of its own, the flags into memory."""
+    """Handles the parser's events: each file part goes to its own file, flags stay in memory."""
 
     def __init__(self, folder: Path, boundary: bytes) -> None:
         self._folder = folder
@@ -117,7 +117,7 @@ class _Parts:
         self._parser.write(chunk)
 
     def write(self) -> None:
-        """Write what has come; runs in a thread while nothing is fed."""
+        """Write the buffered data; runs in a thread while the parser is paused."""
         for file, data in self._pending:
             file.write(data)
         self._pending.clear()
@@ -130,7 +130,7 @@ class _Parts:
         allow_new_codes, from_feedback = self._flag(NEW_CODES), self._flag(FROM_FEEDBACK)
         features, target, images = (self._path(name) for name in FILES)
         if from_feedback and (features or target or images or allow_new_codes):
-            raise BadInput(f"{FROM_FEEDBACK}: the products are those of feedback; send nothing else with it.")
+            raise BadInput(f"{FROM_FEEDBACK}: the products come from feedback; send no other field with it.")
         if features is None and not from_feedback:
             raise BadInput(f"features: send a CSV file of products in this field, or {FROM_FEEDBACK} instead.")
         return Upload(features, target, images, allow_new_codes)
@@ -147,7 +147,7 @@ class _Parts:
 
     def _path(self, name: str) -> Path | None:
         path = self._folder / name
-        # A form in a browser sends an empty part for a file that was not chosen.
+        # Browsers send an empty part for a file input that is left empty.
         return path if path.is_file() and path.stat().st_size else None
 
     def _begin(self) -> None:
@@ -170,7 +170,7 @@ class _Parts:
         name = self._name
         if name not in (*FILES, *FLAGS):
             fields = ", ".join((*FILES, *FLAGS))
-            raise BadInput(f"{name[:40] or 'a part without a name'}: no such field; there are {fields}.")
+            raise BadInput(f"{name[:40] or 'a part without a name'}: unknown field; the fields are {fields}.")
         if name in self._seen:
             raise BadInput(f"{name}: sent twice.")
         self._seen.add(name)
@@ -191,7 +191,7 @@ class _Parts:
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(f"An ingest may have {max_bytes:,} bytes; send the catalogue in parts.")
+    return BodyTooLarge(f"An ingest may have at most {max_bytes:,} bytes; send the catalogue in parts.")
 
 
 def _boundary(request: Request) -> bytes:

@@ -1,4 +1,4 @@
-"""One ingest in a process of its own: a JSON request on standard input, a report or a domain error on standard output.
+"""Run one ingest in its own process: JSON request on standard input, report or domain error on standard output.
 
 `python -m rayonnage_ingest.work`, started by `ingestions`.
 """
@@ -19,7 +19,7 @@ from rayonnage_shared.ml.features.photos import PhotoLimits
 
 
 def main() -> None:
-    """Do what standard input asks for."""
+    """Run the request on standard input."""
     json.dump(run(json.load(sys.stdin)), sys.stdout)
 
 
@@ -58,7 +58,7 @@ def _ingest_feedback(store: DatasetStore, database_url: str, options: dict[str, 
         migrate(engine)
         return ingest_feedback(store, engine, **options)
     except (OperationalError, InterfaceError) as error:
-        raise DependencyDown("The database is away or too busy; try again in a moment.") from error
+        raise DependencyDown("The database is unavailable or overloaded; try again in a moment.") from error
     finally:
         engine.dispose()
 

@@ -1,1 +1,1 @@
-"""The one database: engine, tables, migrations."""
+"""The database: engine, tables, migrations."""

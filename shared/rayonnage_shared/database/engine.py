@@ -1,4 +1,4 @@
-"""Opens the database and brings its tables up to date; SQLite and PostgreSQL behave alike from here on."""
+"""Open and migrate the database. Callers see no difference between SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from sqlmodel import Session, create_engine
 
 LOCK_TIMEOUT_S = 10
 MIGRATIONS = Path(__file__).parent / "migrations"
-_MIGRATING = threading.Lock()  # alembic keeps what it works on in globals
+_MIGRATING = threading.Lock()  # alembic keeps its state in globals
 MIGRATION_LOCK = 7_240_001  # any number, the same in every process
 
 
 def open_database(url: str, *, wait_s: int = LOCK_TIMEOUT_S) -> Engine:
-    """Return an engine for `url` that waits `wait_s` seconds at most for a connection, or for SQLite's lock.
+    """Return an engine for `url` that waits at most `wait_s` seconds for a connection or for SQLite's lock.
 
-    SQLite gets write-ahead logging and foreign keys. `postgresql://` and `postgres://` mean the driver that is
-    installed, psycopg.
+    SQLite gets write-ahead logging and foreign keys. `postgresql://` and `postgres://` use psycopg.
     """
     address = make_url(url)
     if address.drivername in ("postgresql", "postgres"):
@@ -44,14 +43,14 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Session]:
-    """Yield a session whose reads already hold what its writes need; commits at the end, rolls back on an error.
+    """Yield a session for reads and writes; commits at the end, rolls back on an error.
 
-    SQLite takes its write lock at once (`BEGIN IMMEDIATE`), so that a read followed by a write can never be
-    overtaken; on PostgreSQL the caller locks rows with `FOR UPDATE`.
+    SQLite takes its write lock at once (`BEGIN IMMEDIATE`), so no other writer comes between a read and a write. On
+    PostgreSQL the caller locks rows with `FOR UPDATE`.
     """
     with Session(engine, expire_on_commit=False) as session:
         if engine.dialect.name == "sqlite":
-            # Driver-level BEGIN is only sent before the first write; taking the lock here closes that gap.
+            # The driver sends BEGIN only before the first write; this takes the lock before the first read.
             session.connection().exec_driver_sql("BEGIN IMMEDIATE")
         yield session
         session.commit()
@@ -59,16 +58,18 @@ def writing(engine: Engine) -> Iterator[Session]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
-    """Yield a session for reads; nothing is committed."""
+    """Yield a session for reads; it never commits."""
     with Session(engine, expire_on_commit=False) as session:
         yield session
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables up to date; safe to call from several processes and threads at once."""
+    """Run pending migrations. Safe to call from several processes and threads at once."""
     if _is_up_to_date(engine):
         return
-    from alembic import command  # 0.4 s and 10 MB that a process which has nothing to migrate does not spend
+    from alembic import (
+        command,
+    )  # alembic costs 0.4 s and 10 MB, so it is imported only when there is something to migrate
     from alembic.config import Config
 
     configuration = Config()
@@ -83,7 +84,7 @@ def migrate(engine: Engine) -> None:
 
 
 def _is_up_to_date(engine: Engine) -> bool:
-    """Return whether the last migration has been run; each file in `versions` begins with its revision."""
+    """Return whether the database is at the latest revision. Migration files begin with their revision."""
     newest = max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("*.py"))
     with engine.connect() as connection:
         if not inspect(connection).has_table("alembic_version"):
@@ -92,4 +93,4 @@ def _is_up_to_date(engine: Engine) -> bool:
 
 
 DATABASE_AWAY = (OperationalError, InterfaceError)
-"""What a holder of a job waits out: the database is down, restarting or locked."""
+"""Errors of a database that is down, restarting or locked; job holders wait and retry."""

@@ -1,4 +1,4 @@
-"""Every table of the platform."""
+"""All tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlmodel import Field, SQLModel
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A time with time zone UTC on every database; SQLite would drop the zone."""
+    """A UTC datetime on every database; SQLite by itself would drop the time zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -28,7 +28,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def now() -> datetime:
-    """Return the present time in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
@@ -43,14 +43,14 @@ class UserRow(SQLModel, table=True):
 
 
 class RefreshTokenRow(SQLModel, table=True):
-    """One refresh token; those that follow each other by rotation share a family."""
+    """A refresh token. Rotated tokens share a token family."""
 
     __tablename__ = "refresh_tokens"
 
     token_sha256: str = Field(primary_key=True, max_length=64)
     family: str = Field(index=True, max_length=32)
     username: str = Field(foreign_key="users.username", ondelete="CASCADE", index=True, max_length=64)
-    access_token_id: str = Field(max_length=64, description="`jti` of the access token given out with it.")
+    access_token_id: str = Field(max_length=64, description="`jti` of the access token issued with it.")
     issued_at: datetime = Field(sa_type=UtcDateTime)
     expires_at: datetime = Field(sa_type=UtcDateTime, index=True)
     used_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -58,7 +58,7 @@ class RefreshTokenRow(SQLModel, table=True):
 
 
 class RevocationRow(SQLModel, table=True):
-    """Ends one access token, or all that a user was given before a time; kept until those have expired anyway."""
+    """Revokes one access token, or all tokens issued to a user before a time; kept until those tokens expire."""
 
     __tablename__ = "revocations"
 
@@ -70,13 +70,15 @@ class RevocationRow(SQLModel, table=True):
 
 
 class JobRow(SQLModel, table=True):
-    """A piece of long work; `lease_token` names the one holder that may write to it while `status` is running."""
+    """A job. While `status` is running, only the holder of `lease_token` may write to it."""
 
     __tablename__ = "jobs"
 
     job_id: str = Field(primary_key=True, max_length=32)
     kind: str = Field(max_length=32, index=True)
-    concurrency_group: str = Field(max_length=32, description="Jobs of one concurrency group never run side by side.")
+    concurrency_group: str = Field(
+        max_length=32, description="Jobs of one concurrency group never run at the same time."
+    )
     request: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     status: str = Field(default="queued", max_length=16, index=True)
     stage: str | None = Field(default=None, max_length=64)
@@ -96,7 +98,7 @@ class JobRow(SQLModel, table=True):
 
 
 class PromotionRow(SQLModel, table=True):
-    """One move of the champion pointer; written from the pointer itself, which is the truth."""
+    """A move of the champion pointer, recorded from the pointer, which is the source of truth."""
 
     __tablename__ = "promotions"
 
@@ -109,32 +111,32 @@ class PromotionRow(SQLModel, table=True):
 
 
 class PredictionRow(SQLModel, table=True):
-    """One answer of predict: what was sent, what the model said, and who asked; the photo itself is not kept."""
+    """A prediction: the product as sent, the model outputs, and the user. Photos are not stored."""
 
     __tablename__ = "predictions"
 
     prediction_id: str = Field(primary_key=True, max_length=26)
     created_at: datetime = Field(sa_type=UtcDateTime, index=True)
-    version: str = Field(max_length=64, description="The bundle that answered.")
+    version: str = Field(max_length=64, description="Version of the bundle.")
     username: str = Field(max_length=64)
     request_id: str = Field(max_length=64)
-    designation: str | None = Field(default=None, description="As sent; null too where texts are not to be kept.")
+    designation: str | None = Field(default=None, description="As sent; null if texts are not stored.")
     description: str | None = None
     product_identifier: str | None = Field(default=None, max_length=128)
     has_image: bool
-    image_sha256: str | None = Field(default=None, max_length=64, description="Of the photo's bytes as sent.")
+    image_sha256: str | None = Field(default=None, max_length=64, description="SHA-256 of the photo as sent.")
     category_id: int
     confidence: float
     decision: str = Field(max_length=16)
-    text_category_id: int | None = Field(default=None, description="What the text alone says; null where not used.")
+    text_category_id: int | None = Field(default=None, description="Prediction of the text model; null if not used.")
     text_probability: float | None = None
-    image_category_id: int | None = Field(default=None, description="What the photo alone says; null where not used.")
+    image_category_id: int | None = Field(default=None, description="Prediction of the photo model; null if not used.")
     image_probability: float | None = None
     duration_ms: float
 
 
 class FeedbackRow(SQLModel, table=True):
-    """What a product really is, said by somebody about one prediction; a newer word replaces an older one."""
+    """The right category of a prediction, as a user reported it. The latest feedback wins."""
 
     __tablename__ = "feedback"
 
@@ -144,5 +146,5 @@ class FeedbackRow(SQLModel, table=True):
     category_id: int = Field(description="The truth.")
     username: str = Field(max_length=64)
     created_at: datetime = Field(sa_type=UtcDateTime, index=True)
-    demo: bool = Field(description="The model that was wrong or right has learned from the demo catalogue.")
-    ingested_in: str | None = Field(default=None, max_length=64, description="The dataset version that it went into.")
+    demo: bool = Field(description="The model was trained on the demo catalogue.")
+    ingested_in: str | None = Field(default=None, max_length=64, description="The dataset version that contains it.")

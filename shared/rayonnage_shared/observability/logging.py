@@ -1,4 +1,4 @@
-"""Structured logs, set up the same way in every process."""
+"""Structured logging, set up the same way in every process."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ def set_up_logging(service: str, settings: ServiceSettings, *, worker: int | Non
 
     One of several workers writes to `<service>-<worker>.log`: two would rotate one file under each other.
 
-    Both carry JSON lines, or stdout a console form in development; secrets are masked by field name.
-    structlog's events are rendered once and written at once: through the standard library's records and
-    formatters one line costs five times as much.
+    Both get JSON lines; stdout can use a console format in development. Secrets are masked by field name. structlog's
+    events are rendered and written directly: the standard library's records and formatters cost five times as much.
     """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -61,7 +60,7 @@ def set_up_logging(service: str, settings: ServiceSettings, *, worker: int | Non
 
 
 class _StandardOutput(logging.StreamHandler[TextIO]):
-    """Standard output, a line at a time."""
+    """Writes lines to standard output."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.write_line(self.format(record).encode())
@@ -73,9 +72,9 @@ class _StandardOutput(logging.StreamHandler[TextIO]):
 
 
 class _RotatingFile(logging.Handler):
-    """A file that is put aside as `.1`, `.2`, … when it would grow too long.
+    """A log file that rotates to `.1`, `.2`, … by size.
 
-    The library's own asks the file system before each line and writes through two buffers.
+    The standard library's handler calls stat before each line and writes through two buffers.
     """
 
     def __init__(self, path: Path, settings: ServiceSettings) -> None:
@@ -91,7 +90,7 @@ class _RotatingFile(logging.Handler):
         self.write_line(self.format(record).encode())
 
     def write_line(self, line: bytes) -> None:
-        """Write a line, in a new file where it would not fit; a full disk loses lines, never a request."""
+        """Write a line, rotating first if it would not fit. A full disk loses lines, never a request."""
         with self.lock or contextlib.nullcontext(), contextlib.suppress(OSError, ValueError):
             size = len(line) + 1
             if self._bytes and self._bytes + size > self._max_bytes:
@@ -137,12 +136,12 @@ def _as_json(_logger: Any, _method: str, event: Any) -> str:
 def _json(event: Any) -> bytes:
     try:
         return pydantic_core.to_json(event, fallback=repr)  # a quarter of what the json module costs
-    except ValueError:  # half a surrogate pair, such as stands in an undecodable file name
+    except ValueError:  # a lone surrogate, as in an undecodable file name
         return json.dumps(event, default=repr).encode()
 
 
 class _Lines:
-    """The last processor: renders an event for each sink, once for all that take JSON."""
+    """The last processor: renders an event for each sink, and JSON only once."""
 
     def __init__(self, sinks: list[_Sink]) -> None:
         self._renderers = [None if sink.renderer is _as_json else sink.renderer for sink in sinks]
@@ -150,14 +149,14 @@ class _Lines:
     def __call__(self, logger: Any, method: str, event: Any) -> tuple[tuple[bytes, ...], dict[str, Any]]:
         line = _json(event)
         return tuple(
-            # The console form takes fields out of what it is given.
+            # The console renderer removes fields from its argument.
             line if renderer is None else renderer(logger, method, dict(event)).encode("utf-8", "replace")
             for renderer in self._renderers
         ), {}
 
 
 class _LineLogger:
-    """What structlog writes to: one rendered line for each sink; the level was looked at before."""
+    """The logger that structlog calls with one rendered line per sink; levels were filtered before."""
 
     def __init__(self, sinks: list[_Sink]) -> None:
         self._handlers = [sink.handler for sink in sinks]

@@ -1,9 +1,8 @@
-"""Traces for a collector of OpenTelemetry's (Jaeger, Tempo, …), where OTEL_EXPORTER_OTLP_ENDPOINT names one.
+"""OpenTelemetry traces for an OTLP collector (Jaeger, Tempo, …), if OTEL_EXPORTER_OTLP_ENDPOINT is set.
 
-Without it nothing of OpenTelemetry is imported and a request pays for one comparison. Spans are made by hand in the few
-places that have something to tell: what instruments frameworks by itself costs more than the request.
-
-A span is sent by a thread, in batches, from a bounded queue: a collector that is away costs spans and nothing else.
+Without it OpenTelemetry is not imported, and a request costs one comparison. Spans are created by hand in a few places,
+since automatic instrumentation costs more than the request. A thread exports spans in batches from a bounded queue; a
+collector that is down loses spans and nothing else.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ _tracing: Tracing | None = None
 
 
 def set_up_tracing(service: str, settings: ServiceSettings, *, public: bool = False) -> None:
-    """Begin to trace if the settings name a collector.
+    """Start tracing if the settings name a collector.
 
-    A caller's trace is continued. Whether it is recorded the caller's side decides, except for a `public` service,
-    where every caller could otherwise have everything recorded.
+    The caller's trace is continued with its sampling decision, except in a `public` service, where any client could
+    otherwise force sampling.
     """
     global _tracing  # noqa: PLW0603 - one for the process, as the logs
     if settings.otel_exporter_otlp_endpoint:
@@ -52,12 +51,12 @@ def set_up_tracing(service: str, settings: ServiceSettings, *, public: bool = Fa
 
 
 def tracing() -> Tracing | None:
-    """Return what makes spans, or None where nobody wants them."""
+    """Return the tracer, or None if tracing is off."""
     return _tracing
 
 
 def stop_tracing() -> None:
-    """Send what waits, for a second at most; spans that the collector does not take by then are lost."""
+    """Export pending spans for at most a second; the rest are lost."""
     global _tracing  # noqa: PLW0603
     if _tracing is not None:
         _tracing.stop(STOP_WITHIN_S)
@@ -65,7 +64,7 @@ def stop_tracing() -> None:
 
 
 class Tracing:
-    """Makes spans and has them sent."""
+    """Creates and exports spans."""
 
     def __init__(self, service: str, settings: ServiceSettings, *, public: bool) -> None:
         from opentelemetry import trace
@@ -75,7 +74,7 @@ class Tracing:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 
-        # It speaks of each batch that was not taken; the exporter below does so once.
+        # It logs every failed batch; the exporter below logs once.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         ratio = TraceIdRatioBased(settings.otel_traces_sampler_arg)
         sampler: Sampler = ratio if public else ParentBased(ratio)
@@ -98,26 +97,26 @@ class Tracing:
         self._nothing = Context()
 
     def server_span(self, method: str, traceparent: bytes | None, request_id: str) -> Span:
-        """Begin the span of a request that has come; `end_server_span` ends it."""
+        """Start the span of an incoming request; `end_server_span` ends it."""
         attributes = {"http.request.method": method, "rayonnage.request_id": request_id}
         context = self._context_of(traceparent)
         return self._tracer.start_span(method, context, self._trace.SpanKind.SERVER, attributes)
 
     def client_span(self, parent: Span, method: str, service: str) -> Span:
-        """Begin the span of a request to another service, a child of `parent`; `end` ends it."""
+        """Start the span of a request to another service, a child of `parent`; `end` ends it."""
         attributes = {"http.request.method": method, "server.address": service}
         context = self._trace.set_span_in_context(parent, self._nothing)
         return self._tracer.start_span(f"{method} {service}", context, self._trace.SpanKind.CLIENT, attributes)
 
     def end_server_span(self, span: Span, method: str, route: str | None, status: int) -> None:
-        """End a request's span, named after its route's template; unknown paths share the method's name."""
+        """End a request's span, named after its route template; for unknown paths, after the method alone."""
         if route is not None:
             span.update_name(f"{method} {route}")
             span.set_attribute("http.route", route)
         self.end(span, status)
 
     def end(self, span: Span, status: int) -> None:
-        """End a request's span; a `status` of 0 says that no answer came."""
+        """End a request's span; `status` 0 means that there was no response."""
         if status:
             span.set_attribute("http.response.status_code", status)
         if status >= _SERVER_ERROR or not status:
@@ -125,7 +124,7 @@ class Tracing:
         span.end()
 
     def stages(self, parent: Span, times: Mapping[str, tuple[float, float]]) -> None:
-        """Make a span for each stage that has been gone through: its begin and end by `time.perf_counter`."""
+        """Create a span for each finished stage, from its start and end by `time.perf_counter`."""
         if not parent.is_recording():
             return
         context = self._trace.set_span_in_context(parent, self._nothing)
@@ -136,7 +135,7 @@ class Tracing:
 
     @contextlib.contextmanager
     def work(self, name: str, **attributes: str | int) -> Iterator[None]:
-        """Make a span without a parent: of a piece of work that no request waits for."""
+        """Create a root span for work that belongs to no request."""
         span = self._tracer.start_span(name, self._nothing, attributes=dict(attributes))
         try:
             yield
@@ -147,13 +146,13 @@ class Tracing:
             span.end()
 
     def stop(self, within_s: float) -> None:
-        """Send what waits; the thread that does so is left alone when it takes longer."""
+        """Export pending spans; do not wait for the export thread beyond the limit."""
         sending = threading.Thread(target=self._provider.shutdown, name="traces-stop", daemon=True)
         sending.start()
         sending.join(within_s)
 
     def _context_of(self, traceparent: bytes | None) -> Context:
-        """Return the caller's trace as a context, or an empty one where the header is missing or not sound."""
+        """Return the caller's trace context, or an empty one if the header is missing or invalid."""
         found = _TRACEPARENT.fullmatch(traceparent) if traceparent is not None else None
         if found is None:
             return self._nothing
@@ -165,12 +164,12 @@ class Tracing:
 
 
 def trace_id_of(span: Span) -> str | None:
-    """Return the id under which a recorded span's trace is found, or None for one that is not recorded."""
+    """Return the trace id of a sampled span, or None."""
     return f"{span.get_span_context().trace_id:032x}" if span.is_recording() else None
 
 
 def traceparent_of(span: Span) -> bytes:
-    """Return the header by which a service continues the trace of `span`."""
+    """Return the `traceparent` header that continues the trace of `span`."""
     context = span.get_span_context()
     return b"00-%032x-%016x-%02x" % (context.trace_id, context.span_id, context.trace_flags)
 
@@ -180,7 +179,7 @@ def _exporter(settings: ServiceSettings) -> SpanExporter:
     from opentelemetry.sdk.trace import export
 
     class Told(export.SpanExporter):
-        """Sends to the collector, and says once when that stops working and once when it works again."""
+        """Exports to the collector, and logs once when that starts to fail and once when it works again."""
 
         def __init__(self, inner: SpanExporter, endpoint: str) -> None:
             self._inner = inner

@@ -1,4 +1,4 @@
-"""`rayonnage make-bucket`: the bucket of the DVC remote on an S3 server of one's own."""
+"""`rayonnage make-bucket`: create the bucket of the DVC remote on a self-hosted S3 server."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from rayonnage_shared.core.errors import DependencyDown
 from rayonnage_shared.sync.dvc.connection import PROBE_TIMEOUT_S, READ_TIMEOUT_S
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
 
-WAIT_S = 60  # SeaweedFS takes orders 4 s after its start on an idle machine
+WAIT_S = 60  # SeaweedFS accepts requests 4 s after its start on an idle machine
 _PAUSE_S = 0.5
 _NOT_FOUND = 404
 _SERVER_ERROR = 500
 
 
-class BucketNotMade(DependencyDown):
-    code, title = "bucket_not_made", "The bucket of the DVC remote cannot be made"
+class BucketNotCreated(DependencyDown):
+    code, title = "bucket_not_created", "The bucket of the DVC remote cannot be created"
 
 
 def bucket_name(settings: VersioningSettings) -> str | None:
-    """Return the bucket that is ours to make; None where the remote is none, or is Amazon's."""
+    """Return the bucket to create: None unless a self-hosted S3 remote is set."""
     address = urlsplit(settings.dvc_remote_url or "")
     return address.netloc if address.scheme == "s3" and settings.dvc_endpoint_url else None
 
 
 def make_bucket(settings: VersioningSettings, name: str, *, wait_s: float = WAIT_S) -> bool:
-    """Make the bucket unless it is there, waiting for a server that only starts; return whether it was made.
+    """Create the bucket unless it exists, waiting for a server that is starting; return whether it was created.
 
-    Raises BucketNotMade: at once when the server refuses, and otherwise when `wait_s` is over.
+    Raises BucketNotCreated at once if the server refuses, and after `wait_s` if it does not answer.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -41,8 +41,8 @@ def make_bucket(settings: VersioningSettings, name: str, *, wait_s: float = WAIT
         except (BotoCoreError, ClientError) as error:
             refused = isinstance(error, ClientError) and _status(error) < _SERVER_ERROR
             if refused or time.monotonic() > deadline:
-                verb = "refuses" if refused else "does not take orders"
-                raise BucketNotMade(f"{settings.dvc_endpoint_url} {verb}: {error}") from error
+                verb = "refuses" if refused else "does not answer"
+                raise BucketNotCreated(f"{settings.dvc_endpoint_url} {verb}: {error}") from error
             time.sleep(_PAUSE_S)
 
 
@@ -57,7 +57,7 @@ def _made(client: Any, name: str) -> bool:
             raise
     try:
         client.create_bucket(Bucket=name)
-    except client.exceptions.BucketAlreadyOwnedByYou:  # somebody was quicker
+    except client.exceptions.BucketAlreadyOwnedByYou:  # another process created it first
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""How the DVC remote is reached: where it is, with which secrets, whether anybody answers, and whose turn it is."""
+"""The connection to the DVC remote: address, credentials, reachability and locks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CONFIG = """\
 """
 
 IGNORED = """\
-# What DVC need not look through for its pointer files.
+# Folders in which DVC does not search for pointer files.
 /.*/
 /data/dvc-remote
 /data/photos
@@ -40,15 +40,15 @@ IGNORED = """\
 
 
 def remote_address(settings: VersioningSettings) -> str:
-    """Return the remote's address, without secrets; a folder by its whole path. Empty where DVC is not used."""
+    """Return the remote's address without secrets, a folder as an absolute path. Empty if DVC is not used."""
     url = settings.dvc_remote_url or ""
     return url if "://" in url or not url else str(Path(url).resolve())
 
 
 def project_folder(settings: VersioningSettings) -> Path:
-    """Return the folder that holds `.dvc`: the nearest one above both models and data, if it can be written to.
+    """Return the folder that holds `.dvc`: the nearest common parent of models and data, if it is writable.
 
-    Otherwise, as in a container whose own files are read-only, it is the data folder.
+    Otherwise, as in a container with a read-only file system, return the data folder.
     """
     common = Path(os.path.commonpath([settings.models_path.resolve(), settings.data_path.resolve()]))
     inside = common / ".dvc"
@@ -58,7 +58,7 @@ def project_folder(settings: VersioningSettings) -> Path:
 
 @contextlib.contextmanager
 def open_repository(settings: VersioningSettings) -> Iterator[Any]:
-    """Open DVC's `Repo` for one operation, under a name that leads to the remote; whoever else uses DVC here waits.
+    """Open DVC's `Repo` for one operation, with the remote configured. Other users of DVC in this project wait.
 
     Git is not used. Secrets are passed to DVC in memory and never written. Raises SyncTargetUnavailable when the
     remote does not answer within seconds, or another process holds the lock too long.
@@ -114,7 +114,7 @@ def _config(settings: VersioningSettings, folder: Path) -> dict[str, Any]:
 
 
 def _prepare(folder: Path) -> None:
-    """Make what DVC needs to find its project where git did not bring it."""
+    """Create the files by which DVC finds its project, if git has not."""
     own = folder / ".dvc"
     if not (own / "config").is_file():
         (own / "tmp").mkdir(parents=True, exist_ok=True)
@@ -124,12 +124,12 @@ def _prepare(folder: Path) -> None:
 
 
 def _probe(settings: VersioningSettings) -> None:
-    """Ask whether anybody answers, with a short time limit: a transport's own retries take minutes."""
+    """Check that the remote answers, with a short timeout: the transports' own retries take minutes."""
     address = remote_address(settings)
     if "://" not in address:
         if not Path(address).parent.is_dir():
             raise SyncTargetUnavailable(
-                f"There is no folder {Path(address).parent} to keep the DVC remote {address} in."
+                f"The folder {Path(address).parent} for the DVC remote {address} does not exist."
             )
         return
     url = settings.dvc_endpoint_url if address.startswith("s3://") else address
@@ -146,7 +146,7 @@ def _probe(settings: VersioningSettings) -> None:
         opener.open(url, timeout=PROBE_TIMEOUT_S).close()
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code in (401, 403) and not address.startswith("s3://"):  # S3 is asked with a signature later
+        if error.code in (401, 403) and not address.startswith("s3://"):  # S3 gets a signed request later
             raise SyncTargetUnavailable(f"{address} refuses these credentials: {error}") from error
     except (OSError, ValueError) as error:
         raise SyncTargetUnavailable(f"{url} does not answer: {error}") from error
@@ -171,7 +171,7 @@ def _only_one(folder: Path, deadline: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _dvc_lock(repo: Any, deadline: float) -> Iterator[None]:
-    """Hold the lock that the `dvc` command takes; the kernel frees it when its holder dies."""
+    """Hold the lock of the `dvc` command; the kernel releases it when its holder dies."""
     from dvc.lock import LockError
 
     while True:
@@ -190,7 +190,7 @@ def _dvc_lock(repo: Any, deadline: float) -> Iterator[None]:
 
 
 def _name_the_user() -> None:
-    """DVC asks for the user's name, which a container that runs under a bare number does not have."""
+    """DVC needs a user name, which a container running under a numeric user id does not have."""
     try:
         getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""DVC's pointer files: a few lines to commit to git, in place of a bundle, a dataset version or a shard of photos."""
+"""DVC pointer files, committed to git in place of a bundle, a dataset version or a photo shard."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class PointerBroken(RayonnageError):
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """What a `.dvc` file says of the file or folder of that name beside it; a folder's `md5` ends with `.dir`."""
+    """The content of a `.dvc` file; the `md5` of a folder ends with `.dir`."""
 
     md5: str
     size: int
     files: int | None = None
 
     def write(self, path: Path) -> None:
-        """Write the pointer as `<path>.dvc`, in the form that DVC itself writes."""
+        """Write the pointer as `<path>.dvc`, in DVC's own format."""
         files = "" if self.files is None else f"  nfiles: {self.files}\n"
         text = f"outs:\n- md5: {self.md5}\n  size: {self.size}\n{files}  hash: md5\n  path: {path.name}\n"
         target = pointer_path(path)
@@ -31,12 +31,12 @@ class Pointer:
 
 
 def pointer_path(path: Path) -> Path:
-    """Return where the pointer to a file or folder stands."""
+    """Return the path of the pointer to a file or folder."""
     return path.with_name(f"{path.name}.dvc")
 
 
 def read_pointer(path: Path) -> Pointer:
-    """Return what the pointer file at `path` says. Raises PointerBroken."""
+    """Return the pointer in the file at `path`. Raises PointerBroken."""
     from dvc.exceptions import DvcException
     from dvc.utils.serialize import load_yaml
 
@@ -44,4 +44,4 @@ def read_pointer(path: Path) -> Pointer:
         (out,) = load_yaml(str(path))["outs"]
         return Pointer(str(out["md5"]), int(out.get("size", 0)), out.get("nfiles"))
     except (DvcException, OSError, KeyError, TypeError, ValueError) as error:
-        raise PointerBroken(f"{path} is not a DVC pointer; fetch it anew from git.") from error
+        raise PointerBroken(f"{path} is not a DVC pointer; restore it from git.") from error

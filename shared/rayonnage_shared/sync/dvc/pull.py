@@ -1,4 +1,4 @@
-"""The way back from the DVC remote: bundles and dataset versions as pointers name them, each whole or not at all."""
+"""Pull bundles and dataset versions from the DVC remote, each complete or not at all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _REPLACED = ".replaced-"
 
 
 class NothingToPull(NotFound):
-    """There is no pointer, or the remote has nothing of what they name: so it is before the first push."""
+    """There are no pointers, or the remote has none of their content, as before the first push."""
 
     code, title = "nothing_to_pull", "There is nothing to pull"
 
@@ -43,14 +43,14 @@ class DatasetBroken(RayonnageError):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Versions to have on this machine."""
+    """The versions to pull."""
 
     bundles: list[str]
     datasets: list[str]
 
 
 def wanted_versions(models_path: Path, data_path: Path, *, everything: bool = False) -> Wanted:
-    """Return what the pointers in these folders ask for: the champion and the current dataset, or all there is."""
+    """Return what the pointers in these folders name: the champion and the current dataset, or everything."""
     champion, current = read_champion(models_path), DatasetStore(data_path).current()
     bundles = {champion.version} if champion else set()
     datasets = {current} if current else set()
@@ -69,12 +69,12 @@ def pull(
     everything: bool = False,
     checkout: Path | None = None,
 ) -> int:
-    """Bring the wanted versions that are not here whole from the remote, and return how many came.
+    """Pull the wanted versions that are missing or incomplete, and return how many were pulled.
 
-    Pointers are read from the volumes, or from the folders `models` and `data` of `checkout` where the volumes start
-    empty; they are then copied to the volumes, the champion's last. A version appears by one rename, when all its
-    hashes were checked: whoever loads it sees all of it or nothing. Raises NothingToPull, NotOnRemote,
-    SyncTargetUnavailable, or BundleBroken and the like for content that is not what its manifest says.
+    Pointers are read from the volumes, or from the folders `models` and `data` of `checkout` if the volumes start
+    empty; they are then copied to the volumes, the champion's last. A version appears by one rename after all its
+    hashes were checked, so readers see all of it or nothing. Raises NothingToPull, NotOnRemote,
+    SyncTargetUnavailable, or BundleBroken and similar for content that does not match its manifest.
     """
     if not remote_address(settings):
         raise BadInput("DVC_REMOTE_URL is empty, so there is nowhere to pull from.")
@@ -84,7 +84,7 @@ def pull(
 
 
 class _Pull:
-    """One pull, from `checkout`'s pointers or the volumes' own."""
+    """One pull, with the pointers of `checkout` or of the volumes."""
 
     def __init__(self, settings: VersioningSettings, say: Say, checkout: Path | None) -> None:
         self._settings = settings
@@ -100,7 +100,9 @@ class _Pull:
         wanted = wanted_versions(self._models_pointers, self._data_pointers, everything=everything)
         named = (wanted.bundles if bundles else []) + (wanted.datasets if datasets else [])
         if not named:
-            raise NothingToPull("No pointer of a bundle or dataset is here; commit them where they were made.")
+            raise NothingToPull(
+                "There is no pointer of a bundle or dataset; commit the pointers on the machine that pushed."
+            )
         missing_bundles = [one for one in wanted.bundles if bundles and not self._bundle_is_whole(one)]
         missing_datasets = [one for one in wanted.datasets if datasets and not self._dataset_is_whole(one)]
         for version in sorted({*named} - {*missing_bundles, *missing_datasets}):
@@ -120,17 +122,19 @@ class _Pull:
         return len(missing_bundles) + len(missing_datasets)
 
     def _check_there(self, remote: DvcRemote, bundles: list[str], datasets: list[str]) -> None:
-        """Raise before anything is fetched when the remote lacks something."""
+        """Raise before anything is fetched if the remote lacks content."""
         pointers = {one: self._bundle_pointer(one) for one in bundles}
         pointers |= {one: self._dataset_pointer(one) for one in datasets}
         lacking = sorted(version for version, pointer in pointers.items() if not remote.has(pointer))
         if len(lacking) == len(pointers):
             raise NothingToPull(
-                f"{self._address} has none of {', '.join(lacking)}. Set DVC_REMOTE_URL to where they were pushed, or "
-                "run `rayonnage push` where they are."
+                f"{self._address} has none of {', '.join(lacking)}. Set DVC_REMOTE_URL to their remote, or "
+                "run `rayonnage push` on the machine that has them."
             )
         if lacking:
-            raise NotOnRemote(f"{self._address} lacks {', '.join(lacking)}; run `rayonnage push` where they are.")
+            raise NotOnRemote(
+                f"{self._address} lacks {', '.join(lacking)}; run `rayonnage push` on the machine that has them."
+            )
 
     def _pull_bundle(self, remote: DvcRemote, version: str) -> None:
         staging = _staging(self._models_path, version)
@@ -138,7 +142,7 @@ class _Pull:
         manifest = read_manifest_in(staging)
         check_files(staging, manifest.files)
         if manifest.version != version:
-            raise BundleBroken(f"The pointer of {version} leads to bundle {manifest.version}.")
+            raise BundleBroken(f"The pointer of {version} points to bundle {manifest.version}.")
         _appear(staging, self._models_path / version)
         Markers(self._models_path, NAME).write(version, {"remote": self._address})
         log.info("dvc.pulled", bundle=version)
@@ -152,17 +156,17 @@ class _Pull:
             staging = _staging(self._store.folder, version)
             remote.fetch(self._dataset_pointer(version), staging)
             if not _products_are_whole(staging):
-                raise DatasetBroken(f"The products of {version} are not what its manifest says; push it anew.")
+                raise DatasetBroken(f"The products of {version} do not match its manifest; push it again.")
         photos = self._pull_photos(remote, staging or folder)
         if staging:
             _appear(staging, folder)
         shards = sorted(read_index(folder))
         Markers(self._settings.data_path, NAME).write(version, {"remote": self._address, "shards": shards})
         log.info("dvc.pulled", dataset=version, photos=photos)
-        self._say(f"Dataset {version} is here, with {photos} photos that were not.")
+        self._say(f"Dataset {version} is here, with {photos} new photos.")
 
     def _pull_photos(self, remote: DvcRemote, folder: Path) -> int:
-        """Fetch the shards that hold photos which are not here, unpack just those, and return how many came."""
+        """Fetch the shards with missing photos, unpack only those photos, and return how many there were."""
         missing = set(self._missing_photos(folder))
         came = 0
         for shard, photos in sorted(read_index(folder).items()):
@@ -175,7 +179,7 @@ class _Pull:
             packed.unlink()
             missing -= wanted
         if missing:
-            self._say(f"{len(missing)} photos were not there either when the version was pushed.")
+            self._say(f"{len(missing)} photos were already missing when the version was pushed.")
         return came
 
     def _missing_photos(self, folder: Path) -> list[str]:
@@ -201,7 +205,7 @@ class _Pull:
         return read_pointer(pointer_path(self._data_pointers / "datasets" / version))
 
     def _take_pointers(self) -> None:
-        """Copy the checkout's pointers to the volumes; what the volumes say already of champion and dataset stays."""
+        """Copy the checkout's pointers to the volumes; an existing champion or current dataset stays."""
         for source, target in (
             (self._models_pointers, self._models_path),
             (self._data_pointers / "datasets", self._store.folder),
@@ -241,7 +245,7 @@ def _products_are_whole(folder: Path) -> bool:
 
 
 def _staging(parent: Path, name: str) -> Path:
-    """Return a free path beside the final place; what a pull that died left there is removed."""
+    """Return an empty staging path beside the target; the remains of a crashed pull are removed."""
     path = parent / f"{_PULLED}{name}"
     if path.is_dir():
         shutil.rmtree(path)
@@ -250,7 +254,7 @@ def _staging(parent: Path, name: str) -> Path:
 
 
 def _appear(staging: Path, final: Path) -> None:
-    """Move a whole folder to its place in one step; a damaged one in that place goes out of the way first."""
+    """Rename a complete folder to its target; a damaged one there is moved away first."""
     if final.exists():
         replaced = final.with_name(f"{_REPLACED}{final.name}-{os.getpid()}")
         final.rename(replaced)

@@ -1,15 +1,15 @@
-"""The one place that speaks DVC: content to the remote and back, and the small pointer files that name it.
+"""The only module that uses DVC: transfer content to and from the remote, and write pointer files.
 
-What is written is DVC's own: its remote layout, its `.dvc` files, so that `dvc status`, `dvc pull` and `dvc fetch` work
-on them too. What is not used is `dvc add` with `dvc push`, for three reasons:
+The remote layout and the `.dvc` files are DVC's own, so `dvc status`, `dvc pull` and `dvc fetch` work on them too.
+`dvc add` with `dvc push` is not used, for three reasons:
 
-- `dvc add` relinks what it adds: with the cache types hardlink and symlink it removes each file and puts a link in its
-  place, under the eyes of a process that is loading it. Here files of the workspace are only ever read.
-- It keeps a second copy of everything in `.dvc/cache`. Here the content goes from the workspace straight to the remote,
-  and only the lists of what is in a folder are kept there.
-- A pointer it writes may be committed before anything was pushed. Here it is written after the remote has the content.
+- `dvc add` relinks files: with the cache types hardlink and symlink it replaces each file by a link, while another
+  process may be loading it. Here files of the workspace are only read.
+- It keeps a second copy of everything in `.dvc/cache`. Here content goes from the workspace straight to the remote, and
+  only directory listings are cached.
+- Its pointer may be committed before anything was pushed. Here the pointer is written after the remote has the content.
 
-So this uses what lies under both: DVC hashes the files (`dvc_data…build`) and transfers what the remote lacks
+This module uses the layer below both: DVC hashes the files (`dvc_data…build`) and transfers what the remote lacks
 (`dvc_data…transfer`), which never changes its source.
 """
 
@@ -30,12 +30,12 @@ from rayonnage_shared.sync.dvc.settings import VersioningSettings
 
 
 class NotOnRemote(RayonnageError):
-    code, title = "not_on_remote", "The DVC remote does not have what a pointer names"
+    code, title = "not_on_remote", "The DVC remote lacks the content of a pointer"
 
 
 @contextlib.contextmanager
 def open_remote(settings: VersioningSettings) -> Iterator[DvcRemote]:
-    """Open the remote for one operation; whoever else uses DVC in this project waits meanwhile.
+    """Open the remote for one operation. Other users of DVC in this project wait meanwhile.
 
     Raises SyncTargetUnavailable when the remote cannot be reached within seconds, refuses the credentials or has no
     bucket, or another process holds the lock too long.
@@ -55,17 +55,17 @@ class DvcRemote:
         self._odb = repo.cloud.get_remote_odb(REMOTE_NAME)
 
     def check(self) -> None:
-        """Raise SyncTargetUnavailable unless the remote lets us in and, for S3, the bucket is there."""
+        """Raise SyncTargetUnavailable unless the remote accepts the credentials and, for S3, the bucket exists."""
         with self._talking():
             there = self._odb.fs.exists(self._odb.path)
             bucket = self._address.removeprefix("s3://").partition("/")[0]
             if not there and self._address.startswith("s3://") and not self._odb.fs.exists(bucket):
-                raise SyncTargetUnavailable(f"There is no bucket {bucket} for {self._address}; create it first.")
+                raise SyncTargetUnavailable(f"The bucket {bucket} of {self._address} does not exist; create it first.")
 
     def push(self, path: Path) -> Pointer:
-        """Bring a file or folder to the remote, what it lacks of it, and return the pointer to it.
+        """Push a file or folder to the remote and return its pointer.
 
-        Raises FileNotFoundError when a file vanished meanwhile, SyncTargetUnavailable when not all of it has arrived.
+        Raises FileNotFoundError if a file vanished meanwhile, SyncTargetUnavailable if not everything arrived.
         """
         from dvc_data.hashfile.build import build
         from dvc_data.hashfile.db import add_update_tree
@@ -73,7 +73,7 @@ class DvcRemote:
 
         found: Any  # a file's hash, or a tree of them
         staging, meta, found = build(self._repo.cache.local, str(path), self._repo.fs, "md5")
-        if meta.isdir:  # HTTP sends files only, so the list of the folder's files becomes one, in .dvc/cache
+        if meta.isdir:  # HTTP transfers only files, so the directory listing is written to .dvc/cache
             add_update_tree(self._repo.cache.local, found)
             staging.add(found.path, found.fs, found.oid)
         with self._talking() as failures:
@@ -85,17 +85,17 @@ class DvcRemote:
         if arrived != wanted:
             if isinstance(failures.last, FileNotFoundError) and not Path(failures.last.filename or path).exists():
                 raise failures.last
-            raise SyncTargetUnavailable(f"{self._address} did not take all of {path.name}: {failures}")
+            raise SyncTargetUnavailable(f"{self._address} did not accept all of {path.name}: {failures}")
         return Pointer(found.hash_info.value, meta.size or 0, meta.nfiles if meta.isdir else None)
 
     def has(self, pointer: Pointer) -> bool:
-        """Return whether the remote knows what the pointer names."""
+        """Return whether the remote has the content of the pointer."""
         return bool(self._present({pointer.md5}))
 
     def fetch(self, pointer: Pointer, target: Path) -> None:
-        """Write what the pointer names to `target`, which must not exist, each file checked against its hash.
+        """Fetch the pointer's content to `target`, which must not exist, and check each file against its hash.
 
-        Raises NotOnRemote, also for content that is not what its name says, or SyncTargetUnavailable.
+        Raises NotOnRemote, also for damaged content, or SyncTargetUnavailable.
         """
         with self._talking():
             if pointer.md5.endswith(".dir"):
@@ -113,7 +113,9 @@ class DvcRemote:
         try:
             tree = Tree.load(self._odb, HashInfo("md5", pointer.md5))
         except FileNotFoundError as error:
-            raise NotOnRemote(f"{self._address} lacks {pointer.md5}; push it from where it was made.") from error
+            raise NotOnRemote(
+                f"{self._address} lacks {pointer.md5}; push it again from the machine that has it."
+            ) from error
         except ObjectFormatError as error:
             raise NotOnRemote(f"{pointer.md5} on {self._address} is damaged.") from error
         return [(parts, entry.value) for parts, _, entry in tree]
@@ -123,10 +125,10 @@ class DvcRemote:
         try:
             self._odb.fs.get_file(self._odb.oid_to_path(oid), str(target))
         except FileNotFoundError as error:
-            raise NotOnRemote(f"{self._address} lacks {oid}; push it from where it was made.") from error
+            raise NotOnRemote(f"{self._address} lacks {oid}; push it again from the machine that has it.") from error
         with target.open("rb") as file:
             if hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() != oid:
-                raise NotOnRemote(f"{oid} on {self._address} is damaged: its content is not what its name says.")
+                raise NotOnRemote(f"{oid} on {self._address} is damaged: its content does not match its hash.")
 
     def _present(self, oids: set[str]) -> set[str]:
         with self._talking():
@@ -134,7 +136,7 @@ class DvcRemote:
 
     @contextlib.contextmanager
     def _talking(self) -> Iterator[_Failures]:
-        """Turn whatever a transport raises into SyncTargetUnavailable, and keep DVC's own log from the terminal."""
+        """Turn every error of a transport into SyncTargetUnavailable, and keep DVC's log off the terminal."""
         with _Failures.gathered() as failures:
             try:
                 yield failures
@@ -142,12 +144,12 @@ class DvcRemote:
                 raise
             except PermissionError as error:
                 raise SyncTargetUnavailable(f"{self._address} refuses these credentials: {error}") from error
-            except Exception as error:  # S3, HTTP and file systems have each their own family of errors
+            except Exception as error:  # S3, HTTP and file systems raise unrelated error classes
                 raise SyncTargetUnavailable(f"{self._address}: {type(error).__name__}: {error}") from error
 
 
 class _Failures(logging.Handler):
-    """What DVC logs instead of raising it."""
+    """Collects errors that DVC logs instead of raising."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,7 +160,7 @@ class _Failures(logging.Handler):
             self.last = record.exc_info[1]
 
     def __str__(self) -> str:
-        return f"{type(self.last).__name__}: {self.last}" if self.last else "it does not say why"
+        return f"{type(self.last).__name__}: {self.last}" if self.last else "no reason given"
 
     @classmethod
     @contextlib.contextmanager

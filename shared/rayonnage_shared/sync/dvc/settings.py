@@ -10,24 +10,24 @@ DVC_SCHEMES = ("s3", "https", "http")
 
 
 class VersioningSettings(StorageSettings):
-    """Where DVC keeps the content of dataset versions and bundles."""
+    """The DVC remote of dataset versions and bundles."""
 
     dvc_remote_url: OptionalText = Field(
         "data/dvc-remote",
-        description="DVC's remote: a folder, s3://bucket/prefix or https://…; empty for no versioning by DVC.",
+        description="DVC remote: a folder, s3://bucket/prefix or https://…; empty to turn DVC off.",
     )
     dvc_endpoint_url: OptionalText = Field(
-        None, description="Address of an S3 server other than Amazon's: MinIO, SeaweedFS, DagsHub."
+        None, description="URL of an S3 server other than Amazon's: MinIO, SeaweedFS, DagsHub."
     )
     dvc_region: OptionalText = Field(None, description="Region of the S3 bucket.")
     dvc_access_key_id: OptionalText = Field(
-        None, description="S3 access key; without it the machine's own AWS configuration counts."
+        None, description="S3 access key; without it the machine's AWS configuration is used."
     )
     dvc_secret_access_key: OptionalSecret = Field(None, description="Secret of the S3 access key.")
     dvc_user: OptionalText = Field(None, description="User of an https remote, such as DagsHub's.")
     dvc_password: OptionalSecret = Field(None, description="Password or token of that user.")
     dvc_lock_wait_s: float = Field(
-        60, ge=0, description="Longest wait for another process that uses DVC in this project, seconds."
+        60, ge=0, description="Maximum wait for another process that uses DVC in this project, seconds."
     )
 
     @field_validator("dvc_remote_url")
@@ -35,5 +35,5 @@ class VersioningSettings(StorageSettings):
     def _known_scheme(cls, value: str | None) -> str | None:
         scheme, found, _ = (value or "").partition("://")
         if found and scheme not in DVC_SCHEMES:
-            raise ValueError(f"DVC_REMOTE_URL is a folder or begins with one of {', '.join(DVC_SCHEMES)} and ://")
+            raise ValueError(f"DVC_REMOTE_URL must be a folder or begin with one of {', '.join(DVC_SCHEMES)} and ://")
         return value

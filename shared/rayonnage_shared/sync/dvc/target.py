@@ -1,12 +1,12 @@
-"""The DVC target: dataset versions, their photos and bundles on the DVC remote, and small pointers to commit to git.
+"""The DVC sync target: dataset versions, photos and bundles on the DVC remote, and pointers to commit to git.
 
     models/<version>.dvc                 a bundle
     data/datasets/<version>.dvc          a dataset version: its products and the index of its photos
-    data/shards/<sha256>.tar.dvc         photos, packed (see `ml.photo_shards`)
+    data/shards/<sha256>.tar.dvc         photos, packed (see `ml/catalogue/photo_shards.py`)
 
-With `models/champion.json` and `data/datasets/current.json` these are what a user commits; `restoring` is the way back.
-A pointer stands only when the remote has all that it names. The pointers of pruned versions go; the remote keeps their
-content, and git the old pointers to it.
+Users commit these with `models/champion.json` and `data/datasets/current.json`; `pull.py` is the way back. A pointer is
+written only after the remote has its content. The pointers of pruned versions are removed; the remote keeps their
+content, and git their old pointers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PARTIAL = ".partial"
 
 
 class DvcTarget:
-    """Pushes what the volumes hold and the remote, as far as the markers know, does not."""
+    """Pushes what the volumes have and the remote, according to the markers, does not."""
 
     name = NAME
 
@@ -57,7 +57,7 @@ class DvcTarget:
         self._of_datasets = Markers(settings.data_path, NAME)
 
     def pending(self) -> bool:
-        """Return whether anything is not on the remote yet, or a pointer is left of what was pruned."""
+        """Return whether content is not on the remote yet, or a pointer of a pruned version is left."""
         if not self._address:
             return False
         return bool(self._bundles() or self._datasets() or self._gone_bundles() or self._gone_datasets())
@@ -74,7 +74,7 @@ class DvcTarget:
                 self._push_dataset(remote, version, say)
 
     def forget(self) -> None:
-        """Take nothing for pushed that is here, so that the next `follow` asks the remote about all of it."""
+        """Remove the markers of everything on the volumes, so that the next sync checks all of it with the remote."""
         for version in list_versions(self._models_path):
             self._of_bundles.remove(version)
         for version in self._store.versions():
@@ -119,7 +119,7 @@ class DvcTarget:
         except FileNotFoundError:
             if folder.is_dir():
                 raise
-            return  # pruned a moment ago
+            return  # pruned meanwhile
         pointer.write(folder)
         self._of_bundles.write(version, {"remote": self._address})
         log.info("dvc.pushed", bundle=version, bytes=pointer.size)
@@ -134,7 +134,7 @@ class DvcTarget:
         except FileNotFoundError:
             if folder.is_dir():
                 raise
-            return  # pruned a moment ago
+            return  # pruned meanwhile
         pointer.write(folder)
         self._of_datasets.write(version, {"remote": self._address, "shards": sorted(index)})
         self._of_datasets.remove(version + _PARTIAL)
@@ -142,7 +142,7 @@ class DvcTarget:
         say(f"Dataset {version} and its photos are on {self._address}.")
 
     def _push_photos(self, remote: DvcRemote, version: str) -> ShardIndex:
-        """Bring all photos of a version to the remote and return the shards that hold them."""
+        """Push all photos of a version and return the shards that contain them."""
         shutil.rmtree(self._shards / ".packing", ignore_errors=True)
         named = photos_of(self._store.folder / version / "products.parquet")
         left = {name for name in named if self._store.photo_path(name).is_file()}
@@ -159,7 +159,7 @@ class DvcTarget:
         for shard, photos in on_remote.items():
             if not left.isdisjoint(photos):
                 use(shard, photos)
-        # A shard that another remote has is packed again as it was: the pointers that git knows then hold for both.
+        # A shard of another remote is packed again unchanged, so its committed pointer is valid for both remotes.
         lots = [photos for photos in elsewhere.values() if not left.isdisjoint(photos) and self._are_here(photos)]
         for photos in lots:
             if not left.isdisjoint(photos):
@@ -170,14 +170,14 @@ class DvcTarget:
         return index
 
     def _push_shard(self, remote: DvcRemote, photos: list[str]) -> str:
-        """Pack photos, push them, and return the sha256 name of the shard; only its pointer stays."""
+        """Pack photos, push them, and return the sha256 name of the shard; only its pointer is kept."""
         packed = pack(self._store, photos, self._shards / ".packing")
         remote.push(packed).write(self._shards / packed.name)
         shutil.rmtree(packed.parent)
         return packed.stem
 
     def _known_shards(self, version: str) -> tuple[ShardIndex, ShardIndex]:
-        """Return the shards that this remote has, and those that only another one is known to have."""
+        """Return the shards on this remote, and those known only from another remote."""
         on_remote: ShardIndex = {}
         elsewhere: ShardIndex = {}
         for other in self._store.versions():
@@ -229,7 +229,7 @@ class DvcTarget:
     def _forget_shards(self, shards: set[str]) -> None:
         """Remove the pointers to shards that no version needs.
 
-        None go while a version is known by its pointer alone: what it needs is only known once it was pulled.
+        None are removed while a version exists only as a pointer, since its shards are unknown until it is pulled.
         """
         pointers = {path.name.removesuffix(".dvc") for path in self._store.folder.glob("*.dvc")}
         if pointers - set(self._store.versions()):

@@ -1,8 +1,8 @@
-"""Talks to MLflow: one run and one registered version for each bundle, however often it is told of it.
+"""The MLflow client: one run and one registered version per bundle, however often a bundle is logged.
 
-Only a sync target's process imports this together with MLflow itself. Everything is looked up before it is made, and
-twins (made by a request that was repeated although it had arrived) are removed, so that a crash or a lost answer at any
-point leaves nothing behind after the next attempt.
+Only the sync process imports this module, since it imports MLflow. Everything is looked up before it is created, and
+duplicates (from a retried request whose first attempt had arrived) are removed, so the next attempt cleans up after a
+crash or a lost response.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 
 ON_VOLUME_TAG = "rayonnage.on_volume"
 CHAMPION_ALIAS = "champion"
-BATCH = 500  # MLflow takes 1000 metrics in one call, 100 parameters and 100 tags
+BATCH = 500  # MLflow accepts 1000 metrics, 100 parameters and 100 tags per call
 REGISTRATION_WAIT_S = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """Where MLflow keeps a bundle."""
+    """The run and registered version of a bundle."""
 
     run_id: str
     registry_version: str
 
 
 def connect(settings: MlflowSettings) -> TrackingStore:
-    """Return MLflow as the settings name it. Raises SyncTargetUnavailable within seconds when it does not answer."""
+    """Return a client for the configured MLflow. Raises SyncTargetUnavailable within seconds if it does not answer."""
     uri = settings.mlflow_tracking_uri
-    assert uri is not None, "a sync target without an address is not made"
+    assert uri is not None, "a sync target is only created with an address"
     file = sqlite_path(uri)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def connect(settings: MlflowSettings) -> TrackingStore:
     _prepare_environment(settings)
     import mlflow
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns of a missing pip and of its own plans
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns about a missing pip and about deprecations
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with away(uri):
         mlflow.set_tracking_uri(uri)
@@ -61,7 +61,7 @@ def connect(settings: MlflowSettings) -> TrackingStore:
 
 
 def _prepare_environment(settings: MlflowSettings) -> None:
-    """Hand MLflow its own settings, which it reads when it is imported; nothing is told to its makers."""
+    """Set the environment variables that MLflow reads at import; telemetry is disabled."""
     values = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
@@ -81,13 +81,13 @@ def _prepare_environment(settings: MlflowSettings) -> None:
 
 @contextmanager
 def away(uri: str) -> Iterator[None]:
-    """Turn MLflow's ways of saying that it cannot be reached, or has trouble of its own, into SyncTargetUnavailable."""
+    """Turn MLflow's connection and server errors into SyncTargetUnavailable."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import OperationalError
 
     try:
         yield
-    except (OSError, OperationalError) as error:  # an OSError is what `requests` raises, and a full disk too
+    except (OSError, OperationalError) as error:  # `requests` raises OSError, and so does a full disk
         raise SyncTargetUnavailable(f"MLflow at {redacted(uri)} failed: {error}") from error
     except MlflowException as error:
         if error.get_http_status_code() < 500:
@@ -96,7 +96,7 @@ def away(uri: str) -> Iterator[None]:
 
 
 def _found(act: Callable[[], None]) -> bool:
-    """Return whether MLflow knew what this was about."""
+    """Return whether the object existed in MLflow."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -117,12 +117,12 @@ class TrackingStore:
         self._uri = settings.mlflow_tracking_uri or ""
 
     def ready(self) -> None:
-        """Make the tables of a store that is new."""
+        """Create the tables of a new store."""
         with away(self._uri):
             self._client.search_experiments(max_results=1)
 
     def log_bundle(self, record: BundleRecord) -> Logged:
-        """Make MLflow know the bundle: its run with all that belongs to it, and a version in the registry."""
+        """Log the bundle: a complete run, and a version in the model registry."""
         with away(self._uri):
             run = self._run(VERSION_TAG, record.version, start_ms=record.created_ms, name=record.version)
             run_id = run.info.run_id
@@ -134,19 +134,19 @@ class TrackingStore:
             return Logged(run_id, registry_version)
 
     def point_champion(self, registry_version: str) -> bool:
-        """Let the alias `champion` name this version of the registered model; False where there is none such."""
+        """Move the alias `champion` to this registered version; return False if the version does not exist."""
         name = self._settings.mlflow_model_name
         with away(self._uri):
             return _found(lambda: self._client.set_registered_model_alias(name, CHAMPION_ALIAS, registry_version))
 
     def mark_volume(self, registry_version: str, *, on_volume: bool) -> None:
-        """Note on a registered version, if there is one, whether its bundle is on the model volume still."""
+        """Tag a registered version, if it exists, with whether its bundle is still on the model volume."""
         name, value = self._settings.mlflow_model_name, str(on_volume).lower()
         with away(self._uri):
             _found(lambda: self._client.set_model_version_tag(name, registry_version, ON_VOLUME_TAG, value))
 
     def log_points(self, tag: str, value: str, points: list[Point], *, start_ms: int) -> str:
-        """Add points to the one long-lived run with this tag and return its id; the same point twice counts once."""
+        """Add points to the long-lived run with this tag and return its id. The same point twice counts once."""
         with away(self._uri):
             run_id: str = self._run(tag, value, start_ms=start_ms, name=value).info.run_id
             self._log_points(run_id, points)
@@ -160,7 +160,7 @@ class TrackingStore:
                 self._client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
         is_file = sqlite_path(self._uri) is not None
-        # A server chooses itself, so that files go through it.
+        # A server chooses its own location, so that files go through it.
         location = self._settings.mlflow_artifacts_path.resolve().as_uri() if is_file else None
         return str(self._client.create_experiment(name, artifact_location=location))
 
@@ -202,7 +202,7 @@ class TrackingStore:
                 self._client.log_artifact(run_id, str(path))
 
     def _model(self, run: Run, record: BundleRecord) -> LoggedModel:
-        """Return the run's complete model; what an interrupted attempt left of one is removed."""
+        """Return the run's complete model; the remains of an interrupted attempt are removed."""
         from mlflow.entities import LoggedModelOutput
 
         experiment, run_id = run.info.experiment_id, run.info.run_id
@@ -226,7 +226,7 @@ class TrackingStore:
     def _log_points(self, run_id: str, points: list[Point], model_id: str | None = None) -> None:
         from mlflow.entities import Metric
 
-        # MLflow counts a metric with the same value, step and time once, so that repeating this is harmless.
+        # MLflow stores a metric with the same value, step and time once, so repeating this is harmless.
         metrics = [Metric(one.name, one.value, one.at_ms, one.step, model_id=model_id) for one in points]
         for start in range(0, len(metrics), BATCH):
             self._client.log_batch(run_id, metrics=metrics[start : start + BATCH])

@@ -1,7 +1,7 @@
-"""A bundle as an MLflow model: `mlflow.pyfunc.load_model` gives what `/predict` would answer.
+"""A bundle as an MLflow model: `mlflow.pyfunc.load_model` predicts what `/predict` answers.
 
-The saved model holds the bundle, this package's source and the pinned requirements of serving, so that it loads where
-Rayonnage is not installed. Nothing in it is pickled: MLflow loads it through `_load_pyfunc` below.
+The saved model contains the bundle, this package's source and pinned requirements, so it loads where Rayonnage is not
+installed. Nothing is pickled: MLflow loads it through `_load_pyfunc` below.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DATA_URI = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,", re.IGNORECASE)
 
 
 class BundleModel:
-    """What MLflow calls `predict` on."""
+    """The Python model that MLflow calls."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
@@ -36,7 +36,7 @@ class BundleModel:
     def predict(self, products: pandas.DataFrame, params: dict[str, Any] | None = None) -> pandas.DataFrame:
         """Return a row for each row of `products` (columns designation, description, image; all may be missing).
 
-        `image` is base64 or a data URI. A row that cannot be predicted has no `predicted` and says why in `error`.
+        `image` is base64 or a data URI. A row that cannot be predicted has no `predicted` and the reason in `error`.
         """
         import pandas
 
@@ -60,14 +60,14 @@ class BundleModel:
 
 
 def _load_pyfunc(data_path: str) -> BundleModel:
-    """Return the model in a bundle's folder; the name is MLflow's."""
+    """Return the model in a bundle's folder. MLflow requires this name."""
     bundle = load_folder(Path(data_path))
     bundle.warm_up()
     return BundleModel(bundle)
 
 
 def save_pyfunc(bundle_folder: Path, target: Path, *, run_id: str, model_id: str) -> None:
-    """Write the bundle as an MLflow model into the folder `target`, which must not be there yet."""
+    """Write the bundle as an MLflow model into the folder `target`, which must not exist."""
     import pandas
     from mlflow import pyfunc
     from mlflow.models import Model, ModelSignature
@@ -90,7 +90,7 @@ def save_pyfunc(bundle_folder: Path, target: Path, *, run_id: str, model_id: str
 
 
 def requirements() -> list[str]:
-    """Return what a bundle needs to be served from MLflow, pinned to what is installed here."""
+    """Return the requirements of serving a bundle from MLflow, pinned to the installed versions."""
     from packaging.requirements import Requirement
 
     wanted = {"pandas"}
@@ -103,7 +103,7 @@ def requirements() -> list[str]:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None  # pandas has NaN where nothing was given
+    return value if isinstance(value, str) and value else None  # pandas uses NaN for a missing value
 
 
 def _photo(image: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What MLflow is told of a bundle, taken from the bundle's folder alone."""
+"""What is logged to MLflow about a bundle, read from the bundle's folder alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
 
 VERSION_TAG = "rayonnage.version"
 ARTIFACTS = (MANIFEST_NAME, "evaluation.json", "figures")
-DIGEST_CHARACTERS = 36  # as much as MLflow keeps
+DIGEST_CHARACTERS = 36  # MLflow's limit
 _NOT_IN_A_NAME = re.compile(r"[^\w\-./ :]")
 
 
@@ -41,7 +41,7 @@ class DatasetRecord:
 
 @dataclass(frozen=True, slots=True)
 class BundleRecord:
-    """All that MLflow keeps of one bundle; the same bundle always gives the same record."""
+    """Everything that is logged about one bundle. The same bundle always gives the same record."""
 
     version: str
     folder: Path
@@ -97,7 +97,7 @@ def _params(manifest: Manifest) -> dict[str, str]:
     only = [modality for modality in ("text", "image") if modality in families]
     for name, value in manifest.parameters.items():
         params[name if "." in name or len(only) != 1 else f"{only[0]}.{name}"] = value
-    for model, fitted in manifest.models.items():  # a model that was kept has its own parameters
+    for model, fitted in manifest.models.items():  # a model kept from an earlier bundle has its own
         params |= {f"{model}.{name}": value for name, value in (fitted.parameters | fitted.facts).items()}
     return {_NOT_IN_A_NAME.sub("_", name): str(value) for name, value in params.items()}
 
@@ -107,7 +107,7 @@ def _dataset(named: DatasetReference, store: DatasetStore) -> DatasetRecord:
     try:
         found = store.describe(named.version)
     except (DatasetNotFound, ValueError):
-        pass  # pruned since; its name and hash are known all the same
+        pass  # pruned since; its name and hash are still known
     else:
         profile |= {"rows": found.rows, "rows_with_image": found.rows_with_image}
         profile |= {"rows_train": found.rows_train, "rows_test": found.rows_test, "categories": len(found.classes)}
@@ -129,14 +129,14 @@ def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _evaluation(folder: Path) -> Mapping[str, Any]:
-    """Return the bundle's report, empty where it has none."""
+    """Return the bundle's report, or an empty one."""
     path = folder / "evaluation.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return found if isinstance(found, Mapping) else {}
 
 
 def _costs(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what learning and one prediction took, by names that stand well in a list of metrics."""
+    """Return training and prediction times by metric name."""
     timing = {
         one["mode"]: {"median_ms": one["median_ms"], "p95_ms": one["p95_ms"]} for one in evaluation.get("timing", [])
     }
@@ -145,7 +145,7 @@ def _costs(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _curve_points(evaluation: Mapping[str, Any], at_ms: int) -> list[Point]:
-    """Return the learning curves of the report, if there are any, as metrics over epochs or rows."""
+    """Return the report's learning curves, if any, as metrics over epochs or rows."""
     return [
         Point(_metric_name(f"curve.{name}"), value, step, at_ms)
         for name, series in _series(evaluation.get("curves") or [], ())
@@ -155,7 +155,7 @@ def _curve_points(evaluation: Mapping[str, Any], at_ms: int) -> list[Point]:
 
 
 def _series(found: Any, path: tuple[str, ...]) -> Iterator[tuple[str, list[tuple[int, float]]]]:
-    """Yield (name, [(step, value), …]) of each curve at any depth: `x` beside lists of the same length, named."""
+    """Yield (name, [(step, value), …]) of each curve at any depth: a list `x` beside named lists of the same length."""
     if isinstance(found, list):
         for one in found:
             yield from _series(one, path)

@@ -1,4 +1,4 @@
-"""How MLflow's server is started: on this machine, and in its container, where this module is what runs."""
+"""Start the MLflow server: from the command line, or as the main module of its container."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ DEFAULT_STORE = "sqlite:///data/mlflow.db"
 
 
 class ServerMissing(Exception):
-    """MLflow's client is here, its server is not; the message says what to do."""
+    """MLflow's server is not installed, only its client."""
 
 
 def store_address(settings: MlflowServerSettings) -> str:
-    """Return the store to serve: the one that is named, else the one that the target writes to if it is a file."""
+    """Return the store to serve: the configured one, else the SQLite file that the sync target writes to."""
     own = settings.mlflow_tracking_uri or ""
     return settings.mlflow_backend_store_uri or (own if sqlite_path(own) else DEFAULT_STORE)
 
@@ -32,7 +32,7 @@ def server_command(settings: MlflowServerSettings) -> list[str]:
 
 
 def server_arguments(settings: MlflowServerSettings, *, with_store: bool = True) -> list[str]:
-    """Return what the `mlflow` command line is told; without the store it has to find that in its environment."""
+    """Return the arguments of `mlflow`. The store's address is passed in the environment."""
     options = {
         **({"backend-store-uri": store_address(settings)} if with_store else {}),
         "artifacts-destination": str(settings.mlflow_artifacts_path.resolve()),
@@ -46,7 +46,7 @@ def server_arguments(settings: MlflowServerSettings, *, with_store: bool = True)
 
 
 def server_environment() -> dict[str, str]:
-    """Return what the server needs in its environment: two processes instead of ten, and nothing told to its makers."""
+    """Return the server's environment: two processes instead of ten, and telemetry disabled."""
     return {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -55,7 +55,7 @@ def server_environment() -> dict[str, str]:
 
 
 def main() -> None:
-    """Become the server. The store's address, which may hold a password, is not among the arguments that `ps` shows."""
+    """Replace this process by the server. The store's URL may contain a password, so `ps` must not show it."""
     settings = MlflowServerSettings()
     command = [sys.executable, "-m", "mlflow", *server_arguments(settings, with_store=False)]
     store = {"MLFLOW_BACKEND_STORE_URI": store_address(settings)}

@@ -1,7 +1,7 @@
-"""The API's figures in MLflow: one long-lived run with a point for each span of time in which there was traffic.
+"""API metrics in MLflow: one long-lived run with a point for each interval with traffic.
 
-The log of predictions is the source, so that an outage of MLflow loses nothing: the spans that were missed are logged
-afterwards, each once. Spans begin at multiples of their length since 1970, whoever logs them and whenever.
+The prediction log is the source, so an outage of MLflow loses nothing: missed intervals are logged afterwards, each
+once. Intervals start at multiples of their length since 1970, independent of when and where they are logged.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MARKER = "logged"
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What predict answered in one span of time, seconds since 1970; `version` None is all bundles together."""
+    """Traffic of one interval, in seconds since 1970; `version` None is all bundles together."""
 
     version: str | None
     start_s: float
@@ -48,7 +48,7 @@ class Traffic:
     share_accepted: float
 
     def points(self) -> list[Point]:
-        """Return a point for each figure; the step is the span's end in seconds, so that one span is one step."""
+        """Return one point per metric. The step is the interval's end in seconds, so one interval is one step."""
         prefix = f"{self.version}/" if self.version else ""
         figures = {
             "requests": self.requests,
@@ -64,7 +64,7 @@ class Traffic:
 
 
 class Answer(NamedTuple):
-    """What is looked at of one prediction."""
+    """The columns read from one prediction."""
 
     version: str
     duration_ms: float
@@ -73,7 +73,7 @@ class Answer(NamedTuple):
 
 
 class TrafficTarget:
-    """Logs the spans that are over and were not logged yet."""
+    """Logs finished intervals that were not logged yet."""
 
     name = NAME
 
@@ -91,13 +91,13 @@ class TrafficTarget:
         self._store_id = store_identity(settings)
 
     def pending(self) -> bool:
-        """Return whether a span has passed since the log was looked at; without a champion there is no traffic."""
+        """Return whether an interval has ended since the last sync. Without a champion there is no traffic."""
         if not (self._settings.models_path / POINTER_NAME).exists():
             return False
         return self._settled_until() > self._logged_until()
 
     def sync(self, say: Say) -> None:
-        """Log all that is settled. Raises SyncTargetUnavailable."""
+        """Log all finished intervals. Raises SyncTargetUnavailable."""
         until = self._settled_until()
         with _database(self._settings.database_url) as engine:
             while (since := self._logged_until()) < until:
@@ -125,7 +125,7 @@ class TrafficTarget:
 
 @contextmanager
 def _database(url: str) -> Iterator[Engine]:
-    """Yield the database that has the log of predictions. Raises SyncTargetUnavailable."""
+    """Yield the database with the prediction log. Raises SyncTargetUnavailable."""
     from rayonnage_shared.database.engine import DATABASE_AWAY, open_database
 
     engine = open_database(url)
@@ -138,7 +138,7 @@ def _database(url: str) -> Iterator[Engine]:
 
 
 def _spans(engine: Engine, since: float, until: float, every_s: float) -> tuple[list[Traffic], float]:
-    """Return the traffic between two times, some spans at a time, and the time up to which it is complete."""
+    """Return the traffic between two times, a limited number of intervals, and the time up to which it is complete."""
     from rayonnage_shared.database.engine import reading
     from rayonnage_shared.database.tables import PredictionRow
 
@@ -157,7 +157,7 @@ def _spans(engine: Engine, since: float, until: float, every_s: float) -> tuple[
 
 
 def _first_after(session: Session, since: float, until: float) -> float | None:
-    """Return when the first prediction between two times was made."""
+    """Return the time of the first prediction between two times."""
     from rayonnage_shared.database.tables import PredictionRow
 
     made = col(PredictionRow.created_at)
@@ -166,7 +166,7 @@ def _first_after(session: Session, since: float, until: float) -> float | None:
 
 
 def _traffic(session: Session, start: float, end: float) -> list[Traffic]:
-    """Return one span's traffic: all of it, then by version."""
+    """Return one interval's traffic: the total, then by version."""
     from rayonnage_shared.database.tables import PredictionRow
 
     made = col(PredictionRow.created_at)

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from rayonnage_shared.sync.dvc import bucket as dvc_bucket
-from rayonnage_shared.sync.dvc.bucket import BucketNotMade, bucket_name, make_bucket
+from rayonnage_shared.sync.dvc.bucket import BucketNotCreated, bucket_name, make_bucket
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
 
 
@@ -83,7 +83,7 @@ def test_a_server_that_is_only_starting_is_waited_for(store: Store) -> None:
 
 def test_a_server_that_refuses_is_not_asked_again(store: Store) -> None:
     store.answers += [403]
-    with pytest.raises(BucketNotMade, match="refuses") as refused:
+    with pytest.raises(BucketNotCreated, match="refuses") as refused:
         make_bucket(settings(dvc_endpoint_url=store.url), "shop")
     assert store.asked == ["HEAD /shop"]
     assert "its-secret" not in refused.value.detail
@@ -91,6 +91,6 @@ def test_a_server_that_refuses_is_not_asked_again(store: Store) -> None:
 
 def test_a_server_that_never_comes_is_given_up() -> None:
     started = time.monotonic()
-    with pytest.raises(BucketNotMade, match="does not take orders"):
+    with pytest.raises(BucketNotCreated, match="does not answer"):
         make_bucket(settings(), "shop", wait_s=0.3)
     assert time.monotonic() - started < 10

@@ -205,7 +205,7 @@ def test_products_that_are_not_what_their_manifest_says_do_not_appear(there: Vol
         if "products.parquet" in content:
             content["products.parquet"] += b"forged"
 
-    with pytest.raises(DatasetBroken, match="are not what its manifest says"):
+    with pytest.raises(DatasetBroken, match="do not match its manifest"):
         bring(there, bundles=False)
 
     assert there.store.versions() == []
@@ -225,7 +225,7 @@ def test_photos_that_are_not_what_their_names_say_do_not_appear(there: Volumes, 
 
 
 def test_without_any_pointer_there_is_nothing_to_pull(tmp_path: Path, remote: FakeRemote) -> None:
-    with pytest.raises(NothingToPull, match="commit them where they were made"):
+    with pytest.raises(NothingToPull, match="commit the pointers on the machine that pushed"):
         bring(Volumes(tmp_path))
 
 
