@@ -120,7 +120,7 @@ def test_a_second_start_says_that_it_runs_already_and_stop_ends_the_first(run: R
 
     second = run.command("up")
     assert second.returncode == 0
-    assert f"already runs, or is starting, from this folder (process {first.pid})" in second.stdout
+    assert f"is already running or starting from this folder (process {first.pid})" in second.stdout
 
     assert "Stopped." in run.command("stop").stdout
     assert first.wait(5) == 0
@@ -143,7 +143,7 @@ def test_a_wrong_setting_is_shown_within_seconds_and_nothing_stays(run: Run) -> 
     run.environment["PREDICT_RATE_LIMIT"] = "often"
     started = run.up()
     assert started.wait(120) == 1
-    assert "gateway: ends again and again" in run.output
+    assert "gateway: keeps crashing" in run.output
     assert "predict_rate_limit" in run.output
     assert run.left() == []
 
@@ -161,7 +161,7 @@ def test_recovers_from_a_run_whose_supervisor_was_killed(run: Run) -> None:
 
     run.up_and_ready()
 
-    assert "Stopped what an earlier run had left behind." in run.output
+    assert "Stopped processes left by an earlier run." in run.output
     assert (run.home / ".env").read_bytes() == secrets
     assert "password" not in run.output.lower(), "it is shown once"
 

@@ -361,8 +361,8 @@ def test_a_bucket_is_made_with_keys_from_files_and_pushed_to(machine: Machine, s
         "SECRETS_PATH": str(secrets),
     }
 
-    assert "Made the bucket of-this-test" in machine.rayonnage("make-bucket", **own)
-    assert "is there" in machine.rayonnage("make-bucket", **own)
+    assert "Created the bucket of-this-test" in machine.rayonnage("make-bucket", **own)
+    assert "exists" in machine.rayonnage("make-bucket", **own)
     machine.rayonnage("push", **own)
 
     (secrets / "dvc_secret_access_key").write_text("wrong")

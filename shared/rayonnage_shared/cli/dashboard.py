@@ -1,4 +1,4 @@
-"""`rayonnage dashboard`: the platform's state in this terminal, drawn anew every two seconds."""
+"""`rayonnage dashboard`: the platform's state in the terminal, refreshed every two seconds."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ SECOND_LOOK_S = 1.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the command line."""
+    """Add the command."""
     app.command()(dashboard)
 
 
 def dashboard(
-    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 2.0,
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between refreshes.")] = 2.0,
     once: Annotated[
-        bool, typer.Option("--once", help="Print one picture and end, as where there is no terminal.")
+        bool, typer.Option("--once", help="Print the state once and exit; the default without a terminal.")
     ] = False,
 ) -> None:
-    """Show services, champion, jobs, traffic and drift until Ctrl-C. Only reads."""
+    """Show services, champion, jobs, traffic and drift, live, until Ctrl-C. Read-only."""
     console = Console()
     with closing(Watcher(HOME, effective(HOME), DashboardSettings())) as watcher:
         try:
             if once or not console.is_terminal:
                 watcher.look()
-                time.sleep(SECOND_LOOK_S)  # rates are of what happens between two looks
+                time.sleep(SECOND_LOOK_S)  # rates cover the time between two refreshes
                 console.print(drawn(watcher.look(), console.width))
             else:
                 _follow(console, watcher, every)

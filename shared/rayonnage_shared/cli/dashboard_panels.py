@@ -1,4 +1,4 @@
-"""The platform's state drawn for a terminal: two columns of panels, or one below the other where it is narrow."""
+"""Render the platform's state for a terminal: two columns of panels, or one in a narrow terminal."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _NOTHING = Text("–", style="dim")
 
 
 def drawn(picture: Picture, width: int) -> RenderableType:
-    """Return the whole picture for a terminal of so many characters."""
+    """Return all panels for a terminal `width` characters wide."""
     services = _panel("services", _services(picture.services))
     jobs = _panel("jobs", _said(picture, "jobs") or _jobs(picture.jobs, picture.at))
     champion = _panel("champion", _said(picture, "champion") or _champion(picture.champion, picture.at))
     traffic = _panel("traffic", _traffic(picture.traffic))
     drift = _panel("drift", _said(picture, "drift") or _drift(picture.drift, picture.at))
-    log = _panel("log of predictions", _log(picture.log))
+    log = _panel("prediction log", _log(picture.log))
     if width < TWO_COLUMNS_FROM:
         return Group(_head(picture), services, champion, traffic, jobs, drift, log)
     columns = Table.grid(expand=True, padding=0)
@@ -60,7 +60,7 @@ def _said(picture: Picture, part: str) -> Text | None:
 
 
 def _services(services: Sequence[ServiceState]) -> Group:
-    """Return the table, and below it what keeps each process from being ready: as long as that may be."""
+    """Return the table, and below it why a process is not ready, in full."""
     troubles = [Text(f"{one.name}: {one.trouble}", style="red") for one in services if one.trouble]
     return Group(_service_table(services), *troubles)
 
@@ -93,7 +93,7 @@ def _service_table(services: Iterable[ServiceState]) -> Table:
 
 def _champion(champion: ChampionState | None, now: datetime) -> RenderableType:
     if champion is None:
-        return Text("none: train a model, and it is promoted (rayonnage train, or POST /train)", style="yellow")
+        return Text("none: train a first model (rayonnage train, or POST /train)", style="yellow")
     facts = _facts()
     facts.add_row("version", escape(champion.version))
     facts.add_row("families", escape(champion.families))
@@ -153,7 +153,7 @@ def _drift(report: DriftReport | None, now: datetime) -> RenderableType:
     facts.add_row("rows", f"{report.current_rows} against {report.reference_rows}")
     alarms = [column.name for column in report.columns if column.drift]
     if not report.enough_rows:
-        facts.add_row("columns", "[yellow]too few rows for a verdict[/]")
+        facts.add_row("columns", "[yellow]too few rows to decide[/]")
     elif alarms:
         facts.add_row("columns", f"[bold red]ALARM: {escape(', '.join(alarms))}[/]")
     else:
@@ -178,7 +178,7 @@ def _log(log: LogState | None) -> RenderableType:
     if log is None:
         return Text("predict does not answer", style="dim")
     lost = f"[bold red]{log.dropped:.0f} lost[/]" if log.dropped else "0 lost"
-    return Text.from_markup(f"{log.written:.0f} written, {log.waiting:.0f} waiting, {lost}, since predict was started")
+    return Text.from_markup(f"{log.written:.0f} written, {log.waiting:.0f} waiting, {lost}, since predict started")
 
 
 def _facts() -> Table:

@@ -1,4 +1,4 @@
-"""`rayonnage ingest | feedback | sample | datasets`: labels in, by the functions that the services use."""
+"""`rayonnage ingest | feedback | sample | datasets`: labelled products in, with the functions that the services use."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ errors = Console(stderr=True)
 
 
 class DataSettings(StorageSettings, DatabaseSettings):
-    """What these commands read from the environment."""
+    """Settings of these commands."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands about data to the command line."""
+    """Add the data commands."""
     for command in (ingest, feedback, sample, datasets):
         app.command()(command)
 
@@ -43,13 +43,18 @@ def ingest(
     features: Annotated[Path | None, typer.Argument(help="CSV of products.", exists=True, dir_okay=False)] = None,
     target: Annotated[
         Path | None,
-        typer.Argument(help="CSV of labels; not needed with a column `prdtypecode`.", exists=True, dir_okay=False),
+        typer.Argument(
+            help="CSV of labels; not needed if the products have a column `prdtypecode`.", exists=True, dir_okay=False
+        ),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Zip or folder of photos.", exists=True)] = None,
-    allow_new_codes: Annotated[bool, typer.Option(help="Let codes in that are not known yet.")] = False,
-    demo: Annotated[bool, typer.Option(help="Into the demo data, which real data is never merged with.")] = False,
+    allow_new_codes: Annotated[bool, typer.Option(help="Accept product type codes that are not known yet.")] = False,
+    demo: Annotated[
+        bool, typer.Option(help="Ingest into the demo data, which is never merged with real data.")
+    ] = False,
     from_feedback: Annotated[
-        bool, typer.Option("--from-feedback", help="Instead of a CSV: the feedback that no dataset holds yet.")
+        bool,
+        typer.Option("--from-feedback", help="Instead of a CSV, ingest the feedback that is not in a dataset yet."),
     ] = False,
 ) -> None:
     """Merge labelled products into the next dataset version."""
@@ -60,9 +65,9 @@ def ingest(
     settings = DataSettings()
     store, categories = DatasetStore(settings.data_path), load_categories(settings.categories_path)
     if from_feedback == (features is not None):
-        raise typer.BadParameter("name a CSV of products or --from-feedback, one of the two")
+        raise typer.BadParameter("give either a CSV of products or --from-feedback")
     if from_feedback and (images or allow_new_codes or demo):
-        raise typer.BadParameter("--from-feedback goes with no other option")
+        raise typer.BadParameter("--from-feedback cannot be combined with other options")
     with _bar("ingest") as progress:
         if features is None:
             report = _ingest_feedback(settings, store, categories, progress)
@@ -84,10 +89,10 @@ def ingest(
 
 
 def feedback(
-    prediction_id: Annotated[str, typer.Argument(help="As the answer of /predict gave it.")],
-    category: Annotated[int, typer.Argument(help="The code that the product really has.")],
+    prediction_id: Annotated[str, typer.Argument(help="The prediction_id from the answer of /predict.")],
+    category: Annotated[int, typer.Argument(help="The right product type code.")],
 ) -> None:
-    """Say which category the product of a prediction really has; the newest word about a prediction counts."""
+    """Report the right category of a prediction. The latest feedback wins."""
     from rayonnage_shared.feedback.schemas import FeedbackRequest
     from rayonnage_shared.feedback.service import FeedbackBook
     from rayonnage_shared.ml.base.categories import load_categories
@@ -110,7 +115,7 @@ def _ingest_feedback(
 
 
 def sample(
-    folder: Annotated[Path, typer.Argument(help="Where the catalogue goes.")] = Path("data/sample"),
+    folder: Annotated[Path, typer.Argument(help="Folder of the catalogue.")] = Path("data/sample"),
     seed: Annotated[int, typer.Option(help="The same seed gives the same catalogue.")] = 20,
 ) -> None:
     """Generate a catalogue of invented products with drawn photos."""
@@ -118,7 +123,7 @@ def sample(
 
     with _bar("sample") as progress:
         generate_sample(folder, seed, progress)
-    print(f"{folder}/features.csv, target.csv and images.zip are there.")
+    print(f"Wrote {folder}/features.csv, target.csv and images.zip.")
 
 
 def datasets() -> None:
@@ -140,7 +145,7 @@ def _show(report: IngestReport, data_path: Path) -> None:
         errors.print(f"line {reject.line}: {reject.reason}", markup=False, highlight=False)
     print(report.model_dump_json(indent=2, exclude={"rejects", "conflict_rows", "report_url"}))
     if report.rejects or report.conflict_rows:
-        print(f"All refused rows and conflicts: {data_path / 'ingests' / report.ingest_id / 'rejects.csv'}")
+        print(f"All rejected rows and conflicts: {data_path / 'ingests' / report.ingest_id / 'rejects.csv'}")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The database for the length of one command."""
+"""The database of one command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rayonnage_shared.core.settings import DatabaseSettings
 
 @contextmanager
 def command_database(settings: DatabaseSettings) -> Iterator[Engine]:
-    """Yield the database with its tables up to date; its connections are closed with the command."""
+    """Yield the migrated database; close its connections at the end."""
     from rayonnage_shared.database.engine import migrate, open_database
 
     engine = open_database(settings.database_url)

@@ -1,4 +1,4 @@
-"""`rayonnage env | certs | migrate | make-bucket`: what a deployment in containers needs before its services start."""
+"""`rayonnage env | certs | migrate | make-bucket`: prepare a deployment in containers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ HOME = Path()
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands about deployments to the command line."""
+    """Add the deployment commands."""
     for command in (env, certs, migrate, make_bucket):
         app.command()(command)
 
 
 def env() -> None:
-    """Complete .env, and write the secrets that containers read to .secrets; what is there stays.
+    """Complete .env and write the containers' secrets to .secrets; existing values are kept.
 
-    To change a secret, name it in .env (POSTGRES_PASSWORD=…) and run this again.
+    To change a secret, set it in .env (POSTGRES_PASSWORD=…) and run this again.
     """
     from rayonnage_shared.ops.env_file import ADMIN_PASSWORD, first_admin
     from rayonnage_shared.ops.secret_files import FOLDER, write_secrets
@@ -37,55 +37,55 @@ def env() -> None:
     if not (written.made or written.changed):
         print(f"Nothing to do: .env and {FOLDER} are complete.")
     if written.changed:
-        print("Containers that run keep what they started with: docker compose up --detach --force-recreate")
+        print("Running containers keep their old secrets; apply with: docker compose up --detach --force-recreate")
     if "postgres_password" in written.changed:
-        print(
-            "A PostgreSQL that has data keeps its password: give it the new one by ALTER ROLE rayonnage PASSWORD '…'."
-        )
+        print("An initialised PostgreSQL keeps its password; change it with ALTER ROLE rayonnage PASSWORD '…'.")
 
 
 def certs(
-    host: Annotated[list[str] | None, typer.Option(help="Another name or address of this host; repeatable.")] = None,
-    renew: Annotated[bool, typer.Option("--renew", help="Make new ones although those there are good.")] = False,
+    host: Annotated[
+        list[str] | None, typer.Option(help="Additional host name or address of this machine; repeatable.")
+    ] = None,
+    renew: Annotated[bool, typer.Option("--renew", help="Replace certificates that are still valid.")] = False,
 ) -> None:
-    """Make a certificate for nginx, and the authority to import where browsers should not warn, in .certs.
+    """Create a certificate for nginx in .certs, and an authority that can be imported into browsers.
 
-    What is there stays unless it has expired or lacks a name. Files of another authority, put there instead, stay.
+    An existing certificate is kept unless it has expired or lacks a name. One from another authority is always kept.
     """
     from rayonnage_shared.ops.certificates import AUTHORITY, FOLDER, provide_certificate
 
     found = provide_certificate(HOME / FOLDER, host or (), renew=renew)
-    print(f"{'Made' if found.new else 'There is'} a certificate in {FOLDER} for {', '.join(found.names)};")
+    print(f"{'Created' if found.new else 'Kept'} the certificate in {FOLDER} for {', '.join(found.names)};")
     print(f"it is valid until {found.expires:%Y-%m-%d}.", end=" ")
     if found.foreign:
-        print("It was not made here, so it stays as it is.")
+        print("It is from another authority, so it is left unchanged.")
     else:
-        print(f"Who imports {FOLDER}/{AUTHORITY} gets no warning.")
+        print(f"Import {FOLDER}/{AUTHORITY} into a browser to trust it.")
 
 
 def migrate() -> None:
-    """Bring the database's tables up to date: once, before services of a new version start."""
+    """Migrate the database; run it once before services of a new version start."""
     from sqlalchemy.exc import OperationalError
 
     from rayonnage_shared.cli.database import command_database
 
     try:
         with command_database(DatabaseSettings()):
-            print("The tables are up to date.")
+            print("The database is up to date.")
     except OperationalError as error:
         print(f"The database cannot be used: {error.orig}", file=sys.stderr)
         raise typer.Exit(1) from error
 
 
 def make_bucket() -> None:
-    """Make the bucket of the DVC remote on the S3 server at DVC_ENDPOINT_URL, unless it is there."""
+    """Create the bucket of the DVC remote on the S3 server at DVC_ENDPOINT_URL, unless it exists."""
     from rayonnage_shared.sync.dvc import bucket as dvc_bucket
 
     settings = VersioningSettings()
     name = dvc_bucket.bucket_name(settings)
     if name is None:
-        print("The DVC remote is no bucket at a DVC_ENDPOINT_URL, so there is nothing to make.")
+        print("No self-hosted S3 remote is set (DVC_REMOTE_URL, DVC_ENDPOINT_URL), so there is nothing to create.")
     elif dvc_bucket.make_bucket(settings, name):
-        print(f"Made the bucket {name} at {settings.dvc_endpoint_url}.")
+        print(f"Created the bucket {name} at {settings.dvc_endpoint_url}.")
     else:
-        print(f"The bucket {name} is there.")
+        print(f"The bucket {name} exists.")

@@ -1,4 +1,4 @@
-"""`rayonnage lineage`: what an answer, a model or a dataset came from, as a tree or as JSON."""
+"""`rayonnage lineage`: the provenance of a prediction, model or dataset, as a tree or as JSON."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ UNFOLDED = 4096
 
 
 class LineageSettings(StorageSettings, DatabaseSettings):
-    """What this command reads from the environment."""
+    """Settings of this command."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command about lineage to the command line."""
+    """Add the lineage command."""
     app.command()(lineage)
 
 
@@ -36,7 +36,7 @@ def lineage(
     name: Annotated[str, typer.Argument(help="A prediction_id, a model version or a dataset version.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a tree.")] = False,
 ) -> None:
-    """Show where something came from: prediction, bundle, MLflow run, dataset versions, code."""
+    """Show provenance: prediction, bundle, MLflow run, dataset versions, code."""
     from rayonnage_shared.database.engine import open_database
     from rayonnage_shared.ops.lineage import Lineages
 
@@ -51,7 +51,7 @@ def lineage(
     else:
         console = Console()
         if not console.is_terminal:
-            console.width = UNFOLDED  # for a file or another program: every line whole
+            console.width = UNFOLDED  # output to a file or pipe: lines are not wrapped
         console.print(_tree(found))
 
 
@@ -76,11 +76,11 @@ def _answer_lines(answer: Answer) -> Iterator[str]:
         for modality, guess in (("text", answer.text), ("photo", answer.image))
         if guess is not None
     ]
-    said = f"said {answer.category_id} ({answer.confidence:.1%}, {answer.decision}) in {answer.duration_ms:.1f} ms"
+    said = f"predicted {answer.category_id} ({answer.confidence:.1%}, {answer.decision}) in {answer.duration_ms:.1f} ms"
     yield "; ".join([said, *alone])
     if truth := answer.feedback:
         where = f"in dataset {truth.ingested_in}" if truth.ingested_in else "in no dataset yet"
-        yield f"it is {truth.category_id}, said {_plain(truth.username)} on {_moment(truth.given_at)}; {where}"
+        yield f"feedback: {truth.category_id}, by {_plain(truth.username)} on {_moment(truth.given_at)}; {where}"
     if answer.product_identifier:
         yield f"product {_plain(answer.product_identifier)}"
     for name, text in (("designation", answer.designation), ("description", answer.description)):
@@ -96,7 +96,9 @@ def _add_model(tree: Tree, model: Model, label: str = "model") -> None:
     if provenance is not None:
         families = (f"{modality} {family}" for modality, family in provenance.families.items())
         branch.add(
-            Text(f"{', '.join(families)}; made {_moment(provenance.created_at)} by {_plain(provenance.submitted_by)}")
+            Text(
+                f"{', '.join(families)}; created {_moment(provenance.created_at)} by {_plain(provenance.submitted_by)}"
+            )
         )
         branch.add(
             Text(f"test split: {', '.join(f'{name} {value:.4g}' for name, value in provenance.metrics.items())}")
@@ -107,7 +109,7 @@ def _add_model(tree: Tree, model: Model, label: str = "model") -> None:
     branch.add(
         Text(f"MLflow run {run.run_id}, registered version {run.registry_version} ({run.store})")
         if run
-        else Text("MLflow run: not logged yet; `rayonnage sync` does it")
+        else Text("MLflow run: not logged yet; run `rayonnage sync`")
     )
     if provenance is None:
         return
@@ -116,12 +118,12 @@ def _add_model(tree: Tree, model: Model, label: str = "model") -> None:
         Text(", ".join(f"{name} {version}" for name, version in provenance.libraries.items()))
     )
     if provenance.base is not None:
-        _add_model(branch, provenance.base, "kept a part of model")
+        _add_model(branch, provenance.base, "kept a model of")
 
 
 def _period_lines(champion_periods: tuple[ChampionPeriod, ...] | None) -> Iterator[str]:
     if champion_periods is None:
-        yield "champion: not known, the database cannot be read"
+        yield "champion: unknown, the database cannot be read"
     elif not champion_periods:
         yield "never the champion"
     for period in champion_periods or ():
@@ -163,6 +165,6 @@ def _moment(moment: datetime) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return one line that a terminal shows as it is: what callers sent may hold control characters."""
+    """Return text on one line without control characters, which callers may have sent."""
     line = "".join(sign if sign.isprintable() else " " for sign in text[: LONGEST_TEXT + 1])
     return line if len(line) <= LONGEST_TEXT else f"{line[:LONGEST_TEXT]}…"

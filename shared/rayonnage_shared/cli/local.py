@@ -1,4 +1,4 @@
-"""`rayonnage up | stop | status | logs | env-example`: the platform on this machine; `make` calls these."""
+"""`rayonnage up | stop | status | logs | env-example`: run the platform on this machine; called by `make`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands about running the platform to the command line."""
+    """Add the commands that run the platform."""
     for command in (up, stop, status, logs):
         app.command()(command)
     app.command("env-example")(write_env_example)
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def up() -> None:
-    """Start the whole platform from this folder and stay until Ctrl-C."""
+    """Start the platform from this folder and run it until Ctrl-C."""
     try:
         local.run(HOME)
     except local.CannotRun as err:
@@ -49,7 +49,7 @@ def stop() -> None:
 
 
 def status() -> None:
-    """Show each process: its state, id, up-time and what keeps it from being ready. Exits 1 unless all are."""
+    """Show each process with its state, id and uptime, and why it is not ready. Exits with 1 unless all are ready."""
     supervisor = Supervisor(HOME, effective(HOME))
     states = supervisor.states()
     if not states:
@@ -68,14 +68,12 @@ def status() -> None:
 
 def logs(
     sources: Annotated[
-        list[str] | None, typer.Argument(help="With --request: files to look in instead; - is standard input.")
+        list[str] | None, typer.Argument(help="With --request: files to search instead; - is standard input.")
     ] = None,
-    lines: Annotated[int, typer.Option(help="How many lines of each file to begin with.")] = 5,
-    request: Annotated[
-        str | None, typer.Option(help="Show one request, by its id, and the job that it queued.")
-    ] = None,
+    lines: Annotated[int, typer.Option(help="Lines of each file to show first.")] = 5,
+    request: Annotated[str | None, typer.Option(help="Show one request by its id, and the job it queued.")] = None,
 ) -> None:
-    """Follow the logs of all processes until Ctrl-C, or show one request in all of them."""
+    """Follow the logs of all processes until Ctrl-C, or search them for one request."""
     supervisor = Supervisor(HOME, effective(HOME))
     if request is not None:
         _show_request(request, sources or [], supervisor.logs)
@@ -107,7 +105,7 @@ def _show_request(request_id: str, sources: list[str], folder: Path) -> None:
         raise typer.Exit(1) from None
     if not found:
         where = ", ".join(sources) or f"{folder}, {len(files)} files"
-        print(f"No line of the request {request_id} ({where}). Rotated files are removed in time.", file=sys.stderr)
+        print(f"No log line of request {request_id} ({where}). Old rotated files are deleted.", file=sys.stderr)
         raise typer.Exit(1)
     render = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
     for one in found:
@@ -116,14 +114,14 @@ def _show_request(request_id: str, sources: list[str], folder: Path) -> None:
 
 
 def write_env_example(
-    output: Annotated[Path, typer.Option(help="Where to write it.")] = Path(".env.example"),
+    output: Annotated[Path, typer.Option(help="File to write.")] = Path(".env.example"),
 ) -> None:
-    """Write the example of `.env` anew from the settings classes."""
+    """Write `.env.example` from the settings classes."""
     output.write_text(env_example(), encoding="utf-8")
 
 
 def prepare() -> None:
-    """Migrate the database and, unless DEMO=0, make sure that there are products and a model."""
+    """Migrate the database and, unless DEMO=0, provide demo products and a first model."""
     from rayonnage_shared.core.errors import RayonnageError
     from rayonnage_shared.ops.demo import prepare as run
 

@@ -1,4 +1,4 @@
-"""The command line `rayonnage`: one sub-module a subject."""
+"""The command line `rayonnage`: one module per subject."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ ALONE = {
     "monitor": "monitoring",
     "dashboard": "dashboard",
 }
-"""Commands whose subject is loaded alone: `make status` answers at once, `monitor` runs where nothing else could."""
+"""Commands that load only their own subject: `status` starts fast, and `monitor` has few dependencies."""
 
 
 def create_app(subjects: Sequence[str] = SUBJECTS) -> typer.Typer:
-    """Return the command line with the commands of these subjects."""
+    """Return the command line with the commands of the given subjects."""
     app = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_show_locals=False,  # they may hold passwords
         help="Rayonnage: product type codes for a French marketplace.",
     )
-    app.callback()(lambda: None)  # keeps a command a sub-command although it is the only one
+    app.callback()(lambda: None)  # keeps a single command a sub-command
     for subject in subjects:
         importlib.import_module(f"rayonnage_shared.cli.{subject}").register(app)
     return app
 
 
 def main() -> None:
-    """Run the command line; an expected failure is one sentence, not a traceback."""
-    # What the commands print is for people; the services' own events would tear their progress bars.
+    """Run the command line. An expected failure prints one sentence, not a traceback."""
+    # Log events of the services would break the progress bars.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     alone = ALONE.get(sys.argv[1]) if sys.argv[1:2] else None
     subjects = (alone,) if alone else SUBJECTS
@@ -59,7 +59,7 @@ def main() -> None:
     except RayonnageError as err:
         print(f"{err.title}: {err.detail}", file=sys.stderr)
         sys.exit(1)
-    except ValidationError as err:  # an option, or a setting, with a value that it cannot have
+    except ValidationError as err:  # an option or a setting with an invalid value
         for one in err.errors(include_input=False, include_url=False):
             print(f"{'.'.join(map(str, one['loc'])) or err.title}: {one['msg']}", file=sys.stderr)
         sys.exit(1)

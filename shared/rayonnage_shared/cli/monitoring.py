@@ -1,4 +1,4 @@
-"""`rayonnage monitor`: whether the products that are sent, and the answers, have drifted."""
+"""`rayonnage monitor`: compare recent predictions with the champion's test split."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ DATABASE_WAIT_S = 10
 
 
 class MonitorSettings(DriftSettings, DatabaseSettings):
-    """What this command reads from the environment."""
+    """Settings of this command."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command about drift to the command line."""
+    """Add the drift command."""
     app.command()(monitor)
 
 
 def monitor(
-    hours: Annotated[float, typer.Option(min=MIN_HOURS, max=MAX_HOURS, help="How far back answers count.")] = 24.0,
+    hours: Annotated[
+        float, typer.Option(min=MIN_HOURS, max=MAX_HOURS, help="Period of predictions to compare, in hours before now.")
+    ] = 24.0,
     fail_on_drift: Annotated[bool, typer.Option("--fail-on-drift", help="Exit with status 3 on drift.")] = False,
 ) -> None:
-    """Compare the champion's answers with its test split, and write the reports below data/drift.
+    """Compare the champion's recent predictions with its test split, and write a drift report below data/drift.
 
-    What follows from a report is for jobs to decide (POST /drift, DRIFT_EVERY_H); this command only tells.
+    This command never starts a training; drift jobs do (POST /drift, DRIFT_EVERY_H).
     """
     from rayonnage_shared.database.engine import open_database
     from rayonnage_shared.drift.page import summary

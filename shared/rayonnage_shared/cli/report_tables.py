@@ -1,4 +1,4 @@
-"""An evaluation report as tables on the terminal."""
+"""Print an evaluation report as tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MODES = {"text": "text", "image": "photo", "both": "text and photo"}
 
 
 def print_report(console: Console, report: EvaluationReport, *, classes: bool) -> None:
-    """Print headline, selective prediction, disagreement and time a product; with `classes` each category too."""
+    """Print headline metrics, selective prediction, disagreement and time per product; with `classes` each category."""
     _print_headline(console, report)
     if report.selective.test or report.selective.held_out:
         _print_selective(console, report)

@@ -1,4 +1,4 @@
-"""`rayonnage users … | keys …`: the user store and the signing keys, without the auth service.
+"""`rayonnage users … | keys …`: manage users and signing keys without the auth service.
 
 A running auth service notices every change within a second, and revokes tokens accordingly.
 """
@@ -23,24 +23,24 @@ from rayonnage_shared.cli.database import command_database
 from rayonnage_shared.core.settings import DatabaseSettings, KeyFolderSettings, TokenSettings
 
 Name = Annotated[str, typer.Argument(help="The user's name.")]
-Generate = Annotated[bool, typer.Option("--generate", help="Make a random password and print it once.")]
+Generate = Annotated[bool, typer.Option("--generate", help="Generate a random password and print it once.")]
 
 
 class KeySettings(TokenSettings, KeyFolderSettings):
-    """What `rayonnage keys` reads from the environment."""
+    """Settings of `rayonnage keys`."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands about users and signing keys to the command line."""
-    users = typer.Typer(no_args_is_help=True, help="Users: list, add, remove, roles, lost passwords.")
+    """Add the user and key commands."""
+    users = typer.Typer(no_args_is_help=True, help="Manage users: list, add, remove, set roles, reset passwords.")
     users.command("list")(list_users)
     users.command("add")(add_user)
     users.command("remove")(remove_user)
     users.command("reset-password")(reset_password)
     users.command("set-role")(set_role)
     app.add_typer(users, name="users")
-    keys = typer.Typer(no_args_is_help=True, help="The keys that tokens are signed with.")
-    keys.callback()(lambda: None)  # keeps `rotate` a sub-command although it is the only one
+    keys = typer.Typer(no_args_is_help=True, help="Manage the signing keys of tokens.")
+    keys.callback()(lambda: None)  # keeps `rotate` a sub-command
     keys.command("rotate")(rotate_keys)
     app.add_typer(keys, name="keys")
 
@@ -57,26 +57,26 @@ def list_users() -> None:
 
 def add_user(
     username: Name,
-    role: Annotated[Role, typer.Option(help="What the user may do.")] = "user",
+    role: Annotated[Role, typer.Option(help="The user's role.")] = "user",
     generate: Generate = False,
 ) -> None:
     """Add a user."""
     password = _new_password(username, generate)
     with _accounts() as accounts:
         user = accounts.create(username, password, role)
-    print(f"{user.username} is there, with the role {user.role}.")
+    print(f"Added {user.username} with the role {user.role}.")
     _show(password, generate)
 
 
 def remove_user(username: Name) -> None:
-    """Remove a user; the last active admin stays."""
+    """Remove a user. The last active admin cannot be removed."""
     with _accounts() as accounts:
         accounts.delete(username)
-    print(f"{username} is gone.")
+    print(f"Removed {username}.")
 
 
 def reset_password(username: Name, generate: Generate = False) -> None:
-    """Give a user a new password and make the account active again; all of the user's tokens end."""
+    """Set a new password and reactivate the account; the user's tokens are revoked."""
     password = _new_password(username, generate)
     with _accounts() as accounts:
         accounts.change(username, UserChange.model_validate({"password": password, "active": True}))
@@ -85,7 +85,7 @@ def reset_password(username: Name, generate: Generate = False) -> None:
 
 
 def set_role(username: Name, role: Annotated[Role, typer.Argument(help="user or admin.")]) -> None:
-    """Change what a user may do; all of the user's tokens end."""
+    """Change a user's role; the user's tokens are revoked."""
     with _accounts() as accounts:
         user = accounts.change(username, UserChange(role=role))
     print(f"{user.username} has the role {user.role}.")
@@ -93,18 +93,23 @@ def set_role(username: Name, role: Annotated[Role, typer.Argument(help="user or 
 
 def rotate_keys(
     at_once: Annotated[
-        bool, typer.Option("--at-once", help="Delete the older keys now (a key was stolen): everybody logs in again.")
+        bool,
+        typer.Option("--at-once", help="Delete the older keys now, for a stolen key: all users must log in again."),
     ] = False,
 ) -> None:
-    """Add a signing key; the older ones retire when the tokens signed with them have expired."""
+    """Add a signing key; older keys are removed when their tokens have expired."""
     from rayonnage_shared.auth.signing_keys import KeyFolder
 
     settings = KeySettings()
     if settings.algorithm == "HS256":
-        raise typer.BadParameter("with ALGORITHM=HS256 there is no key folder; change SECRET_KEY instead")
+        raise typer.BadParameter("ALGORITHM=HS256 uses no key folder; change SECRET_KEY instead")
     life = timedelta(minutes=settings.access_token_expire_minutes)
     kid = KeyFolder(settings.auth_keys_path, settings.algorithm, life).rotate(at_once=at_once)
-    when = "and signs with it at once" if at_once else "and signs with it in two minutes, when every service knows it"
+    when = (
+        "and signs with it at once"
+        if at_once
+        else "and signs with it in two minutes, when every service has fetched it"
+    )
     print(f"New key {kid} in {settings.auth_keys_path}; auth publishes it now {when}.")
 
 
@@ -129,4 +134,4 @@ def _new_password(username: str, generate: bool) -> str:
 
 def _show(password: str, generated: bool) -> None:
     if generated:
-        print(f"The password, shown this once: {password}")
+        print(f"Password (shown only once): {password}")

@@ -1,4 +1,4 @@
-"""`rayonnage push | pull`: bundles and dataset versions to the DVC remote and back."""
+"""`rayonnage push | pull`: push and pull bundles and dataset versions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rayonnage_shared.sync.settings import SyncSettings
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands about the DVC remote to the command line."""
+    """Add the commands of the DVC remote."""
     for command in (push, pull):
         app.command()(command)
 
 
 def push(
-    check: Annotated[bool, typer.Option(help="Ask the remote about what was pushed before, too.")] = False,
+    check: Annotated[bool, typer.Option(help="Check also what was pushed before.")] = False,
 ) -> None:
     """Push dataset versions, photos and bundles to the DVC remote, and write the pointers to commit."""
     from rayonnage_shared.sync.dvc.connection import remote_address
@@ -38,22 +38,26 @@ def push(
         print(f"The push is not complete: {result.detail}", file=sys.stderr)
         raise typer.Exit(1)
     if result.status == "nothing to do":
-        print(f"Everything is on {address} already.")
+        print(f"Everything is already on {address}.")
     else:
-        print(f"To keep the pointers: git add {settings.models_path} {settings.data_path} && git commit")
+        print(f"Commit the pointers: git add {settings.models_path} {settings.data_path} && git commit")
 
 
 def pull(
     models: Annotated[bool, typer.Option("--models", help="Bundles only.")] = False,
     dataset: Annotated[bool, typer.Option("--dataset", help="Datasets and photos only.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="All versions, not just champion and current.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All versions, not only the champion and the current dataset.")
+    ] = False,
     pointers: Annotated[
         Path | None,
-        typer.Option(help="Checkout whose pointers count where volumes start empty.", exists=True, file_okay=False),
+        typer.Option(help="Checkout whose pointers are used if the volumes are empty.", exists=True, file_okay=False),
     ] = None,
-    allow_empty: Annotated[bool, typer.Option(help="Nothing to pull is no failure: a first start.")] = False,
+    allow_empty: Annotated[
+        bool, typer.Option(help="Do not fail if there is nothing to pull, as at a first start.")
+    ] = False,
 ) -> None:
-    """Pull the champion and the current dataset, as the pointers name them, from the DVC remote."""
+    """Pull the champion and the current dataset named by the pointers from the DVC remote."""
     from rayonnage_shared.sync.dvc.pull import NothingToPull
     from rayonnage_shared.sync.dvc.pull import pull as run
 

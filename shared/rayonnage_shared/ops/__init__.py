@@ -1,1 +1,1 @@
-"""What the command line and `make` need to run and look after a platform."""
+"""Operations: what the command line and `make` use to run a platform."""

@@ -1,4 +1,4 @@
-"""`make certs`: a certificate for this machine's names, and the authority that whoever trusts it imports."""
+"""`make certs`: a certificate for this machine's host names, and its certificate authority."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from rayonnage_shared.core.files import write_mounted
 FOLDER = ".certs"
 AUTHORITY, CHAIN, KEY = "ca.pem", "server.pem", "server.key"
 OF_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
-LIFE = timedelta(days=397)  # browsers refuse certificates that live much longer
+LIFE = timedelta(days=397)  # browsers reject certificates with a much longer lifetime
 _MAKER = "Rayonnage"
 _CLOCKS_DIFFER = timedelta(days=1)
 
 
 class HostRefused(BadInput):
-    code, title = "host_refused", "There is no certificate for such a name"
+    code, title = "host_refused", "The host name is not valid for a certificate"
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What stands in the folder."""
+    """The certificate in the folder."""
 
     names: tuple[str, ...]
     expires: datetime
     new: bool = False
     foreign: bool = False
-    """Signed by an authority of the user's: it stays whatever it lacks."""
+    """From another authority: never replaced."""
 
     def covers(self, hosts: Iterable[str], now: datetime) -> bool:
-        """Return whether it is good for all these hosts now."""
+        """Return whether it is valid for all these hosts now."""
         return self.expires > now and set(hosts) <= set(self.names)
 
 
 def provide_certificate(
     folder: Path, hosts: Iterable[str] = (), *, renew: bool = False, now: datetime | None = None
 ) -> Certificate:
-    """Return the certificate in `folder`, made anew where it is missing, broken, expired, or lacks one of `hosts`.
+    """Return the certificate in `folder`, replaced if it is missing, broken, expired, or lacks one of `hosts`.
 
-    One of another authority stays, unless `renew`. A new one keeps the names of the old one, and comes with a new
-    authority, whose key is kept nowhere: nothing else can ever be signed with what people trust. Raises HostRefused.
+    One from another authority is kept unless `renew`. A new certificate keeps the names of the old one and has a new
+    authority, whose private key is discarded: nothing else can be signed with what people trust. Raises HostRefused.
     """
     now = now or datetime.now(UTC)
     asked = [_normalised(host) for host in hosts]
@@ -66,15 +66,15 @@ def _normalised(host: str) -> str:
     except ValueError:
         pass
     if not host or {"@", "/", ":"} & set(host):
-        raise HostRefused(f"{host!r} is neither a host name nor an address.")
+        raise HostRefused(f"{host!r} is neither a host name nor an IP address.")
     try:
         return host.lower().encode("idna").decode()
     except UnicodeError as error:
-        raise HostRefused(f"{host!r} is no host name: {error}.") from error
+        raise HostRefused(f"{host!r} is not a valid host name: {error}.") from error
 
 
 def _read(folder: Path) -> Certificate | None:
-    """Return the certificate that is there; one of ours counts only beside its own authority and key."""
+    """Return the existing certificate. One created here is valid only with its own authority and key."""
     try:
         server = x509.load_pem_x509_certificate((folder / CHAIN).read_bytes())
         if not any(part.value == _MAKER for part in server.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)):
@@ -98,7 +98,7 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
 def _make(folder: Path, names: tuple[str, ...], now: datetime) -> Certificate:
     import trustme
 
-    authority = trustme.CA(organization_name=_MAKER, organization_unit_name=f"made {now:%Y-%m-%d}", path_length=0)
+    authority = trustme.CA(organization_name=_MAKER, organization_unit_name=f"created {now:%Y-%m-%d}", path_length=0)
     try:
         server = authority.issue_cert(
             *names,
@@ -108,7 +108,7 @@ def _make(folder: Path, names: tuple[str, ...], now: datetime) -> Certificate:
             not_after=now + LIFE,
         )
     except UnicodeError as error:
-        raise HostRefused(f"One of {', '.join(names)} is no host name: {error}.") from error
+        raise HostRefused(f"One of {', '.join(names)} is not a valid host name: {error}.") from error
     chain = "".join(part.bytes().decode() for part in server.cert_chain_pems)
     write_mounted(folder, KEY, server.private_key_pem.bytes().decode())
     write_mounted(folder, CHAIN, chain)

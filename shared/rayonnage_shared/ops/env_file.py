@@ -25,9 +25,9 @@ _FIRST_LINE = "# Written by `make run` and `make env`; keep it."
 
 
 def effective(home: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the settings by upper-case name as services that run in `home` see them.
+    """Return the settings by upper-case name as services started in `home` read them.
 
-    The environment wins over `.env`, which wins over files of secrets; given an `environment`, those are not looked at.
+    Precedence: environment, `.env`, secret files. Given an `environment`, secret files are ignored.
     """
     secret = secret_values(secrets_folder()) if environment is None else {}
     environment = os.environ if environment is None else environment
@@ -36,16 +36,16 @@ def effective(home: Path, environment: Mapping[str, str] | None = None) -> dict[
 
 
 def secret_values(folder: Path | None) -> dict[str, str]:
-    """Return what the files of a folder of secrets hold, by upper-case name; those with a suffix are no settings."""
+    """Return the content of secret files by upper-case name; files with a suffix are ignored."""
     files = [path for path in folder.iterdir() if path.is_file() and path.name.isidentifier()] if folder else []
     return {path.name.upper(): path.read_text(encoding="utf-8").strip() for path in files}
 
 
 def complete_env_file(home: Path, environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Give `.env` the secrets that it lacks, readable by its owner alone; return what was added, by name.
+    """Add missing secrets to `.env`, readable by its owner only; return the added values by name.
 
-    Lines that are there stay as they are; a name without a value counts as lacking. A first admin named in the
-    environment, or in files of secrets, is written down as such, so that what is in `.env` opens the platform.
+    Existing lines are kept; a name without a value counts as missing. A first admin from the environment or from secret
+    files is written to `.env`, so that the password there works.
     """
     path = home / ENV_FILE
     environment = secret_values(secrets_folder()) | os.environ if environment is None else environment
@@ -61,7 +61,7 @@ def complete_env_file(home: Path, environment: Mapping[str, str] | None = None) 
 
 
 def first_admin(values: Mapping[str, str]) -> str:
-    """Return the sentence that shows the first admin's password."""
+    """Return the line that shows the first admin's password."""
     name, password = values["ADMIN_USERNAME"], values[ADMIN_PASSWORD]
     return f"First admin: {name}, password {password} (shown this once; see .env)"
 

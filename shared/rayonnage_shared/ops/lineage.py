@@ -1,7 +1,7 @@
-"""Where an answer came from: prediction, bundle, MLflow run, dataset version, code; from what the volumes still hold.
+"""Provenance of a prediction: bundle, MLflow run, dataset version and code, from what the volumes still have.
 
-Each fact has one source: the log of predictions, a bundle's manifest, the table of promotions, the MLflow target's
-markers, a dataset's manifest. A part that is gone is said to be gone, and the rest is told.
+Each fact has one source: the prediction log, a bundle's manifest, the promotions table, the markers of the MLflow sync
+target, a dataset's manifest. Missing parts are reported as missing; the rest is shown.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _PREDICTION_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 
 
 class UnknownToLineage(NotFound):
-    code, title = "lineage_unknown", "Nothing is known of this"
+    code, title = "lineage_unknown", "Unknown id"
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What one modality alone said."""
+    """The prediction of one modality."""
 
     category_id: int
     probability: float
@@ -55,7 +55,7 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What the product really is, as somebody said; `ingested_in` is None while no dataset version has learned it."""
+    """The feedback about a prediction; `ingested_in` is None until a dataset version contains it."""
 
     category_id: int
     username: str
@@ -65,7 +65,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A prediction as it was given; texts are None where none was sent or none is kept."""
+    """A prediction as answered; texts are None if they were not sent or are not stored."""
 
     prediction_id: str
     created_at: datetime
@@ -87,7 +87,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ChampionPeriod:
-    """A time in which a version was the champion; `until` is None while it is."""
+    """A period in which a version was the champion; `until` is None for the current one."""
 
     since: datetime
     until: datetime | None
@@ -97,7 +97,7 @@ class ChampionPeriod:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Where MLflow has a bundle; `store` names the address, the experiment and the registered model."""
+    """The MLflow run of a bundle; `store` names the address, the experiment and the registered model."""
 
     run_id: str
     registry_version: str
@@ -106,7 +106,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A dataset version; what is None is not known any more, and `missing` says why in words."""
+    """A dataset version; fields are None if unknown, and `missing` says why."""
 
     version: str
     missing: str | None = None
@@ -121,7 +121,7 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """How a bundle was made, from its manifest; `base` is the bundle that it kept a modality of."""
+    """How a bundle was trained, from its manifest; `base` is the bundle that it kept a model of."""
 
     created_at: datetime
     submitted_by: str
@@ -136,9 +136,9 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model version; `making` is None where the bundle is gone or damaged, and `missing` says which.
+    """A model version; `provenance` is None if the bundle is missing or damaged, and `missing` says why.
 
-    `reigns`, oldest first, is None where the database cannot be read; `run` where MLflow has not been told yet.
+    `champion_periods`, oldest first, is None if the database cannot be read; `run` is None until the bundle is logged.
     """
 
     version: str
@@ -151,9 +151,9 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """The chain from what was asked for: a prediction has an answer and a model, a model itself alone, a dataset too.
+    """The chain from the requested id: answer and model of a prediction, a model, or a dataset.
 
-    `trained` lists the model versions on this volume that learned from the dataset which was asked for.
+    `trained` lists the model versions on this volume that were trained on the requested dataset.
     """
 
     answer: Answer | None = None
@@ -164,7 +164,7 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class Lineages:
-    """Finds lineages in one platform's volumes and database."""
+    """Finds lineages in a platform's volumes and database."""
 
     models_path: Path
     data_path: Path
@@ -173,15 +173,13 @@ class Lineages:
     def trace(self, name: str) -> Lineage:
         """Return the lineage of a prediction id, a model version or a dataset version.
 
-        Raises UnknownToLineage, or LogUnreadable where a prediction is asked for and the database is away.
+        Raises UnknownToLineage, or LogUnreadable for a prediction while the database is unavailable.
         """
         if _PREDICTION_ID.fullmatch(name.upper()):
             answer = self._answer(name.upper())
             return Lineage(answer=answer, model=self._model(answer.version))
         if not VERSION_PATTERN.fullmatch(name):
-            raise UnknownToLineage(
-                f"{name[:64]!r} is neither the id of a prediction nor the version of a model or a dataset."
-            )
+            raise UnknownToLineage(f"{name[:64]!r} is not a prediction id, a model version or a dataset version.")
         if self._is_model(name):
             return Lineage(model=self._model(name))
         trained = tuple(self._trained_on(name))
@@ -195,7 +193,7 @@ class Lineages:
             said = find_feedback(self.engine, prediction_id)
         except SQLAlchemyError as error:
             reason = getattr(error, "orig", None) or error
-            raise LogUnreadable(f"Start the database, then try again ({str(reason).splitlines()[0]}).") from error
+            raise LogUnreadable(f"Start the database and try again ({str(reason).splitlines()[0]}).") from error
         if row is None:
             raise UnknownToLineage(
                 f"No prediction {prediction_id} is in the log: it is older than PREDICTION_LOG_DAYS, younger than a "
@@ -256,7 +254,7 @@ class Lineages:
             return None
 
     def _dataset(self, version: str, sha256: str | None = None, demo: bool | None = None) -> Dataset:
-        """Return a dataset with all that it grew from; `sha256` and `demo` are what a bundle knows of it."""
+        """Return a dataset with its parents; `sha256` and `demo` are what a bundle recorded about it."""
         chain = [self._one_dataset(version)]
         while (parent := chain[-1][1]) is not None and parent not in {one.version for one, _ in chain}:
             chain.append(self._one_dataset(parent))
@@ -266,7 +264,7 @@ class Lineages:
         if found.missing is not None:
             return replace(found, sha256=sha256, demo=demo)
         if sha256 not in (None, found.sha256):
-            other = f"not what the model was trained on: the products here have the sha256 {found.sha256}"
+            other = f"differs from what the model was trained on: the products here have sha256 {found.sha256}"
             return replace(found, sha256=sha256, missing=other)
         return found
 
@@ -307,12 +305,12 @@ class Lineages:
 
 
 def _has_pointer(folder: Path) -> bool:
-    """Return whether DVC's pointer to the folder is there."""
+    """Return whether the folder has a DVC pointer."""
     return folder.with_name(f"{folder.name}.dvc").is_file()
 
 
 def _gone(folder: Path) -> str:
-    return "not on this volume any more" + ("; `rayonnage pull --all` fetches it" if _has_pointer(folder) else "")
+    return "no longer on this volume" + ("; `rayonnage pull --all` fetches it" if _has_pointer(folder) else "")
 
 
 def _as_answer(row: PredictionRow, said: FeedbackRow | None) -> Answer:

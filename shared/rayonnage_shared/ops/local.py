@@ -1,4 +1,4 @@
-"""`make run`: the whole platform on this machine, from the folder that holds `.env`, until it is told to stop."""
+"""`make run`: run the whole platform on this machine, from the folder with `.env`, until it is stopped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from rayonnage_shared.pipelines.settings import PipelineSettings
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
 
 READY_WITHIN_S = 90  # a cold disk and two busy cores; usually 3 s
-_LEFT_ALONE_S = 5  # how long an earlier run that is still there may take to show that it is whole
+_LEFT_ALONE_S = 5  # how long a still running earlier start may take to become ready
 _TAIL_LINES = 15
 _STARTS_THAT_ARE_TOO_MANY = 3
 
@@ -35,25 +35,25 @@ Say = Callable[[str], None]
 
 
 class LocalSettings(PipelineSettings, DatabaseSettings, VersioningSettings):
-    """What `make run` reads beside the services' own settings."""
+    """Settings of `make run`, beside those of the services."""
 
     demo: bool = Field(
-        True, description="Ingest the sample catalogue and train a first model where there is none yet; 0 starts empty."
+        True, description="Ingest the sample catalogue and train a first model if there is none; 0 starts empty."
     )
 
 
 class StopAsked(BaseException):
-    """Ctrl-C or SIGTERM: not an error, and nothing may swallow it."""
+    """Ctrl-C or SIGTERM. Not an Exception, so that no handler swallows it."""
 
 
 class CannotRun(Exception):
-    """The platform cannot start or has fallen; the message says why and what to do."""
+    """The platform cannot start or has stopped; the message says why and what to do."""
 
 
 def run(home: Path, say: Say = print) -> None:
-    """Start everything, say where it is, and stay until Ctrl-C, SIGTERM or `stop`. Raises CannotRun.
+    """Start everything, print the addresses, and run until Ctrl-C, SIGTERM or `stop`. Raises CannotRun.
 
-    Returns at once, having said so, when the platform already runs from this folder.
+    Returns at once, with a message, if the platform already runs from this folder.
     """
     folder = home.resolve() / ".run"
     try:
@@ -61,19 +61,19 @@ def run(home: Path, say: Say = print) -> None:
             _run(home, say)
     except AlreadyRunning as err:
         say(
-            f"Rayonnage already runs, or is starting, from this folder (process {err.pid}).\n"
-            "`make status` shows it, `make stop` ends it."
+            f"Rayonnage is already running or starting from this folder (process {err.pid}).\n"
+            "`make status` shows it, `make stop` stops it."
         )
 
 
 def _run(home: Path, say: Say) -> None:
     earlier = Supervisor(home, effective(home))
     if earlier.pid() is not None and not earlier.wait_until_ready(_LEFT_ALONE_S, _need_only_live(home)):
-        say("Rayonnage already runs from this folder, left by an earlier start; `make stop` ends it.")
+        say("Rayonnage already runs from this folder, left by an earlier start; `make stop` stops it.")
         say(addresses(effective(home)))
         return
     if earlier.stop():
-        say("Stopped what an earlier run had left behind.")
+        say("Stopped processes left by an earlier run.")
     added = complete_env_file(home)
     values = effective(home)
     if ADMIN_PASSWORD in added:
@@ -91,8 +91,8 @@ def _run(home: Path, say: Say) -> None:
     else:
         if status != 0:
             raise CannotRun(
-                f"The supervisor ended unexpectedly (status {status}); the rest was stopped. "
-                "`make run` starts again; .run/supervisord.log may say why."
+                f"The supervisor exited unexpectedly (status {status}); the other processes were stopped. "
+                "Run `make run` again; .run/supervisord.log may give the reason."
             )
     finally:
         _ignore_signals()
@@ -109,20 +109,20 @@ def _signals_raise() -> Iterator[None]:
     try:
         yield
     except StopAsked:
-        pass  # asked before anything was started
+        pass  # before anything was started
     finally:
         for which, handler in before.items():
             signal.signal(which, handler)
 
 
 def _ignore_signals() -> None:
-    """Stopping is bounded: a second Ctrl-C would only leave processes behind."""
+    """Ignore further signals while stopping, which is bounded; a second Ctrl-C would leave processes behind."""
     for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(which, signal.SIG_IGN)
 
 
 def refuse_used_ports(values: EnvironmentValues) -> None:
-    """Raise CannotRun that names each port which is taken, by whom, and the setting that chooses another."""
+    """Raise CannotRun with each port in use, its holder, and the setting that changes it."""
     troubles = []
     seen: dict[int, str] = {}
     for one in PROCESSES:
@@ -145,7 +145,7 @@ def refuse_used_ports(values: EnvironmentValues) -> None:
 
 
 def _prepare(home: Path, supervisor: Supervisor) -> None:
-    """Migrate, ingest and train in a process of its own: what that loads would stay in memory for as long as we run."""
+    """Migrate, ingest and train in a child process, whose memory is freed afterwards."""
     work = subprocess.Popen(
         [sys.executable, "-m", "rayonnage_shared.cli.main", "prepare"],
         cwd=home,
@@ -159,7 +159,7 @@ def _prepare(home: Path, supervisor: Supervisor) -> None:
         work.wait()
         raise
     if status != 0:
-        raise CannotRun("The preparation failed, as said above; nothing was started.")
+        raise CannotRun("The preparation failed, see above; nothing was started.")
 
 
 def _has_champion(home: Path) -> bool:
@@ -167,7 +167,7 @@ def _has_champion(home: Path) -> bool:
 
 
 def _need_only_live(home: Path) -> frozenset[str]:
-    """Return which processes need not be ready for a start to have worked: without a model predict only lives."""
+    """Return the processes that need not be ready: predict without a model is only live."""
     return frozenset() if _has_champion(home) else frozenset({"predict"})
 
 
@@ -184,22 +184,22 @@ def _wait(supervisor: Supervisor, daemon: subprocess.Popen[bytes], need_only_liv
     parts = []
     fallen = falling.names()
     for name in fallen or missing:
-        parts.append(f"{name}: {'ends again and again' if fallen else missing[name]}")
+        parts.append(f"{name}: {'keeps crashing' if fallen else missing[name]}")
         for path in (supervisor.stderr_log(name), supervisor.logs / f"{name}.log"):
             if tail := _tail(path):
-                parts.append(f"  the end of {path}:\n{tail}")
+                parts.append(f"  last lines of {path}:\n{tail}")
     raise CannotRun(f"Not ready after {time.monotonic() - started:.0f} s:\n" + "\n".join(parts))
 
 
 class _Falling:
-    """Watches which processes end again and again, as they do over a wrong setting."""
+    """Detects processes that keep crashing, as with a wrong setting."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._seen: dict[str, set[int]] = {}
 
     def names(self) -> list[str]:
-        """Return the processes that were started for the third time."""
+        """Return the processes that were started three times."""
         for name, state in self._supervisor.states().items():
             if state.pid:
                 self._seen.setdefault(name, set()).add(state.pid)
@@ -214,7 +214,7 @@ def _tail(path: Path) -> str:
 
 
 def addresses(values: EnvironmentValues) -> str:
-    """Return where the platform is, a line each."""
+    """Return the platform's addresses, one per line."""
     lines = [f"  {one.name:<15}{one.port.address(values)}" for one in PROCESSES if one.port]
     return "\n".join([*lines, f"  documentation  {_gateway(values)}/docs"])
 
@@ -226,7 +226,7 @@ def _gateway(values: EnvironmentValues) -> str:
 
 
 def example_call(gateway: str) -> str:
-    """Return one command that logs in as the first admin and asks for a prediction, run from the project's folder."""
+    """Return one command that logs in as the first admin and requests a prediction, for the project folder."""
     return f"""\
 curl -s {gateway}/predict \\
   -H "Authorization: Bearer $(curl -s {gateway}/token \\
@@ -241,26 +241,33 @@ def _welcome(home: Path, values: EnvironmentValues, added: dict[str, str]) -> st
     if ADMIN_PASSWORD in added:
         parts += _unless_login_works(values)
     if _has_champion(home):
-        parts += ["A prediction, from this folder in another terminal:", "", example_call(_gateway(values)), ""]
+        parts += [
+            "For a prediction, run this in another terminal, in this folder:",
+            "",
+            example_call(_gateway(values)),
+            "",
+        ]
     else:
         parts += ["There is no model yet: POST /ingest and POST /train, or `make ingest` and `make train`.", ""]
-    return "\n".join([*parts, "Ctrl-C stops everything; `make status`, `make logs`, `make stop` work from elsewhere."])
+    return "\n".join(
+        [*parts, "Ctrl-C stops everything; `make status`, `make logs` and `make stop` work from another terminal."]
+    )
 
 
 def _unless_login_works(values: EnvironmentValues) -> list[str]:
-    """A new `.env` beside an old database does not open it; say so."""
+    """Warn if a new `.env` does not match an existing database."""
     username = values["ADMIN_USERNAME"]
     if login_works(_gateway(values), username, values[ADMIN_PASSWORD]):
         return []
     return [
-        f"The database knows {username} by an older password than the new one in .env. Put that one into .env, or run",
+        f"The database has another password for {username} than .env. Put the old one into .env, or run",
         f"  .venv/bin/rayonnage users reset-password {username}",
         "",
     ]
 
 
 def login_works(gateway: str, username: str, password: str) -> bool:
-    """Return whether the platform hands out a token for these credentials."""
+    """Return whether the platform issues a token for these credentials."""
     parts = urlsplit(gateway)
     body = urlencode({"username": username, "password": password})
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
@@ -270,7 +277,7 @@ def login_works(gateway: str, username: str, password: str) -> bool:
 
 
 def stop(home: Path) -> bool:
-    """End the platform that runs from this folder, whoever started it; return whether there was one."""
+    """Stop the platform that runs from this folder; return whether there was one."""
     folder = home.resolve() / ".run"
     runner = holder(folder)
     if runner is not None:

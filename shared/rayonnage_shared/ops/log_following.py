@@ -1,4 +1,4 @@
-"""Follows a folder of log files as they grow, rotate and appear."""
+"""Follow the log files of a folder, including rotated and new files."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class _Followed:
 
 @dataclass
 class LogFollower:
-    """Hands every new whole line of `folder/*.log` to `show`, with the name of its file without `.log`."""
+    """Passes each new complete line of `folder/*.log` to `show`, with the file's name without `.log`."""
 
     folder: Path
     show: Callable[[str, str], None]
     _followed: dict[Path, _Followed] = field(default_factory=dict)
 
     def start(self, last_lines: int) -> None:
-        """Show the last lines of each file there is, and remember where it ends."""
+        """Show the last lines of each file, and remember its end."""
         for path in self._paths():
             followed = self._open(path)
             lines = followed.file.read().split(b"\n")
@@ -36,7 +36,7 @@ class LogFollower:
                 self._show(path, line)
 
     def poll(self) -> None:
-        """Show what was written since the last time."""
+        """Show what was written since the last poll."""
         for path in self._paths():
             followed = self._followed.get(path)
             if followed is None:
@@ -47,7 +47,7 @@ class LogFollower:
                 self._drain(path, self._open(path))
 
     def follow(self) -> None:
-        """Poll for ever."""
+        """Poll forever."""
         while True:
             self.poll()
             time.sleep(POLL_S)
@@ -80,5 +80,5 @@ def _rotated(path: Path, followed: _Followed) -> bool:
     try:
         present = path.stat()
     except FileNotFoundError:
-        return False  # between two names; the next poll finds the new file
+        return False  # being rotated; the next poll finds the new file
     return present.st_ino != followed.inode or present.st_size < followed.file.tell()

@@ -1,4 +1,4 @@
-"""Finds one request in the log files of all services, rotated ones included."""
+"""Search the log files of all services, including rotated ones, for one request."""
 
 from __future__ import annotations
 
@@ -16,28 +16,27 @@ _LOG_FILE = re.compile(r".+\.log(\.\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One event of a log, as it was written."""
+    """One log event."""
 
     event: dict[str, Any]
 
     @property
     def timestamp(self) -> str:
-        """When it was, in a form that sorts by time (ISO 8601, UTC)."""
+        """ISO 8601 timestamp in UTC, which sorts by time."""
         return str(self.event.get("timestamp", ""))
 
 
 def log_files(folder: Path) -> list[Path]:
-    """Return the log files of a folder: `predict.log`, and what was put aside as `predict.log.1`, …"""
+    """Return the log files of a folder: `predict.log` and its rotated files `predict.log.1`, …"""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_file() and _LOG_FILE.fullmatch(path.name))
 
 
 def find_request(files: Iterable[Path], piped: Iterable[bytes], request_id: str) -> list[Found]:
-    """Return a request's events from files and from lines, in the order of time.
+    """Return a request's events from files and lines, ordered by time.
 
-    Those of a job that the request has queued belong to it: they carry the job's id, since the job outlives the
-    request. 100 MB of files take a second.
+    Events of a job that the request queued are included; they carry the job's id. Searching 100 MB takes a second.
     """
     files = list(files)
     lines = [line for line in piped if request_id.encode() in line or b'"job_id"' in line]
@@ -59,7 +58,7 @@ def _with(files: list[Path], lines: list[bytes], field: str, value: str) -> list
 
 
 def _lines_with(path: Path, needle: bytes) -> Iterator[bytes]:
-    """Yield the lines that hold some bytes; the file may grow or be rotated meanwhile."""
+    """Yield the lines that contain some bytes; the file may grow or be rotated meanwhile."""
     with path.open("rb") as file:
         if file.seek(0, io.SEEK_END) == 0:
             return
@@ -78,7 +77,7 @@ def _mapped(file: BinaryIO) -> mmap.mmap:
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
-    """Return what a JSON line says; the name that `docker compose logs` puts before it is passed over."""
+    """Parse a JSON line, ignoring the prefix that `docker compose logs` adds."""
     _before, brace, rest = line.partition(b"{")
     try:
         event = json.loads(brace + rest)

@@ -1,4 +1,4 @@
-"""What a process's page of metrics says, and how two readings of it become rates and quantiles."""
+"""Parse Prometheus metrics, and compute rates and quantiles from two scrapes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Key = tuple[str, frozenset[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class Readings:
-    """The samples of one page, or of several processes together, by name and labels."""
+    """Samples of one scrape, or summed over processes, by name and labels."""
 
     samples: Mapping[Key, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, text: str) -> Readings:
-        """Return what a page in Prometheus' text format says. Raises ValueError when it is none."""
+        """Parse the Prometheus text format. Raises ValueError."""
         found: dict[Key, float] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
@@ -28,7 +28,7 @@ class Readings:
 
     @classmethod
     def together(cls, several: Iterable[Readings]) -> Readings:
-        """Return the sums of equal samples: what all processes of a service have done."""
+        """Return the sums of equal samples over all processes of a service."""
         found: dict[Key, float] = {}
         for one in several:
             for key, value in one.samples.items():
@@ -36,7 +36,7 @@ class Readings:
         return cls(found)
 
     def since(self, before: Readings) -> Readings:
-        """Return by how much each counter has grown; one that has fallen was started anew, and counts from 0."""
+        """Return the increase of each counter. A counter that decreased was reset, and counts from 0."""
         grown = {}
         for key, value in self.samples.items():
             earlier = before.samples.get(key, 0.0)
@@ -44,13 +44,13 @@ class Readings:
         return Readings(grown)
 
     def total(self, name: str, **labels: str) -> float | None:
-        """Return the sum of the samples with these labels, whatever else they have; None without any."""
+        """Return the sum of the samples that have these labels, or None if there are none."""
         wanted = set(labels.items())
         found = [value for (sample, given), value in self.samples.items() if sample == name and wanted <= given]
         return sum(found) if found else None
 
     def by(self, name: str, label: str, **labels: str) -> dict[str, float]:
-        """Return the sums of the samples with these labels by the values of another one."""
+        """Return the sums of the samples that have these labels, by the value of another label."""
         wanted = set(labels.items())
         found: dict[str, float] = {}
         for (sample, given), value in self.samples.items():
@@ -64,9 +64,9 @@ class Readings:
         return [dict(given) for (sample, given), value in self.samples.items() if sample == name and value]
 
     def quantile(self, share: float, name: str, **labels: str) -> float | None:
-        """Return a quantile of a histogram, straight between the bounds of its bucket; None without observations.
+        """Return a quantile of a histogram, interpolated linearly within its bucket; None without observations.
 
-        As PromQL's `histogram_quantile`: in the last bucket, which has no end, it is where that begins.
+        As PromQL's `histogram_quantile`: in the last, unbounded bucket it is the bucket's lower bound.
         """
         buckets = sorted((float(bound), count) for bound, count in self.by(f"{name}_bucket", "le", **labels).items())
         if not buckets or not buckets[-1][1]:

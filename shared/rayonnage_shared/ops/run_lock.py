@@ -1,4 +1,4 @@
-"""Only one `make run` at a time from one folder, and who that is."""
+"""The lock that allows one `make run` per folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class AlreadyRunning(Exception):
-    """Another run holds the lock; `pid` is its process."""
+    """Another run holds the lock; `pid` is its process id."""
 
     def __init__(self, pid: int | None) -> None:
         super().__init__(f"another run is alive (process {pid or 'unknown'})")
@@ -19,7 +19,7 @@ class AlreadyRunning(Exception):
 
 @contextmanager
 def only_run(folder: Path) -> Iterator[None]:
-    """Hold the lock of the run folder; it ends with this process, however that ends. Raises AlreadyRunning."""
+    """Hold the lock of the run folder; the kernel releases it when this process ends. Raises AlreadyRunning."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+", encoding="ascii") as file:
         try:
@@ -33,7 +33,7 @@ def only_run(folder: Path) -> Iterator[None]:
 
 
 def holder(folder: Path) -> int | None:
-    """Return the process that holds the lock, or None when nobody does."""
+    """Return the id of the process that holds the lock, or None."""
     try:
         with (folder / "lock").open(encoding="ascii") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""`make env`: the secrets that containers read, one file each, and the files that follow from them."""
+"""`make env`: the containers' secrets, one file each, and the files generated from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rayonnage_shared.ops.env_file import ENV_FILE, complete_env_file, effective
 
 FOLDER = ".secrets"
 NO_SLACK = "http://127.0.0.1:9/SLACK_WEBHOOK_URL-is-not-set"
-"""An address that Alertmanager takes, and where nobody listens."""
+"""A URL that Alertmanager accepts, at which no server listens."""
 
 _OF_ENV_FILE = ("admin_password", "secret_key")  # `.env` always has them
 _FIRST_VALUES: Mapping[str, Callable[[], str]] = {
@@ -35,7 +35,7 @@ _FIRST_VALUES: Mapping[str, Callable[[], str]] = {
     "airflow_admin_password": lambda: secrets.token_urlsafe(15),
     "airflow_jwt_secret": lambda: secrets.token_urlsafe(64),  # signed with HS512
     "airflow_fernet_key": lambda: base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-    # A file that is mounted must be there; without such an account it is empty.
+    # A mounted file must exist; without such an account it is empty.
     "otel_exporter_otlp_headers": str,
     "dvc_password": str,
     "mlflow_tracking_password": str,
@@ -44,27 +44,27 @@ _S3_ACTIONS = ("Admin", "Read", "Write", "List", "Tagging")
 
 
 class SecretFileSettings(Settings):
-    """What `make env` reads beside the services' own settings; what is missing it makes."""
+    """Settings of `make env`, beside those of the services; missing values are generated."""
 
     postgres_password: OptionalSecret = Field(None, description="Password of the containers' PostgreSQL.")
     redis_password: OptionalSecret = Field(None, description="Password of the containers' Redis.")
     grafana_admin_password: OptionalSecret = Field(None, description="Password of Grafana's user `admin`.")
-    slack_webhook_url: OptionalSecret = Field(None, description="Slack webhook that alerts go to; nowhere when empty.")
+    slack_webhook_url: OptionalSecret = Field(None, description="Slack webhook for alerts; empty for none.")
     airflow_admin_password: OptionalSecret = Field(None, description="Password of Airflow's user `admin`.")
-    airflow_jwt_secret: OptionalSecret = Field(None, description="What Airflow signs its tokens with.")
-    airflow_fernet_key: OptionalSecret = Field(None, description="Fernet key of what Airflow keeps of connections.")
+    airflow_jwt_secret: OptionalSecret = Field(None, description="Secret that signs Airflow's tokens.")
+    airflow_fernet_key: OptionalSecret = Field(None, description="Fernet key that encrypts Airflow's connections.")
     airflow_database_url: OptionalSecret = Field(
-        None, description="Airflow's own database, postgresql+psycopg2://…; the containers' PostgreSQL when empty."
+        None, description="Airflow's own database, postgresql+psycopg2://…; default: the containers' PostgreSQL."
     )
     retrain_password: OptionalSecret = Field(
-        None, description="Password of RETRAIN_USERNAME, as whom Airflow retrains; the first admin's when empty."
+        None, description="Password of RETRAIN_USERNAME, the user of Airflow's retraining; default: the first admin's."
     )
 
     @field_validator("slack_webhook_url")
     @classmethod
     def _is_an_address(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not value.get_secret_value().startswith(("https://", "http://")):
-            raise ValueError("SLACK_WEBHOOK_URL begins with https://")
+            raise ValueError("SLACK_WEBHOOK_URL must begin with https://")
         return value
 
 
@@ -74,7 +74,7 @@ class SecretRefused(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one call has written, by name."""
+    """What was written, by name."""
 
     settings: Mapping[str, str]
     """Added to `.env`, with their values."""
@@ -83,11 +83,11 @@ class Written:
 
 
 def write_secrets(home: Path) -> Written:
-    """Complete `.env` and write the files of secrets; what is there stays, but what `.env` names wins.
+    """Complete `.env` and write the secret files. Existing values are kept, except those that `.env` sets.
 
-    Raises SecretRefused, and pydantic's ValidationError, before any file of secrets is touched.
+    Raises SecretRefused, or pydantic's ValidationError, before any secret file is written.
     """
-    SecretFileSettings(_env_file=home / ENV_FILE)  # raises when one of them makes no sense
+    SecretFileSettings(_env_file=home / ENV_FILE)  # raises if a value is invalid
     folder = home / FOLDER
     kept = secret_values(folder) if folder.is_dir() else {}
     added = complete_env_file(home, kept | os.environ)
@@ -102,7 +102,7 @@ def write_secrets(home: Path) -> Written:
 
 
 def secret_contents(named: EnvironmentValues, kept: EnvironmentValues) -> dict[str, str]:
-    """Return each file's content by its name, from the settings, else from what the files held, else at random.
+    """Return each file's content by name: from the settings, else the existing file, else random.
 
     Raises SecretRefused.
     """
@@ -121,7 +121,7 @@ def secret_contents(named: EnvironmentValues, kept: EnvironmentValues) -> dict[s
     for name, value in values.items():
         reason = _fault(name, value, named)
         if reason is not None:
-            raise SecretRefused(f"{name.upper()}: {reason} Change it in .env or, if it is not there, in {FOLDER}.")
+            raise SecretRefused(f"{name.upper()}: {reason} Change it in .env, or in {FOLDER} if it is not in .env.")
     return values | {"redis_auth": _redis_auth(values), "s3_identities.json": _s3_identities(values)}
 
 
@@ -130,18 +130,18 @@ def _in_address(password: str) -> str:
 
 
 def _for_all_containers(address: str | None) -> str | None:
-    """SQLite in `.env` is for `make run`: containers do not share a file."""
+    """Return None for SQLite, which is for `make run` only: containers cannot share a file."""
     return None if address is None or address.startswith("sqlite") else address
 
 
 def _fault(name: str, value: str, named: EnvironmentValues) -> str | None:
     if value != value.strip() or not value.isprintable():
-        return "It has spaces around it or signs that cannot be printed, which not every reader of a file keeps."
-    if named.get("ENVIRONMENT") == "development":  # said in so many words: containers are production
+        return "It has surrounding spaces or non-printable characters, which some readers of secret files strip."
+    if named.get("ENVIRONMENT") == "development":  # explicit: containers run in production mode
         return None
     if name == "admin_password":
         return weakness(value, named.get("ADMIN_USERNAME", ""))
-    return "This is an example value that everybody knows." if is_example_secret(value) else None
+    return "It is a known example value." if is_example_secret(value) else None
 
 
 def _redis_auth(values: Mapping[str, str]) -> str:

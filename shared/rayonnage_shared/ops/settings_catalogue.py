@@ -21,11 +21,11 @@ from rayonnage_shared.ops.secret_files import SecretFileSettings
 from rayonnage_shared.sync.mlflow.settings import MlflowServerSettings
 
 _HEADER = """\
-# Every setting of Rayonnage. `make run` needs no file: it writes .env with random secrets, and what .env does not
-# name has its default. To change one, put its line, without the #, into .env; the environment wins over .env.
-# A setting may also stand in a file of its own, named in small letters, in /run/secrets or in the folder that the
-# environment variable SECRETS_PATH names; .env wins over those. `make env` writes such files for the containers.
-# Made from the settings classes by `make env-example`.
+# All settings of Rayonnage with their defaults. `make run` needs no preparation: it writes .env with random secrets.
+# To change a setting, copy its line without the # into .env. Environment variables take precedence over .env.
+# A setting can also be read from a file with its lower-case name in /run/secrets, or in the folder SECRETS_PATH; .env
+# takes precedence over these. `make env` writes such files for the containers.
+# Generated from the settings classes by `make env-example`.
 """
 
 
@@ -39,12 +39,12 @@ class Setting:
 
     @property
     def secret(self) -> bool:
-        """Whether its value must never be shown or shipped."""
+        """Whether its value must never be shown."""
         return any("SecretStr" in str(one.annotation) or one.annotation is SecretStr for one in self.fields.values())
 
 
 def settings_classes() -> dict[str, type[Settings]]:
-    """Return the settings class of each service by its name, found from the process list, and the platform's own."""
+    """Return the settings class of each service in the process list, and those of the commands, by name."""
     found: dict[str, type[Settings]] = {}
     for process in PROCESSES:
         module = importlib.import_module(f"{process.package}.settings")
@@ -56,7 +56,7 @@ def settings_classes() -> dict[str, type[Settings]]:
 
 
 def all_settings(classes: Mapping[str, type[Settings]] | None = None) -> list[Setting]:
-    """Return every setting by name; those that several services read come first."""
+    """Return all settings by name; shared ones come first."""
     by_name: dict[str, dict[str, FieldInfo]] = {}
     for service, settings in (classes or settings_classes()).items():
         for name, field in settings.model_fields.items():
@@ -65,7 +65,7 @@ def all_settings(classes: Mapping[str, type[Settings]] | None = None) -> list[Se
 
 
 def env_example(classes: Mapping[str, type[Settings]] | None = None) -> str:
-    """Return the text of `.env.example`: each setting once, with its description and its default, secrets empty."""
+    """Return the text of `.env.example`: each setting once, with description and default; secrets are empty."""
     groups: dict[str, list[Setting]] = {}
     for setting in all_settings(classes):
         services = list(setting.fields)

@@ -52,17 +52,17 @@ def test_a_changed_secret_says_what_else_must_change() -> None:
 
 def test_certificates_are_made_once_for_the_names_that_were_asked_for() -> None:
     made = run("certs", "--host", "shop.example", "--host", "192.0.2.7")
-    assert "Made a certificate in .certs for localhost, 127.0.0.1, ::1, shop.example, 192.0.2.7;" in made
+    assert "Created the certificate in .certs for localhost, 127.0.0.1, ::1, shop.example, 192.0.2.7;" in made
     content = Path(".certs/server.pem").read_bytes()
-    assert "There is a certificate" in run("certs")
+    assert "Kept the certificate" in run("certs")
     assert Path(".certs/server.pem").read_bytes() == content
-    assert "Made" in run("certs", "--renew")
+    assert "Created" in run("certs", "--renew")
     assert Path(".certs/server.pem").read_bytes() != content
 
 
 def test_tables_are_made_once_and_again_without_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/kept/rayonnage.db")
-    assert run("migrate") == run("migrate") == "The tables are up to date.\n"
+    assert run("migrate") == run("migrate") == "The database is up to date.\n"
     engine = open_database(f"sqlite:///{tmp_path}/kept/rayonnage.db")
     assert inspect(engine).has_table("users")
     engine.dispose()
@@ -78,4 +78,4 @@ def test_a_database_that_is_away_is_one_sentence(monkeypatch: pytest.MonkeyPatch
 def test_only_a_bucket_at_an_endpoint_is_made(monkeypatch: pytest.MonkeyPatch, remote: str) -> None:
     monkeypatch.setenv("DVC_REMOTE_URL", remote)
     monkeypatch.delenv("DVC_ENDPOINT_URL", raising=False)
-    assert "nothing to make" in run("make-bucket")
+    assert "nothing to create" in run("make-bucket")

@@ -57,7 +57,7 @@ def ingested(*arguments: str) -> dict[str, object]:
 def test_what_the_operator_says_is_written_shown_and_learned(prediction_id: str, tmp_path: Path) -> None:
     said = json.loads(run("feedback", prediction_id.lower(), "1160"))
     assert (said["prediction_id"], said["category_id"], said["correct"]) == (prediction_id, 1160, False)
-    assert "it is 1160, said" in run("lineage", prediction_id)
+    assert "feedback: 1160, by" in run("lineage", prediction_id)
     assert "in no dataset yet" in run("lineage", prediction_id)
     ingested(str(write_csv(tmp_path / "features.csv", many_rows(3))))
 

@@ -46,8 +46,8 @@ def run(*arguments: str) -> str:
 def test_the_tree_says_what_was_answered_and_what_is_gone(prediction_id: str) -> None:
     lines = run(prediction_id).splitlines()
     assert lines[0] == f"prediction {prediction_id}"
-    assert any("said 2583 (97.0%, accept) in 11.8 ms; text alone 2582 (50.0%)" in line for line in lines)
-    assert any(f"model {VERSION} – not on this volume any more" in line for line in lines)
+    assert any("predicted 2583 (97.0%, accept) in 11.8 ms; text alone 2582 (50.0%)" in line for line in lines)
+    assert any(f"model {VERSION} – no longer on this volume" in line for line in lines)
     assert any("not logged yet" in line for line in lines)
 
 
@@ -67,5 +67,5 @@ def test_the_same_comes_as_json(prediction_id: str) -> None:
 
 
 def test_an_unknown_name_is_refused_in_one_sentence(prediction_id: str) -> None:
-    with pytest.raises(RayonnageError, match="neither"):
+    with pytest.raises(RayonnageError, match="is not a prediction id"):
         run("nonsense")

@@ -170,7 +170,7 @@ def test_of_a_pruned_bundle_that_served_its_reign_and_its_run_are_left(shop: Sho
     shutil.rmtree(shop.models / SECOND)
     model = shop.lineages.trace(PREDICTION).model
     assert model is not None and model.provenance is None
-    assert model.missing == "not on this volume any more"
+    assert model.missing == "no longer on this volume"
     assert model.run is not None and model.champion_periods
     assert shop.model(SECOND) == model
 
@@ -194,7 +194,7 @@ def test_a_pruned_parent_ends_the_chain(shop: Shop) -> None:
     shutil.rmtree(shop.data / "datasets" / OLD_DATA)
     dataset = shop.lineages.trace(NEW_DATA).dataset
     assert dataset is not None and dataset.missing is None
-    assert dataset.parent is not None and dataset.parent.missing == "not on this volume any more"
+    assert dataset.parent is not None and dataset.parent.missing == "no longer on this volume"
 
 
 def test_a_dataset_that_is_not_what_was_trained_on_is_told_apart(shop: Shop) -> None:
@@ -247,8 +247,8 @@ def test_before_the_log_has_its_table_a_prediction_is_not_found_and_why_is_said(
     [
         ("01M7YGVQFEDD7NF6F00ZAHT89B", "PREDICTION_LOG_DAYS"),
         ("20261101T080000Z-cccc", "no model and no dataset"),
-        ("../../etc/passwd", "neither"),
-        ("x" * 5000, "neither"),
+        ("../../etc/passwd", "is not a prediction id"),
+        ("x" * 5000, "is not a prediction id"),
     ],
 )
 def test_what_is_unknown_is_said_so_in_one_sentence(shop: Shop, name: str, said: str) -> None:
