@@ -34,6 +34,8 @@ class Connection(asyncio.Protocol):
     `deadline` (event loop time) is looked at by the pool's clock, which is cheaper than a timer for each wait.
     """
 
+    failure: Exception | None
+
     def __init__(self, address: object, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], None]) -> None:
         self.address = address
         self.deadline = float("inf")
@@ -48,17 +50,30 @@ class Connection(asyncio.Protocol):
         self._writer: asyncio.Future[None] | None = None
         self._write_paused = False
         self._read_paused = False
+        self._begin("")
+        # Until the first exchange, the connection is as one whose exchange ended well.
+        self.complete = self._keep_alive = True
 
     # --- what the holder calls ---
 
     def start(self, method: str, head: bytes, body: bytes = b"", *, whole: bool = True) -> None:
         """Send a request's head and, when it is at hand, its body; `whole` says that nothing more will come."""
+        self._begin(method)
         self.busy = True
         self.request_sent = whole
+        if self.closed:
+            self.failure = UpstreamClosed()
+        elif body:
+            self._transport.writelines((head, body))
+        else:
+            self._transport.write(head)
+
+    def _begin(self, method: str) -> None:
+        self.request_sent = True
         self.answer_begun = False
         self.head_complete = False
         self.complete = False
-        self.failure: Exception | None = None
+        self.failure = None
         self.status = 0
         self.headers: list[Header] = []
         self._method = method
@@ -67,12 +82,6 @@ class Connection(asyncio.Protocol):
         self._until_close = False
         self._chunks: list[bytes] = []
         self._buffered = 0
-        if self.closed:
-            self.failure = UpstreamClosed()
-        elif body:
-            self._transport.writelines((head, body))
-        else:
-            self._transport.write(head)
 
     async def write(self, data: bytes, timeout_s: float) -> None:
         """Send a part of the request's body, waiting while the service is slow to read. Raises what ended it."""

@@ -87,14 +87,16 @@ class Upstream:
         address = connection.address
         assert isinstance(address, Address)
         address.in_flight -= 1
-        connection.deadline = float("inf")
-        if connection.reusable and not address.left:
-            connection.busy = False
-            connection.idle_since = self._loop.time()
-            address.idle.append(connection)
-        else:
-            connection.close()
-        self._end_turn()
+        try:
+            connection.deadline = float("inf")
+            if connection.reusable and not address.left:
+                connection.busy = False
+                connection.idle_since = self._loop.time()
+                address.idle.append(connection)
+            else:
+                connection.close()
+        finally:
+            self._end_turn()
 
     async def fetch(self, path: str, *, timeout_s: float, max_bytes: int = 8 * 1024 * 1024) -> tuple[int, bytes]:
         """Return status and body of a GET that the gateway asks on its own behalf.

@@ -171,11 +171,10 @@ class Service:
         self.script = next_script
 
     def drop_connections(self) -> None:
-        for sock in self._open:
+        """End every connection. Its own thread closes the socket: closed here, it might be read from for ever."""
+        while self._open:  # one by one, since the acceptor adds to them
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-        self._open.clear()
+                self._open.pop().shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
