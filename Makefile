@@ -14,7 +14,7 @@ SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometh
 .PHONY: run stop status logs swagger mlflow keras camembert-env env certs up down down-v ps docker-up docker-down \
 	airflow-up airflow-down backup restore images image-sizes scan-images sample ingest train evaluate predict monitor \
 	dashboard push pull lint types format check test suites test-compose test-models test-monitoring test-system \
-	test-profiles check-rules env-example dashboards docs-pictures bench quality models real help clean install-dev \
+	test-profiles check-rules env-example dashboards docs-pictures bench quality models real release help clean install-dev \
 	install-monitor install-models
 
 ##@ Run here, without Docker
@@ -198,6 +198,11 @@ models: install-models camembert-env ## compare every family and fusion on real 
 
 real: install-dev ## run the whole path over HTTP on real products: make real DATA=folder
 	@$(BIN)/python -m tests.bench.real $(DATA)
+
+##@ Release
+
+release: ## check, write the version and the changelog, commit and tag: make release VERSION=0.2.0
+	@$(PYTHON) deployments/release.py make "$(VERSION)"
 
 ##@ Other
 

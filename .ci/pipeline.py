@@ -177,7 +177,7 @@ def main(arguments: Sequence[str]) -> int:
     engine = Engine()
     plan = make_plan(
         suites,
-        inputs={suite.name: commit.inputs(suite, table.common) for suite in suites if not suite.always},
+        inputs={suite.name: commit.inputs(suite, table) for suite in suites if not suite.always},
         record=read_record(),
         only_changed=not options.all and (not recording or options.changed or not options.names),
         engine_missing=engine.why_missing if any(suite.engine for suite in suites) else "",

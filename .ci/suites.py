@@ -44,6 +44,7 @@ class Table:
 
     budget_s: int
     common: tuple[str, ...]
+    never: tuple[str, ...]
     debian: Mapping[str, str]
     suites: tuple[Suite, ...]
 
@@ -69,8 +70,13 @@ class Pass:
 def read_table(path: Path = TABLE) -> Table:
     """Return the table. Raises TypeError or KeyError where a row has a misspelt or missing key."""
     document = tomllib.loads(path.read_text(encoding="utf-8"))
-    budget_s, common, debian = document.pop("budget_s"), document.pop("common"), document.pop("debian")
-    return Table(budget_s, tuple(common), debian, tuple(_suite(name, **row) for name, row in document.items()))
+    return Table(
+        budget_s=document.pop("budget_s"),
+        common=tuple(document.pop("common")),
+        never=tuple(document.pop("never")),
+        debian=document.pop("debian"),
+        suites=tuple(_suite(name, **row) for name, row in document.items()),
+    )
 
 
 def _suite(
@@ -111,10 +117,10 @@ class Commit:
         listed = self._git("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames")
         return [entry[3:] for entry in listed.split("\0")[:-1] if entry[3:] != RECORD]
 
-    def inputs(self, suite: Suite, common: Iterable[str]) -> str:
+    def inputs(self, suite: Suite, table: Table) -> str:
         """Return one hash over all inputs of a suite."""
-        paths = [*common, *suite.paths]
-        lines = [f"{self._hashes[path]}\t{path}" for path in self.files(paths, suite.excluded)]
+        files = self.files([*table.common, *suite.paths], [*table.never, *suite.excluded])
+        lines = [f"{self._hashes[file]}\t{file}" for file in files]
         lines.append(make_rule((self.root / "Makefile").read_text(encoding="utf-8"), suite.name))
         options = pytest_options((self.root / "pyproject.toml").read_text(encoding="utf-8"))
         lines.append(json.dumps(options, sort_keys=True))
@@ -125,9 +131,7 @@ class Commit:
         return sorted(
             file
             for file in self._hashes
-            if file != RECORD
-            and any(_is_below(file, path) for path in paths)
-            and not any(_is_below(file, path) for path in excluded)
+            if any(_is_below(file, path) for path in paths) and not any(_is_below(file, path) for path in excluded)
         )
 
 

@@ -14,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from rayonnage_shared.core.errors import DependencyDown
 from rayonnage_shared.core.prefork import Worker, this_worker
+from rayonnage_shared.core.version import VERSION
 from rayonnage_shared.http.middleware import RequestContext
 from rayonnage_shared.http.problems import add_problem_documents, problems
 from rayonnage_shared.http.schemas import Health
@@ -54,7 +55,7 @@ def create_service(
     app = app_class(
         title=title,
         description=description,
-        version="0.1.0",
+        version=VERSION,
         lifespan=lifespan,
         responses=problems(),
         # FastAPI's own OpenTelemetry support would read OTEL_* variables with every request.

@@ -15,6 +15,7 @@ CI = Path(__file__).parents[3] / ".ci"
 TABLE = """
 budget_s = 1000
 common = [".ci", "uv.lock"]
+never = [".ci/passed.json"]
 
 [debian]
 make = "make"
@@ -91,7 +92,7 @@ class Repository:
     def inputs(self) -> dict[str, str]:
         """Return the hash of the inputs of each suite."""
         table, commit = self.table(), Commit(self.root)
-        return {suite.name: commit.inputs(suite, table.common) for suite in table.suites if not suite.always}
+        return {suite.name: commit.inputs(suite, table) for suite in table.suites if not suite.always}
 
     def table(self) -> Table:
         """Return the table."""

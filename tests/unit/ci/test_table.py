@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from suites import ROOT, Suite, make_rule, read_table
+from suites import RECORD, ROOT, Suite, make_rule, read_table
 
 TABLE = read_table()
 SUITES = [suite for suite in TABLE.suites if not suite.always]
@@ -82,6 +83,10 @@ def test_what_the_tests_import_is_an_input_or_excluded(suite: Suite) -> None:
     assert sorted(str(file.relative_to(ROOT)) for file in reached if not is_below(file, listed)) == []
 
 
+def test_the_record_is_no_input_of_the_suites_that_it_is_about() -> None:
+    assert RECORD in TABLE.never
+
+
 def test_every_suite_is_a_make_target() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert [suite.name for suite in TABLE.suites if not make_rule(makefile, suite.name)] == []
@@ -91,6 +96,12 @@ def test_every_test_target_of_the_makefile_is_in_the_table() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = {line.partition(":")[0] for line in makefile.splitlines() if line.startswith("test") and ":" in line}
     assert targets <= {suite.name for suite in TABLE.suites}
+
+
+def test_every_suite_runs_on_github_too() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    matrices = [job.get("strategy", {}).get("matrix", {}) for job in workflow["jobs"].values()]
+    assert sorted(name for matrix in matrices for name in matrix.get("suite", [])) == sorted(one.name for one in SUITES)
 
 
 def test_every_package_that_a_suite_needs_has_a_command() -> None:

@@ -8,17 +8,19 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from rayonnage_shared.core.version import VERSION
+
 
 def code_version() -> str:
-    """Return the commit this code runs from, or the package's version where nobody knows it."""
+    """Return the commit this code runs from, or the version where the commit is unknown."""
     if revision := os.environ.get("RAYONNAGE_REVISION"):  # an image is told when it is built
         return revision
     git = shutil.which("git")
     if git is None:
-        return metadata.version("rayonnage-shared")
+        return VERSION
     command = [git, "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    return found.stdout.strip() or metadata.version("rayonnage-shared")
+    return found.stdout.strip() or VERSION
 
 
 def library_versions() -> dict[str, str]:
