@@ -1,7 +1,7 @@
 """Every family and fusion on the same real products: `python -m tests.bench.families DATA`, one table.
 
 Text families learn from four fifths of text.csv and are judged on the rest; photo families and fusions learn from three
-quarters of pairs.csv (the fusions' text model from text.csv alone) and are judged on the rest. One seed: the figures
+quarters of pairs.csv (the fusions' text model from text.csv alone) and are judged on the rest. One seed: the numbers
 that count are those of `tests.bench.quality`, with three. Networks without pretrained weights say so in their name.
 """
 
@@ -75,8 +75,8 @@ class Judged:
     def line(self, codes: tuple[int, ...]) -> str:
         """Return the table's row."""
         found = evaluate(self.probabilities, self.truth, codes)
-        figures = f"{found.f1_weighted:.3f} | {found.f1_macro:.3f} | {found.ece:.3f}"
-        return f"| {self.name} | {self.train_s:.0f} | {figures} | {self.ms:.2f} | {self.size / 1e6:.1f} | {self.note} |"
+        metrics = f"{found.f1_weighted:.3f} | {found.f1_macro:.3f} | {found.ece:.3f}"
+        return f"| {self.name} | {self.train_s:.0f} | {metrics} | {self.ms:.2f} | {self.size / 1e6:.1f} | {self.note} |"
 
 
 def main() -> None:

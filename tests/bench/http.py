@@ -86,8 +86,8 @@ def _without_http(volume: Path, titles: list[str], photos: list[bytes], seconds:
 
 def _row(what: str, connections: int, found: LoadResult) -> None:
     failed = sum(count for status, count in found.statuses.items() if status != 200) + found.broken
-    figures = f"{found.per_second:.0f} | {found.quantile_ms(0.5):.1f} | {found.quantile_ms(0.99):.1f} | {failed}"
-    print(f"| {what} | {connections} | {figures} |", flush=True)
+    numbers = f"{found.per_second:.0f} | {found.quantile_ms(0.5):.1f} | {found.quantile_ms(0.99):.1f} | {failed}"
+    print(f"| {what} | {connections} | {numbers} |", flush=True)
 
 
 def train(home: Path) -> Path:

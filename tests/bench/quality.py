@@ -1,6 +1,6 @@
 """How good the models are on real products: `python -m tests.bench.quality DATA`, with the real sample's folder.
 
-Every figure is the mean of three seeds. Rows are the same for all models of a table; folds are stratified and keep
+Every number is the mean of three seeds. Rows are the same for all models of a table; folds are stratified and keep
 near-duplicates together. Calibration, fusion and thresholds are never fitted on the rows that they are scored on.
 """
 
@@ -31,8 +31,8 @@ Accepted = dict[float, tuple[float, float]]  # coverage and precision reached, b
 
 
 @dataclass(frozen=True)
-class Figures:
-    """One model's out-of-fold figures for one seed."""
+class Metrics:
+    """One model's out-of-fold metrics for one seed."""
 
     f1_weighted: float
     f1_macro: float
@@ -66,7 +66,7 @@ def _text_table(rows: Rows, codes: tuple[int, ...], families: Sequence[str]) -> 
     print("| model | weighted F1 | gain | macro F1 | ECE | coverage at 95 % | precision there | fit and predict, s |")
     print("|---|---|---|---|---|---|---|---|")
     reference = None
-    judged: dict[str, list[Figures]] = {}
+    judged: dict[str, list[Metrics]] = {}
     for name, words in (("words 1 + LinearSVC", (1, 1)), ("words 1–2 + LinearSVC", (1, 2))):
         started = time.perf_counter()
         scores = [_baseline(rows, codes, seed, words) for seed in SEEDS]
@@ -92,7 +92,7 @@ def _fusion_table(text_rows: Rows, pairs: Rows, codes: tuple[int, ...]) -> None:
     print("## Fusion: a quarter of pairs.csv kept out; text trained on text.csv alone, photos on the other pairs\n")
     print("| model | weighted F1 | gain over text | macro F1 | ECE |")
     print("|---|---|---|---|---|")
-    found: dict[str, list[Figures]] = {}
+    found: dict[str, list[Metrics]] = {}
     labels = Labels(text_rows.classes, folds(text_rows, 5, 0), len(codes))
     by_text = text_family("tfidf-embedding").fit(text_rows.texts, labels).model.output(pairs.texts)
     for seed in SEEDS:
@@ -105,34 +105,34 @@ def _fusion_table(text_rows: Rows, pairs: Rows, codes: tuple[int, ...]) -> None:
         held_out = ModelOutput(photo.held_out, photo.features)
         by_photo = _photo_output(photo.model, [pairs.photos[i] for i in test])
         text, photo_text = _taken(by_text, test), _taken(by_text, train)
-        found.setdefault("text", []).append(_figures(text.probabilities, truth, codes, {}))
+        found.setdefault("text", []).append(_metrics(text.probabilities, truth, codes, {}))
         # A fusion also learns how the categories' rates differ; without a photo that alone is worth this much.
         nothing = _plain(np.full_like(by_text.probabilities, 1 / len(codes)))
         rates = WeightedFusion.fit(_plain(photo_text.probabilities), _taken(nothing, train), labels).model
         table = rates.combine(_plain(text.probabilities), _taken(nothing, test))
-        found.setdefault("text, class rates corrected", []).append(_figures(table, truth, codes, {}))
+        found.setdefault("text, class rates corrected", []).append(_metrics(table, truth, codes, {}))
         accepted = _accepted("image", photo.held_out, labels, by_photo.probabilities, truth)
-        found.setdefault("photo", []).append(_figures(by_photo.probabilities, truth, codes, accepted))
+        found.setdefault("photo", []).append(_metrics(by_photo.probabilities, truth, codes, accepted))
         for name in ("weighted", "concatenate"):
             fitted = fusion_family(name).fit(photo_text, held_out, labels)
             table = fitted.model.combine(text, by_photo)
             accepted = _accepted("both", fitted.held_out, labels, table, truth)
-            found.setdefault(f"fusion, {name}", []).append(_figures(table, truth, codes, accepted))
+            found.setdefault(f"fusion, {name}", []).append(_metrics(table, truth, codes, accepted))
     text_f1 = _mean([one.f1_weighted for one in found["text"]])
-    for name, figures in found.items():
-        weighted, macro, ece = (_mean([getattr(one, f) for one in figures]) for f in ("f1_weighted", "f1_macro", "ece"))
+    for name, metrics in found.items():
+        weighted, macro, ece = (_mean([getattr(one, f) for one in metrics]) for f in ("f1_weighted", "f1_macro", "ece"))
         gain = f"{100 * (weighted - text_f1):+.2f} points"
         print(f"| {name} | {weighted:.4f} | {gain} | {macro:.4f} | {ece:.4f} |", flush=True)
     print()
-    _selective_table({name: figures for name, figures in found.items() if figures[0].accepted})
+    _selective_table({name: metrics for name, metrics in found.items() if metrics[0].accepted})
 
 
-def _selective_table(judged: dict[str, list[Figures]]) -> None:
+def _selective_table(judged: dict[str, list[Metrics]]) -> None:
     print("| model | promised precision | coverage | precision reached |")
     print("|---|---|---|---|")
-    for name, figures in judged.items():
+    for name, metrics in judged.items():
         for promised in PROMISES:
-            coverage, precision = np.nanmean([one.accepted[promised] for one in figures], axis=0)
+            coverage, precision = np.nanmean([one.accepted[promised] for one in metrics], axis=0)
             print(f"| {name} | {promised:.2f} | {coverage:.3f} | {precision:.3f} |", flush=True)
     print()
 
@@ -145,7 +145,7 @@ def _taken(output: ModelOutput, rows: np.ndarray) -> ModelOutput:
     return ModelOutput(output.probabilities[rows], output.features[rows])
 
 
-def _baseline(rows: Rows, codes: tuple[int, ...], seed: int, words: tuple[int, int]) -> Figures:
+def _baseline(rows: Rows, codes: tuple[int, ...], seed: int, words: tuple[int, int]) -> Metrics:
     texts = [f"{one.title} {one.description}" for one in rows.texts]
 
     def fit_predict(train: np.ndarray, test: np.ndarray) -> FloatArray:
@@ -157,10 +157,10 @@ def _baseline(rows: Rows, codes: tuple[int, ...], seed: int, words: tuple[int, i
         return table
 
     table = _pooled(rows, seed, len(codes), fit_predict)
-    return _figures(table, rows.classes, codes, {})
+    return _metrics(table, rows.classes, codes, {})
 
 
-def _cross_validate(rows: Rows, codes: tuple[int, ...], seed: int, name: str) -> Figures:
+def _cross_validate(rows: Rows, codes: tuple[int, ...], seed: int, name: str) -> Metrics:
     """Score a family's own held-out predictions: a row's come from a model and a calibration that saw neither it nor
     its fold, and the threshold that accepts it is found on the other folds."""
     numbers = folds(rows, 5, seed)
@@ -170,7 +170,7 @@ def _cross_validate(rows: Rows, codes: tuple[int, ...], seed: int, name: str) ->
         promised: _rates(accepted_out_of_fold("text", table, rows.classes, numbers, promised), correct)
         for promised in PROMISES
     }
-    return _figures(table, rows.classes, codes, accepted)
+    return _metrics(table, rows.classes, codes, accepted)
 
 
 def _accepted(mode: Mode, held_out: FloatArray, labels: Labels, table: FloatArray, truth: IntArray) -> Accepted:
@@ -198,9 +198,9 @@ def _pooled(
     return table
 
 
-def _figures(table: FloatArray, truth: IntArray, codes: tuple[int, ...], accepted: Accepted) -> Figures:
+def _metrics(table: FloatArray, truth: IntArray, codes: tuple[int, ...], accepted: Accepted) -> Metrics:
     found = evaluate(table, truth, codes)
-    return Figures(found.f1_weighted, found.f1_macro, found.ece, accepted)
+    return Metrics(found.f1_weighted, found.f1_macro, found.ece, accepted)
 
 
 def _photo_output(model: ImageModel, photos: Sequence[Path]) -> ModelOutput:

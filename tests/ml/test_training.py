@@ -28,7 +28,7 @@ from rayonnage_shared.ml.bundles.champion import Champion, read_champion, write_
 from rayonnage_shared.ml.bundles.manifest import BundleBroken, hash_files, list_versions, read_manifest
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
-from rayonnage_shared.ml.evaluation.figure_files import figure_names
+from rayonnage_shared.ml.evaluation.plot_files import plot_names
 from rayonnage_shared.ml.evaluation.report import flat_metrics, read_report
 from rayonnage_shared.ml.evaluation.saved_predictions import predictions_path
 from rayonnage_shared.ml.families.text.tfidf_svm import TfidfSvm
@@ -327,7 +327,7 @@ def test_a_bundle_brings_its_report_pictures_and_predictions(shop: Shop, trained
     assert report is not None
     metrics = manifest.metrics
     assert metrics == flat_metrics(report)
-    assert figure_names(manifest) == ["calibration", "classes", "confusion", "learning_text", "selective"]
+    assert plot_names(manifest) == ["calibration", "classes", "confusion", "learning_text", "selective"]
     (curve,) = report.curves
     assert (curve.modality, curve.figure, curve.axis, len(curve.x)) == ("text", "f1_weighted", "rows", 3)
     assert curve.x == sorted(curve.x)

@@ -134,7 +134,7 @@ def test_held_out_products_find_their_shelf(fitted: Fitted[Camembert], shelf: Sh
 
 
 def test_curves_and_facts_tell_how_it_learned(fitted: Fitted[Camembert], shelf: Shelf) -> None:
-    losses = next(curve for curve in fitted.curves if curve.figure == "loss")
+    losses = next(curve for curve in fitted.curves if curve.metric == "loss")
     assert losses.train[-1] < losses.train[0]
     assert fitted.facts["best_epoch"] == 1 + int(np.argmin(losses.held_out))
     weights = shelf.pretrained / "tiny" / "model.safetensors"

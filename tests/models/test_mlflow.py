@@ -475,7 +475,7 @@ def test_the_worker_tells_mlflow_by_itself(shop: Shop) -> None:
     shop.assert_followed()
 
 
-def test_the_apis_figures_are_one_run_that_grows(shop: Shop) -> None:
+def test_the_apis_metrics_are_one_run_that_grows(shop: Shop) -> None:
     engine = shop.engine()
     start = 1_790_000_000 - 1_790_000_000 % 300
     generator = np.random.default_rng(0)

@@ -163,7 +163,7 @@ def hosts() -> Dashboard:
             "The watchers": [
                 number(
                     "Targets that answer",
-                    "What Prometheus reads its figures from, exporters and itself included.",
+                    "The targets that Prometheus scrapes, exporters and itself included.",
                     Query("sum by (job) (up)", "{{job}}"),
                     unit="short",
                     width=18,

@@ -31,7 +31,7 @@ from rayonnage_shared.ml.bundles.manifest import (
     read_manifest,
 )
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.ml.evaluation.figure_files import FIGURE_NAME_PATTERN, figure_names, read_figure
+from rayonnage_shared.ml.evaluation.plot_files import PLOT_NAME_PATTERN, plot_names, read_plot
 from rayonnage_shared.ml.evaluation.report import read_report
 from rayonnage_shared.predictions.schemas import Prediction
 from rayonnage_shared.registry.schemas import Info, ModelDetails, ModelList, ModelVersion
@@ -39,7 +39,7 @@ from rayonnage_shared.registry.schemas import Info, ModelDetails, ModelList, Mod
 router = APIRouter()
 
 Version = Annotated[str, PathParameter(max_length=64)]
-FigureName = Annotated[str, PathParameter(pattern=FIGURE_NAME_PATTERN)]
+PlotName = Annotated[str, PathParameter(pattern=PLOT_NAME_PATTERN)]
 
 PREDICT_ERRORS = problems(400, 401, 413, 415, 429, 503)
 
@@ -139,9 +139,9 @@ async def model(request: Request, version: Version, _user: CurrentUser) -> Model
         **problems(401, 404, 500, 503),
     },
 )
-async def figure(request: Request, version: Version, name: FigureName, _user: CurrentUser) -> Response:
-    """Show a figure of a model's evaluation: `confusion`, `calibration`, `classes`, `selective` or `learning_text`."""
-    found = await anyio.to_thread.run_sync(read_figure, request.app.state.settings.models_path, version, name)
+async def plot(request: Request, version: Version, name: PlotName, _user: CurrentUser) -> Response:
+    """Show a plot of a model's evaluation: `confusion`, `calibration`, `classes`, `selective` or `learning_text`."""
+    found = await anyio.to_thread.run_sync(read_plot, request.app.state.settings.models_path, version, name)
     headers = {"ETag": f'"{found.sha256}"', "Cache-Control": "private, max-age=31536000, immutable"}
     if headers["ETag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
@@ -180,9 +180,9 @@ def _describe_model(models_path: Path, version: str) -> ModelDetails:
     champion = readable_champion(models_path)
     manifest = read_manifest(models_path, version)
     summary = _summary(version, manifest, champion.version if champion else None)
-    figures = {name: f"/models/{version}/figures/{name}.png" for name in figure_names(manifest)}
+    plots = {name: f"/models/{version}/figures/{name}.png" for name in plot_names(manifest)}
     report = read_report(models_path / version)
-    return ModelDetails(**summary.model_dump(), manifest=manifest, evaluation=report, figures=figures)
+    return ModelDetails(**summary.model_dump(), manifest=manifest, evaluation=report, figures=plots)
 
 
 def _model_versions(models_path: Path, champion: str | None) -> Iterator[ModelVersion]:

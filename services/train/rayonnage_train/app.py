@@ -18,7 +18,7 @@ from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.registry.promotion import record_champion
 from rayonnage_train.drift_routes import drift_routes
 from rayonnage_train.events import EventStreams
-from rayonnage_train.figures import TrainFigures
+from rayonnage_train.metrics import TrainMetrics
 from rayonnage_train.routes import Train, job_routes, model_routes, train_routes
 from rayonnage_train.settings import TrainSettings
 
@@ -44,8 +44,8 @@ def create_app(settings: TrainSettings) -> FastAPI:
                 max_queued=settings.train_max_queued,
                 streams=EventStreams(settings.train_max_event_streams),
             )
-            app.state.figures = TrainFigures(queue, engine, settings.data_path)
-            with app.state.figures.registered():
+            app.state.metrics = TrainMetrics(queue, engine, settings.data_path)
+            with app.state.metrics.registered():
                 async with refreshing_keys(verifier, settings):
                     yield
         finally:
@@ -54,13 +54,13 @@ def create_app(settings: TrainSettings) -> FastAPI:
     async def database() -> str | None:
         train: Train = app.state.train
         try:
-            await to_thread.run_sync(train.queue.figures)
+            await to_thread.run_sync(train.queue.counts)
         except DATABASE_AWAY as error:
             return f"the database cannot be reached ({type(error.orig).__name__})"
         return None
 
     async def shown(request: Request) -> Response:
-        await app.state.figures.refresh()
+        await app.state.metrics.refresh()
         return await metrics(request)
 
     async def keys() -> str | None:

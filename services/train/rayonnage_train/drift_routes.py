@@ -71,7 +71,7 @@ def show_drift_report(
     response: Response,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> DriftReport | FileResponse:
-    """Show a drift report: its figures, or for `Accept: text/html` its page."""
+    """Show a drift report as JSON, or as a page for `Accept: text/html`."""
     if prefers_html(accept):
         page = report_page(train.datasets.data_path, report_id)
         return FileResponse(page, media_type="text/html", headers=PAGE_HEADERS | {"Vary": "Accept"})

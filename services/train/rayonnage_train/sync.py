@@ -20,8 +20,8 @@ from rayonnage_shared.observability.logging import set_up_logging
 from rayonnage_shared.sync.base import SyncTarget
 from rayonnage_shared.sync.runner import last_success, sync, sync_targets
 from rayonnage_train.children import describe_exit, exited_within, signal_group
-from rayonnage_train.metrics import WorkerMetrics
 from rayonnage_train.settings import TrainSettings
+from rayonnage_train.worker_metrics import WorkerMetrics
 
 log = structlog.get_logger()
 

@@ -26,10 +26,10 @@ from rayonnage_shared.observability.logging import set_up_logging
 from rayonnage_train.children import describe_exit, exited_within, stop_group
 from rayonnage_train.handlers import DEFAULT_KINDS, load_kinds
 from rayonnage_train.job_context import work_folder
-from rayonnage_train.metrics import WorkerMetrics
 from rayonnage_train.schedule import DriftSchedule
 from rayonnage_train.settings import TrainSettings
 from rayonnage_train.sync import SyncProcess
+from rayonnage_train.worker_metrics import WorkerMetrics
 
 log = structlog.get_logger()
 

@@ -54,12 +54,12 @@ def _print_selective(console: Console, report: EvaluationReport) -> None:
     console.print(table)
 
 
-def _by_promise(figures: Iterable[SelectiveReport]) -> dict[tuple[str, float], SelectiveReport]:
-    return {(one.mode, one.promised): one for one in figures}
+def _by_promise(reports: Iterable[SelectiveReport]) -> dict[tuple[str, float], SelectiveReport]:
+    return {(one.mode, one.promised): one for one in reports}
 
 
-def _selective_cells(figures: dict[tuple[str, float], SelectiveReport], key: tuple[str, float]) -> tuple[str, str, str]:
-    one = figures.get(key)
+def _selective_cells(reports: dict[tuple[str, float], SelectiveReport], key: tuple[str, float]) -> tuple[str, str, str]:
+    one = reports.get(key)
     return ("–", "–", "–") if one is None else (str(one.rows), _share(one.coverage), _share(one.precision))
 
 

@@ -98,7 +98,7 @@ def make_report(
             performance=performance_of(
                 labelled, Expectation.of(read_manifest(models_path, champion.version)), labelled_since
             ),
-            evidently=evidently.figures if evidently else None,
+            evidently=evidently.metrics if evidently else None,
             evidently_note=note,
         )
         report = report.model_copy(update={"decision": decide(report)})

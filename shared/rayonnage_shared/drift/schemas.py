@@ -79,7 +79,7 @@ class DriftReport(BaseModel):
     columns: list[ColumnDrift]
     performance: Performance | None = Field(None, description="By feedback; null in reports from before there was any.")
     decision: DriftDecision | None = Field(None, description="Null where the report was made by hand: it only tells.")
-    evidently: dict[str, Any] | None = Field(description="Evidently's own figures; null where there are none.")
+    evidently: dict[str, Any] | None = Field(description="Evidently's own metrics; null if it made no report.")
     evidently_note: str | None = Field(None, description="Why Evidently has no part in this report.")
 
     @property

@@ -73,13 +73,13 @@ def database_time(session: Session) -> datetime:
     return now()
 
 
-class JobFigures(NamedTuple):
-    """The table in numbers."""
+class JobCounts(NamedTuple):
+    """How many jobs there are, and how long the oldest queued one has waited."""
 
-    counts: dict[tuple[str, str], int]
-    """By kind and status; without zeros."""
+    by_kind_and_status: dict[tuple[str, str], int]
+    """Without zeros."""
     oldest_waiting_s: float
-    """0 when nothing waits."""
+    """0 when no job is queued."""
 
 
 class JobQueue:
@@ -167,7 +167,7 @@ class JobQueue:
         with reading(self._engine) as session:
             return [as_job(row) for row in session.exec(statement)]
 
-    def figures(self) -> JobFigures:
+    def counts(self) -> JobCounts:
         """Return how many jobs there are by kind and status, and how long the oldest has waited."""
         counted = select(JobRow.kind, JobRow.status, func.count()).group_by(col(JobRow.kind), col(JobRow.status))
         oldest = select(func.min(JobRow.submitted_at)).where(col(JobRow.status) == "queued")
@@ -175,7 +175,7 @@ class JobQueue:
             counts = {(kind, status): count for kind, status, count in session.exec(counted)}
             since = session.exec(oldest).one()
             waited = timedelta() if since is None else max(timedelta(), self._clock(session) - since)
-        return JobFigures(counts, waited.total_seconds())
+        return JobCounts(counts, waited.total_seconds())
 
     def request_cancel(self, job_id: str) -> Job:
         """Return the job, cancelled where nobody runs it, else with the wish noted for its holder.

@@ -117,7 +117,7 @@ def evaluate_version(
 ) -> EvaluationReport:
     """Return the report of `version` on a dataset's test split, without the rows it trained on.
 
-    The figures of the test split are made anew; what the training measured (learning, time, out-of-fold selection)
+    The metrics of the test split are computed anew; what the training measured (learning, time, out-of-fold selection)
     comes from the bundle and is missing for an old one. Raises BundleNotFound, DatasetNotFound, or DatasetTooSmall.
     """
     bundle = load_bundle(models_path, version)

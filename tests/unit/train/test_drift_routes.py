@@ -19,7 +19,7 @@ from rayonnage_shared.jobs.queue import JobQueue
 from rayonnage_shared.ml.bundles.champion import Champion, write_champion
 from rayonnage_train.app import create_app
 from rayonnage_train.drift_routes import prefers_html
-from rayonnage_train.figures import TrainFigures
+from rayonnage_train.metrics import TrainMetrics
 from rayonnage_train.settings import TrainSettings
 from tests.unit.shared.drift.reports import MADE_AT, write_report
 
@@ -233,7 +233,7 @@ async def test_without_a_database_the_page_is_there_and_its_samples_are_not(
     def broken() -> None:
         raise OSError("the database is away")
 
-    monkeypatch.setattr(app.state.train.queue.__class__, "figures", lambda _queue: broken())
+    monkeypatch.setattr(app.state.train.queue.__class__, "counts", lambda _queue: broken())
     found = await shown(admin)
     assert not any(name.startswith("rayonnage_jobs") or name == "rayonnage_feedback_rows" for name, *_ in found)
     assert found[("rayonnage_drift_alarm", "language")] == 1
@@ -248,16 +248,16 @@ async def test_a_database_that_hangs_holds_up_neither_the_page_nor_more_than_one
     released, asked = threading.Event(), []
 
     class Hanging:
-        def figures(self) -> None:
+        def counts(self) -> None:
             asked.append(threading.get_ident())
             released.wait(20)
 
-    figures = TrainFigures(Hanging(), app.state.train.engine, tmp_path / "data")  # type: ignore[arg-type]
+    metrics = TrainMetrics(Hanging(), app.state.train.engine, tmp_path / "data")  # type: ignore[arg-type]
     started = time.monotonic()
     for _ in range(3):
-        await figures.refresh(within_s=0.05)
+        await metrics.refresh(within_s=0.05)
     assert time.monotonic() - started < 2
     assert len(asked) == 1
-    assert list(figures.collect()) == []
+    assert list(metrics.collect()) == []
     released.set()
-    await asyncio.wait_for(figures.refresh(), 10)
+    await asyncio.wait_for(metrics.refresh(), 10)

@@ -14,9 +14,9 @@ import pytest
 from prometheus_client import generate_latest
 
 from rayonnage_shared.sync.base import Say
-from rayonnage_train.metrics import WorkerMetrics
 from rayonnage_train.settings import TrainSettings
 from rayonnage_train.sync import LONGEST_PAUSE_S, SyncProcess
+from rayonnage_train.worker_metrics import WorkerMetrics
 
 ENDS_WELL = "import sys; open(sys.argv[1], 'a').write('run\\n')"
 FAILS = ENDS_WELL + "; sys.exit(75)"

@@ -36,10 +36,10 @@ class EvidentlyFailed(RayonnageError):
 
 @dataclass(frozen=True, slots=True)
 class EvidentlyReport:
-    """A page that needs nothing from elsewhere, and the figures on it."""
+    """A self-contained HTML page, and the metrics that it shows."""
 
     html: str
-    figures: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 def evidently_report(

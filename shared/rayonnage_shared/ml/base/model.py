@@ -67,10 +67,10 @@ DEFAULTS = Fitting()
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """How good a model was while it learned; `train` and `held_out` have a value for each number in `x`."""
+    """A metric during training; `train` and `held_out` have a value for each number in `x`."""
 
-    figure: str
-    """What is drawn, such as `accuracy` or `loss`."""
+    metric: str
+    """Such as `accuracy` or `loss`."""
     axis: Literal["epochs", "rows"]
     x: tuple[float, ...]
     train: tuple[float, ...]

@@ -1,1 +1,1 @@
-"""How good a model is: figures, reports and pictures."""
+"""Evaluate a bundle: metrics, reports, plots and the promotion gate."""

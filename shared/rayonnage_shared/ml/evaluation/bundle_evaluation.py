@@ -12,9 +12,9 @@ from rayonnage_shared.ml.bundles.manifest import MANIFEST_NAME
 from rayonnage_shared.ml.calibration.thresholds import Mode
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products
-from rayonnage_shared.ml.evaluation.figure_files import FIGURES_FOLDER
-from rayonnage_shared.ml.evaluation.figures import draw_figures
 from rayonnage_shared.ml.evaluation.model_facts import ModelFacts
+from rayonnage_shared.ml.evaluation.plot_files import PLOTS_FOLDER
+from rayonnage_shared.ml.evaluation.plots import draw_plots
 from rayonnage_shared.ml.evaluation.report import (
     REPORT_NAME,
     evaluation_report,
@@ -28,7 +28,7 @@ from rayonnage_shared.ml.evaluation.report import (
 from rayonnage_shared.ml.evaluation.saved_predictions import write_predictions
 from rayonnage_shared.ml.evaluation.schemas import EvaluationReport
 from rayonnage_shared.ml.evaluation.scoring import score_products
-from rayonnage_shared.ml.evaluation.selective import selective_figures
+from rayonnage_shared.ml.evaluation.selective import selective_metrics
 from rayonnage_shared.ml.evaluation.timing import time_bundle
 
 
@@ -42,7 +42,7 @@ def evaluate_bundle(
     predictions: Path,
     progress: Progress,
 ) -> EvaluationReport:
-    """Write report, figures and thresholds into `building`, the test split's predictions to `predictions`.
+    """Write report, plots and thresholds into `building`, the test split's predictions to `predictions`.
 
     `held_out` (len(train), n_classes) are probabilities by mode from models that did not see the row, NaN without such.
     """
@@ -61,10 +61,10 @@ def evaluate_bundle(
     )
     progress(0.7, "one product at a time")
     report = _with_costs(report, building, bundle).model_copy(update={"timing": time_bundle(bundle, test, store)})
-    report.selective.held_out = selective_reports(selective_figures(dict(held_out), classes, train.folds))
-    progress(0.9, "figures")
+    report.selective.held_out = selective_reports(selective_metrics(dict(held_out), classes, train.folds))
+    progress(0.9, "drawing plots")
     write_report(building, report)
-    draw_figures(report, tables_by_mode(scores), truth, building)
+    draw_plots(report, tables_by_mode(scores), truth, building)
     write_predictions(predictions, test, scores, bundle.codes)
     return report
 
@@ -73,7 +73,7 @@ def _with_costs(report: EvaluationReport, building: Path, bundle: Bundle) -> Eva
     """Return the report with what the models' facts say of their learning, and the bundle's size."""
     families = bundle.manifest.families.present()
     facts = {model: ModelFacts.load(building, model, family) for model, family in families.items()}
-    own = {FIGURES_FOLDER, REPORT_NAME, MANIFEST_NAME}
+    own = {PLOTS_FOLDER, REPORT_NAME, MANIFEST_NAME}
     files = [path for path in building.rglob("*") if path.relative_to(building).parts[0] not in own]
     return report.model_copy(
         update={

@@ -36,8 +36,11 @@ class ModelFacts:
 
     def save(self, building: Path, model: str) -> None:
         """Write the facts of `model` (text, image or fusion) beside its folder in a bundle."""
-        document = json.dumps(_plain(asdict(self)), indent=1, ensure_ascii=False)
-        write_atomically(facts_path(building, model), document.encode())
+        document = asdict(self)
+        for curve in document["curves"]:
+            curve["figure"] = curve.pop("metric")  # the name in the format on disk and over HTTP
+        content = json.dumps(_plain(document), indent=1, ensure_ascii=False)
+        write_atomically(facts_path(building, model), content.encode())
 
     @classmethod
     def load(cls, bundle: Path, model: str, family: str) -> ModelFacts:

@@ -18,7 +18,7 @@ from rayonnage_shared.ml.bundles.manifest import BundleBroken
 from rayonnage_shared.ml.calibration.thresholds import MODES, Decisions, Mode
 from rayonnage_shared.ml.evaluation.schemas import (
     Accuracies,
-    BundleFigures,
+    BundleMetrics,
     CalibrationBin,
     ClassReport,
     Disagreement,
@@ -29,7 +29,7 @@ from rayonnage_shared.ml.evaluation.schemas import (
     SelectiveReport,
 )
 from rayonnage_shared.ml.evaluation.scoring import Scores
-from rayonnage_shared.ml.evaluation.selective import PROMISES, SelectiveFigure
+from rayonnage_shared.ml.evaluation.selective import PROMISES, SelectiveMetrics
 from rayonnage_shared.ml.metrics.classification import Evaluation, evaluate
 
 REPORT_NAME = "evaluation.json"
@@ -52,7 +52,7 @@ def evaluation_report(
     whole = evaluate(scores.probabilities, truth, codes)
     return EvaluationReport(
         dataset_version=dataset_version,
-        test=_bundle_figures(whole, scores, truth, codes, labels),
+        test=_bundle_metrics(whole, scores, truth, codes, labels),
         text=_alone(scores.text, truth, codes),
         image=_alone(scores.image, truth, codes),
         selective=Selective(held_out=[], test=selective_on(promises, tables_by_mode(scores), truth)),
@@ -115,9 +115,9 @@ def disagreement(scores: Scores, truth: IntArray) -> Disagreement | None:
     )
 
 
-def selective_reports(figures: Iterable[SelectiveFigure]) -> list[SelectiveReport]:
-    """Return out-of-fold figures in the form of the report."""
-    return [SelectiveReport(**asdict(one)) for one in figures]
+def selective_reports(metrics: Iterable[SelectiveMetrics]) -> list[SelectiveReport]:
+    """Return out-of-fold metrics in the form of the report."""
+    return [SelectiveReport(**asdict(one)) for one in metrics]
 
 
 def learning_curves(modality: str, curves: Iterable[Curve]) -> list[LearningCurve]:
@@ -129,7 +129,7 @@ def learning_curves(modality: str, curves: Iterable[Curve]) -> list[LearningCurv
     return [
         LearningCurve(
             modality=modality,
-            figure=one.figure,
+            figure=one.metric,
             axis=one.axis,
             x=list(one.x),
             train=known(one.train),
@@ -189,11 +189,11 @@ def load_promises(bundle: Path) -> list[Decisions]:
     return [Decisions.load(path) for path in sorted((bundle / PROMISES_FOLDER).glob("*.json"))]
 
 
-def _bundle_figures(
+def _bundle_metrics(
     whole: Evaluation, scores: Scores, truth: IntArray, codes: tuple[int, ...], labels: Mapping[int, str]
-) -> BundleFigures:
+) -> BundleMetrics:
     correct = scores.probabilities.argmax(axis=1) == truth
-    return BundleFigures(
+    return BundleMetrics(
         rows=whole.rows,
         **whole.headline(),
         accepted=float(scores.accepted.mean()),

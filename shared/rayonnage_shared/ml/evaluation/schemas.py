@@ -10,7 +10,7 @@ Mode = Literal["text", "image", "both"]
 
 
 class Headline(BaseModel):
-    """The figures that every list of models shows."""
+    """The metrics that every list of models shows."""
 
     rows: int
     accuracy: float
@@ -38,7 +38,7 @@ class CalibrationBin(BaseModel):
     accuracy: float
 
 
-class BundleFigures(Headline):
+class BundleMetrics(Headline):
     """The whole bundle on the test split."""
 
     accepted: float = Field(description="Share of the rows that are accepted without a look.")
@@ -106,7 +106,7 @@ class EvaluationReport(BaseModel):
     """All that is known of how good and how costly a bundle is; `evaluation.json` in the bundle."""
 
     dataset_version: str
-    test: BundleFigures
+    test: BundleMetrics
     text: Headline | None = Field(description="Text alone, on the rows that have some.")
     image: Headline | None = Field(description="Photo alone, on the rows that have one.")
     selective: Selective
@@ -116,4 +116,4 @@ class EvaluationReport(BaseModel):
     train_seconds: dict[str, float | None] = Field(
         default_factory=dict, description="By model; one that was kept brings its own, null where it is not known."
     )
-    bundle_bytes: int | None = Field(None, description="Size of all files but this report and its figures.")
+    bundle_bytes: int | None = Field(None, description="Size of all files except this report and its plots.")

@@ -15,7 +15,7 @@ PROMISES = (0.90, 0.95, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
-class SelectiveFigure:
+class SelectiveMetrics:
     """What thresholds for `promised` precision did on rows that they were not found on.
 
     `coverage` is the share of the mode's `rows` that were accepted, `precision` the share of the accepted that were
@@ -29,21 +29,21 @@ class SelectiveFigure:
     rows: int
 
 
-def selective_figures(
+def selective_metrics(
     tables: dict[Mode, FloatArray], classes: IntArray, folds: IntArray, promises: Sequence[float] = PROMISES
-) -> list[SelectiveFigure]:
-    """Return a figure for each mode that has rows and each promise, thresholds coming from the other folds.
+) -> list[SelectiveMetrics]:
+    """Return metrics for each mode that has rows and each promised precision, with thresholds from the other folds.
 
     `tables` are held-out probabilities (n, n_classes), NaN where a product lacks a modality; `classes` and `folds` are
     (n,). Where a mode's rows are all of one fold, each half of it (every other row) is judged by the other.
     """
-    figures = []
+    metrics = []
     for mode, table in tables.items():
         known = ~np.isnan(table).any(axis=1)
         if not known.any():
             continue
-        figures += [_figure(mode, promised, table[known], classes[known], folds[known]) for promised in promises]
-    return figures
+        metrics += [_metrics(mode, promised, table[known], classes[known], folds[known]) for promised in promises]
+    return metrics
 
 
 def accepted_out_of_fold(
@@ -60,10 +60,10 @@ def accepted_out_of_fold(
     return accepted
 
 
-def _figure(mode: Mode, promised: float, table: FloatArray, classes: IntArray, folds: IntArray) -> SelectiveFigure:
+def _metrics(mode: Mode, promised: float, table: FloatArray, classes: IntArray, folds: IntArray) -> SelectiveMetrics:
     accepted = accepted_out_of_fold(mode, table, classes, folds, promised)
     correct = table.argmax(axis=1) == classes
-    return SelectiveFigure(
+    return SelectiveMetrics(
         mode=mode,
         promised=promised,
         coverage=float(accepted.mean()),

@@ -33,7 +33,7 @@ class CalibrationBin:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Figures over one set of rows; `confusion` is (n_classes, n_classes), truth by row."""
+    """Metrics on one set of rows; `confusion` is (n_classes, n_classes), truth by row."""
 
     rows: int
     accuracy: float
@@ -45,7 +45,7 @@ class Evaluation:
     calibration: tuple[CalibrationBin, ...]
 
     def headline(self) -> dict[str, float]:
-        """Return the four figures that every list of models shows."""
+        """Return the four metrics that every list of models shows."""
         return {
             "accuracy": self.accuracy,
             "f1_macro": self.f1_macro,
@@ -55,7 +55,7 @@ class Evaluation:
 
 
 def evaluate(probabilities: FloatArray, truth: IntArray, codes: tuple[int, ...]) -> Evaluation:
-    """Return the figures of `probabilities` (n, n_classes) against `truth` (n,) positions; n must be at least 1."""
+    """Return the metrics of `probabilities` (n, n_classes) against `truth` (n,) positions; n must be at least 1."""
     predicted = probabilities.argmax(axis=1)
     confusion = confusion_matrix(truth, predicted, len(codes))
     precision, recall, f1 = _rates(confusion)

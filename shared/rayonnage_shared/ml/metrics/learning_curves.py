@@ -45,15 +45,15 @@ def some_rows(rows: IntArray) -> IntArray:
 def curve_of_rows(points: Sequence[Point], held_out: IntArray, labels: Labels) -> Curve:
     """Return weighted F1 by number of rows learned from, of models that were judged on the rows `held_out`."""
 
-    def figure(scores: FloatArray, rows: IntArray) -> float:
+    def metric(scores: FloatArray, rows: IntArray) -> float:
         return weighted_f1(confusion_matrix(labels.classes[rows], scores.argmax(axis=1), labels.n_classes))
 
     return Curve(
         "f1_weighted",
         "rows",
         tuple(float(one.rows) for one in points),
-        tuple(figure(one.learned_scores, one.learned) for one in points),
-        tuple(figure(one.held_out_scores, held_out) for one in points),
+        tuple(metric(one.learned_scores, one.learned) for one in points),
+        tuple(metric(one.held_out_scores, held_out) for one in points),
     )
 
 

@@ -1,4 +1,4 @@
-"""How a network's training goes, epoch by epoch: its figures, which epoch was best, and the curves that show it."""
+"""The metrics of a network's training by epoch, its best epoch, and its learning curves."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _TEMPERATURES = tuple(float(one) for one in np.geomspace(0.5, 8, 33))
 
 
 @dataclass(frozen=True, slots=True)
-class EpochFigures:
+class EpochMetrics:
     """One epoch: mean log loss, accuracy and macro F1 of the training rows while it ran, and of the held-out rows.
 
-    Held-out figures are None where nothing is held out.
+    Held-out metrics are None where nothing is held out.
     """
 
     loss: float
@@ -30,7 +30,7 @@ class EpochFigures:
     """Log loss of the held-out rows at the temperature that suits them best: what calibration leaves of it."""
 
 
-def best_epoch(history: Sequence[EpochFigures], start_loss: float | None) -> int:
+def best_epoch(history: Sequence[EpochMetrics], start_loss: float | None) -> int:
     """Return the first epoch with the least held-out loss, 0 for the start; the last one where nothing is held out.
 
     The tempered loss counts where it is known: a network grows too sure of itself, which calibration mends, long
@@ -38,8 +38,8 @@ def best_epoch(history: Sequence[EpochFigures], start_loss: float | None) -> int
     the tempered one at 0.665.
     """
     best, least = 0, math.inf if start_loss is None else start_loss
-    for epoch, figures in enumerate(history, 1):
-        loss = figures.held_out_loss if figures.held_out_tempered_loss is None else figures.held_out_tempered_loss
+    for epoch, metrics in enumerate(history, 1):
+        loss = metrics.held_out_loss if metrics.held_out_tempered_loss is None else metrics.held_out_tempered_loss
         if loss is None or loss < least:
             best, least = epoch, -math.inf if loss is None else loss
     return best
@@ -56,21 +56,21 @@ def tempered_loss(scores: FloatArray, truth: IntArray) -> float:
     return min(losses)
 
 
-def learning_curves(history: Sequence[EpochFigures]) -> tuple[Curve, ...]:
+def learning_curves(history: Sequence[EpochMetrics]) -> tuple[Curve, ...]:
     """Return loss, accuracy and macro F1 over the epochs; nothing where nothing was held out.
 
-    Training figures are those of each epoch while it ran, with dropout, and so may lie below the held-out ones.
+    Training metrics are computed while each epoch runs, with dropout, so they may be worse than the held-out ones.
     """
     if not history or history[0].held_out_loss is None:
         return ()
     epochs = tuple(float(number) for number in range(1, len(history) + 1))
     return tuple(
         Curve(
-            figure,
+            metric,
             "epochs",
             epochs,
-            tuple(getattr(one, figure) for one in history),
-            tuple(getattr(one, f"held_out_{figure}") for one in history),
+            tuple(getattr(one, metric) for one in history),
+            tuple(getattr(one, f"held_out_{metric}") for one in history),
         )
-        for figure in ("loss", "accuracy", "f1_macro")
+        for metric in ("loss", "accuracy", "f1_macro")
     )

@@ -45,8 +45,8 @@ _RECURRENT_NODES = ("LSTM", "Gather", "MatMul")
 
 
 @dataclass(frozen=True, slots=True)
-class PrecisionFigures:
-    """Held-out figures of one precision, and the size of its network."""
+class PrecisionMetrics:
+    """Held-out metrics of one precision, and the size of its network."""
 
     f1_macro: float
     f1_weighted: float
@@ -91,7 +91,7 @@ def choose(asked: str, fp32: V, classes: IntArray, make_int8: Callable[[], V]) -
         reason = "no rows were held out to compare the two on"
         return Chosen(fp32, {"asked": asked, "used": "fp32", "reason": reason})
     int8 = make_int8()
-    before, after = (_figures(one, classes, known) for one in (fp32, int8))
+    before, after = (_metrics(one, classes, known) for one in (fp32, int8))
     reason = _objection(before, after)
     facts = {
         "asked": asked,
@@ -186,13 +186,13 @@ def spread(rows: IntArray, count: int = CALIBRATION_INPUTS) -> IntArray:
     return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(np.int64)]
 
 
-def _figures(variant: Variant, classes: IntArray, known: Any) -> PrecisionFigures:
+def _metrics(variant: Variant, classes: IntArray, known: Any) -> PrecisionMetrics:
     table = variant.held_out[known]
     found = evaluate(table, classes[known], tuple(range(table.shape[1])))
-    return PrecisionFigures(found.f1_macro, found.f1_weighted, found.ece, len(variant.network) / 1e6)
+    return PrecisionMetrics(found.f1_macro, found.f1_weighted, found.ece, len(variant.network) / 1e6)
 
 
-def _objection(fp32: PrecisionFigures, int8: PrecisionFigures) -> str:
+def _objection(fp32: PrecisionMetrics, int8: PrecisionMetrics) -> str:
     for name in ("f1_macro", "f1_weighted"):
         loss = getattr(fp32, name) - getattr(int8, name)
         if loss > MAX_F1_LOSS:

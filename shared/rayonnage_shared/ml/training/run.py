@@ -252,7 +252,7 @@ class Training:
         return found
 
     def _evaluate(self, plan: Plan, products: Products) -> None:
-        """Judge the unpublished bundle on the test split: report, figures, and predictions for `_publish`."""
+        """Judge the unpublished bundle on the test split: report, plots, and predictions for `_publish`."""
         train, test = (products.take(products.splits == split) for split in ("train", "test"))
         if len(test) == 0:
             raise DatasetTooSmall(f"Dataset {plan.dataset_version} has no test rows; ingest more products.")

@@ -50,7 +50,7 @@ class Traffic:
     def points(self) -> list[Point]:
         """Return one point per metric. The step is the interval's end in seconds, so one interval is one step."""
         prefix = f"{self.version}/" if self.version else ""
-        figures = {
+        metrics = {
             "requests": self.requests,
             "requests_per_second": self.requests / (self.end_s - self.start_s),
             "duration_p50_ms": self.p50_ms,
@@ -60,7 +60,7 @@ class Traffic:
             "share_accepted": self.share_accepted,
         }
         step, at_ms = int(self.end_s), int(1000 * self.end_s)
-        return [Point(f"{prefix}{name}", float(value), step, at_ms) for name, value in figures.items()]
+        return [Point(f"{prefix}{name}", float(value), step, at_ms) for name, value in metrics.items()]
 
 
 class Answer(NamedTuple):
@@ -174,11 +174,11 @@ def _traffic(session: Session, start: float, end: float) -> list[Traffic]:
     rows = [Answer(*row) for row in session.exec(columns.where(made >= _moment(start), made < _moment(end)))]
     versions: list[str | None] = [None, *sorted({row.version for row in rows})]
     return [
-        _figures(version, start, end, [row for row in rows if version in (None, row.version)]) for version in versions
+        _metrics(version, start, end, [row for row in rows if version in (None, row.version)]) for version in versions
     ]
 
 
-def _figures(version: str | None, start: float, end: float, rows: list[Answer]) -> Traffic:
+def _metrics(version: str | None, start: float, end: float, rows: list[Answer]) -> Traffic:
     import numpy as np
 
     p50, p95, p99 = np.percentile([row.duration_ms for row in rows], (50, 95, 99)).tolist()

@@ -14,7 +14,7 @@ from sqlmodel import Session
 
 from rayonnage_shared.database.engine import open_database
 from rayonnage_shared.jobs.queue import (
-    JobFigures,
+    JobCounts,
     JobFinished,
     JobNotFound,
     JobQueue,
@@ -286,14 +286,14 @@ def test_jobs_are_listed_newest_first_and_by_status_and_kind(queue: JobQueue) ->
     assert len(queue.list(limit=2)) == 2
 
 
-def test_figures_count_by_kind_and_status_and_tell_how_long_the_oldest_waits(queue: JobQueue, clock: Clock) -> None:
-    assert queue.figures() == JobFigures({}, 0.0)
+def test_counts_are_by_kind_and_status_and_tell_how_long_the_oldest_waits(queue: JobQueue, clock: Clock) -> None:
+    assert queue.counts() == JobCounts({}, 0.0)
     submit(queue)
     clock.advance(60)
     queue.submit("drift", {}, by="claire", concurrency_group="drift")
     queue.request_cancel(submit(queue).job_id)
-    found = queue.figures()
-    assert found.counts == {("train", "queued"): 1, ("train", "cancelled"): 1, ("drift", "queued"): 1}
+    found = queue.counts()
+    assert found.by_kind_and_status == {("train", "queued"): 1, ("train", "cancelled"): 1, ("drift", "queued"): 1}
     assert found.oldest_waiting_s == pytest.approx(60, abs=0.1)
 
 

@@ -34,7 +34,7 @@ from rayonnage_shared.ml.base.parameter_bounds import number, whole_number
 from rayonnage_shared.ml.base.progress import part
 from rayonnage_shared.ml.calibration.curve import Calibration
 from rayonnage_shared.ml.networks.camembert.torch_process import run_in_torch
-from rayonnage_shared.ml.networks.epochs import EpochFigures, learning_curves
+from rayonnage_shared.ml.networks.epochs import EpochMetrics, learning_curves
 from rayonnage_shared.ml.networks.held_out_split import Split
 from rayonnage_shared.ml.networks.keras.onnx_export import check_export
 from rayonnage_shared.ml.networks.quantization import asked_precision, choose_network, quantize_recurrences
@@ -207,7 +207,7 @@ class _Trained:
     held_out_scores: FloatArray
     checked: IntArray
     expected: Scored
-    epochs: list[EpochFigures]
+    epochs: list[EpochMetrics]
     facts: dict[str, Any]
 
 
@@ -228,7 +228,7 @@ def _train(inputs: Mapping[str, Any], fitting: Fitting) -> _Trained:
                 arrays["held_out"],
                 arrays["checked"],
                 Scored(arrays["scores"], arrays["features"]),
-                [EpochFigures(**epoch) for epoch in outcome["epochs"]],
+                [EpochMetrics(**epoch) for epoch in outcome["epochs"]],
                 outcome["facts"],
             )
 

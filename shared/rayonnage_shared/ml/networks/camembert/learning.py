@@ -19,7 +19,7 @@ from rayonnage_shared.ml.base.model import FloatArray, IntArray
 from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.metrics.classification import confusion_matrix, macro_f1
 from rayonnage_shared.ml.networks.camembert.export import scores_and_features
-from rayonnage_shared.ml.networks.epochs import EpochFigures, best_epoch, tempered_loss
+from rayonnage_shared.ml.networks.epochs import EpochMetrics, best_epoch, tempered_loss
 from rayonnage_shared.ml.networks.subwords import padded
 
 _MAX_GRADIENT_NORM = 1.0  # as BERT and RoBERTa were fine-tuned
@@ -68,7 +68,7 @@ class Learner:
 
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device)
-        self.epochs: list[EpochFigures] = []
+        self.epochs: list[EpochMetrics] = []
         self._recipe = recipe
         self._train = train
         self._held_out = held_out
@@ -110,7 +110,7 @@ class Learner:
                 scores[rows], features[rows] = (output.cpu().numpy() for output in outputs)
         return scores, features
 
-    def _epoch(self, progress: Progress) -> EpochFigures:
+    def _epoch(self, progress: Progress) -> EpochMetrics:
         import torch
 
         recipe, train, number = self._recipe, self._train, len(self.epochs)
@@ -131,7 +131,7 @@ class Learner:
             progress(share, f"epoch {number + 1} of at most {recipe.epochs}: loss {total / seen:.3f}")
         held_out = self._judge()
         accuracy, f1 = self._rates(train.classes, predicted)
-        return EpochFigures(total / seen, accuracy, f1, *held_out)
+        return EpochMetrics(total / seen, accuracy, f1, *held_out)
 
     def _step(self, rows: IntArray) -> tuple[float, IntArray]:
         """Learn from one batch; return the sum of its losses and the classes it was taken for."""
@@ -200,7 +200,7 @@ class Learner:
         state = self._read(self._checkpoint)
         if state["origin"] != self._origin:  # the operator put other weights under the same name
             return
-        self.epochs = [EpochFigures(**epoch) for epoch in state["epochs"]]
+        self.epochs = [EpochMetrics(**epoch) for epoch in state["epochs"]]
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.ml.base.model import FloatArray
-from rayonnage_shared.ml.networks.epochs import EpochFigures
+from rayonnage_shared.ml.networks.epochs import EpochMetrics
 
 Arrays = list[NDArray[Any]]
 
@@ -35,7 +35,7 @@ class Last:
 
     variables: Arrays
     optimizer: Arrays
-    history: tuple[EpochFigures, ...]
+    history: tuple[EpochMetrics, ...]
 
 
 def fingerprint(facts: Mapping[str, Any], *arrays: NDArray[Any]) -> str:
@@ -74,7 +74,7 @@ class Checkpoints:
         arrays = self._read("last")
         if arrays is None:
             return None
-        history = tuple(EpochFigures(**one) for one in json.loads(str(arrays["history"])))
+        history = tuple(EpochMetrics(**one) for one in json.loads(str(arrays["history"])))
         return Last(_numbered("variable", arrays), _numbered("optimizer", arrays), history)
 
     def _path(self, name: str) -> Path | None:

@@ -218,7 +218,7 @@ class _PhotoTraining:
         return head, tuned
 
     def export(self) -> tuple[bytes, dict[str, float | int]]:
-        """Return the whole network as ONNX, compared with Keras on real photos, and the figures of that."""
+        """Return the whole network as ONNX, compared with Keras on real photos, and the metrics of that comparison."""
         size = self.settings.input_size
         exported = export_network(self.runtime, self.network, "pixels", (size, size, 3))
         rows = spread(np.arange(len(self.photos)), _CHECKED_ROWS)

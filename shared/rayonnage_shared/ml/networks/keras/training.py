@@ -19,7 +19,7 @@ from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.ml.base.model import FloatArray, IntArray
 from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.metrics.classification import confusion_matrix, macro_f1
-from rayonnage_shared.ml.networks.epochs import EpochFigures, best_epoch, tempered_loss
+from rayonnage_shared.ml.networks.epochs import EpochMetrics, best_epoch, tempered_loss
 from rayonnage_shared.ml.networks.held_out_split import Split
 from rayonnage_shared.ml.networks.keras.checkpoints import Arrays, Best, Checkpoints, Last
 from rayonnage_shared.ml.networks.keras.runtime import Runtime
@@ -65,7 +65,7 @@ class Learned:
     `held_out_scores` (n_held_out, n_classes) are log-probabilities at that epoch.
     """
 
-    history: tuple[EpochFigures, ...]
+    history: tuple[EpochMetrics, ...]
     best_epoch: int
     held_out_scores: FloatArray
     resumed_after: int
@@ -97,7 +97,7 @@ class Learner:
         optimizer = self.runtime.keras.optimizers.Adam(phase.learning_rate, global_clipnorm=_GRADIENT_NORM)
         optimizer.build(self.network.trainable_variables)
         best = Best(_values(self.network.variables), self._no_scores() if start_scores is None else start_scores)
-        history: tuple[EpochFigures, ...] = ()
+        history: tuple[EpochMetrics, ...] = ()
         last = checkpoints.read_last()
         if last is not None:
             history = last.history
@@ -110,7 +110,7 @@ class Learner:
             epoch = len(history) + 1
             told = self._epoch(step, phase, epoch, progress)
             scores = self.scores(self.split.held_out)
-            history = (*history, self._figures(*told, scores))
+            history = (*history, self._metrics(*told, scores))
             if best_epoch(history, start_loss) == epoch:
                 best = Best(_values(self.network.variables), scores)
                 checkpoints.write_best(best)
@@ -193,14 +193,14 @@ class Learner:
                     following.append(pool.submit(self.examples.inputs, batch, random))
                 yield inputs
 
-    def _figures(self, loss: float, truth: IntArray, predicted: IntArray, scores: FloatArray) -> EpochFigures:
+    def _metrics(self, loss: float, truth: IntArray, predicted: IntArray, scores: FloatArray) -> EpochMetrics:
         rates = self._rates(truth, predicted)
         if not len(scores):
-            return EpochFigures(loss, *rates, None, None, None)
+            return EpochMetrics(loss, *rates, None, None, None)
         expected = self.split.labels.classes[self.split.held_out]
         known = np.isin(expected, self.split.present)
         plain = float(-scores[known, expected[known]].mean()) if known.any() else 0.0
-        return EpochFigures(loss, *rates, plain, *self._rates(expected, scores.argmax(axis=1)), self._loss(scores))
+        return EpochMetrics(loss, *rates, plain, *self._rates(expected, scores.argmax(axis=1)), self._loss(scores))
 
     def _rates(self, truth: IntArray, predicted: IntArray) -> tuple[float, float]:
         confusion = confusion_matrix(truth, predicted, self.split.labels.n_classes)
@@ -218,7 +218,7 @@ class Learner:
         return np.empty((0, self.split.labels.n_classes), dtype=np.float32)
 
 
-def _finished(history: Sequence[EpochFigures], phase: Phase, start_loss: float | None) -> bool:
+def _finished(history: Sequence[EpochMetrics], phase: Phase, start_loss: float | None) -> bool:
     waited = len(history) - best_epoch(history, start_loss)
     return len(history) >= phase.epochs or waited >= phase.patience
 

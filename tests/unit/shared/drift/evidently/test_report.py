@@ -48,7 +48,7 @@ def test_evidently_makes_a_page_that_needs_nothing_from_elsewhere(products: Obse
     assert report is not None
     assert "<body>" in report.html
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=.?https?:", report.html)
-    drifts = [one for one in report.figures["metrics"] if one["metric_name"].startswith("ValueDrift")]
+    drifts = [one for one in report.metrics["metrics"] if one["metric_name"].startswith("ValueDrift")]
     assert len(drifts) == len(comparable(products, products)[0].columns)
 
 

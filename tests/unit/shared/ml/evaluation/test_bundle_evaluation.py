@@ -11,7 +11,7 @@ def some_probabilities(n: int, n_classes: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).dirichlet(np.ones(n_classes), n).astype(np.float32)
 
 
-def test_the_figures_equal_scikit_learns() -> None:
+def test_the_metrics_equal_scikit_learns() -> None:
     truth = np.random.default_rng(1).integers(0, 5, 300)
     probabilities = some_probabilities(300, 6, 2)
     predicted = probabilities.argmax(axis=1)

@@ -35,7 +35,8 @@ def test_a_gap_in_a_curve_is_kept_as_one(tmp_path: Path) -> None:
 
     ModelFacts("lstm", curves=(curve,)).save(tmp_path, "text")
 
-    assert json.loads(facts_path(tmp_path, "text").read_text())["curves"][0]["train"] == [0.5, None]
+    (written,) = json.loads(facts_path(tmp_path, "text").read_text())["curves"]
+    assert (written["figure"], written["train"]) == ("loss", [0.5, None])
     assert np.isnan(ModelFacts.load(tmp_path, "text", "lstm").curves[0].train[1])
 
 

@@ -63,9 +63,9 @@ def test_thresholds_of_other_rows_are_counted_on_the_test_split_by_mode() -> Non
     lenient = Decisions(0.9, {"text": np.full(3, 0.75, np.float32), "image": np.full(3, 0.5, np.float32)})
     strict = Decisions(0.99, {"text": np.full(3, 0.85, np.float32), "image": np.full(3, 2, np.float32)})
 
-    figures = selective_on([lenient, strict], {"text": text, "image": image}, truth)
+    reports = selective_on([lenient, strict], {"text": text, "image": image}, truth)
 
-    assert [(one.mode, one.promised, one.rows, one.coverage, one.precision) for one in figures] == [
+    assert [(one.mode, one.promised, one.rows, one.coverage, one.precision) for one in reports] == [
         ("text", 0.9, 4, 0.75, pytest.approx(2 / 3)),
         ("text", 0.99, 4, 0.5, 1.0),
         ("image", 0.9, 1, 1.0, 1.0),
@@ -100,7 +100,7 @@ def test_the_report_holds_the_bundle_and_each_modality_alone() -> None:
     assert (report.image.rows, report.image.accuracy) == (4, 0.5)
 
 
-def test_a_model_that_is_missing_has_no_figures() -> None:
+def test_a_model_that_is_missing_has_no_metrics() -> None:
     truth = np.array([0, 1])
     report = evaluation_report(scores_of([0, 1], [None, None], [0, 1]), truth, CODES, LABELS, dataset_version="x")
 
@@ -175,7 +175,7 @@ def test_what_the_training_measured_is_taken_over_by_a_later_evaluation() -> Non
     assert whole.timing == of_training.timing
 
 
-def test_a_figure_that_is_not_a_number_becomes_null_in_a_curve() -> None:
+def test_a_metric_that_is_not_a_number_becomes_null_in_a_curve() -> None:
     curve = Curve("loss", "epochs", (1.0, 2.0), (0.5, float("nan")), (float("inf"), 0.25))
 
     assert learning_curves("text", [curve]) == [

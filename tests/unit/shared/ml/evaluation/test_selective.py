@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rayonnage_shared.ml.base.model import FloatArray, IntArray
-from rayonnage_shared.ml.evaluation.selective import selective_figures
+from rayonnage_shared.ml.evaluation.selective import selective_metrics
 
 
 def calibrated_rows(n: int = 3000, seed: int = 0) -> tuple[FloatArray, IntArray, IntArray]:
@@ -18,12 +18,12 @@ def calibrated_rows(n: int = 3000, seed: int = 0) -> tuple[FloatArray, IntArray,
 def test_a_higher_promise_is_kept_by_accepting_less() -> None:
     table, classes, folds = calibrated_rows()
 
-    figures = selective_figures({"text": table}, classes, folds)
+    metrics = selective_metrics({"text": table}, classes, folds)
 
-    assert [one.promised for one in figures] == [0.90, 0.95, 0.99]
-    coverage = [one.coverage for one in figures]
+    assert [one.promised for one in metrics] == [0.90, 0.95, 0.99]
+    coverage = [one.coverage for one in metrics]
     assert coverage == sorted(coverage, reverse=True)
-    for one in figures[:2]:
+    for one in metrics[:2]:
         assert one.precision == pytest.approx(one.promised, abs=0.03)
 
 
@@ -32,17 +32,17 @@ def test_rows_without_the_modality_count_neither_as_accepted_nor_as_refused() ->
     half = table.copy()
     half[::2] = np.nan
 
-    figures = {one.mode: one for one in selective_figures({"text": table, "both": half}, classes, folds, [0.9])}
+    metrics = {one.mode: one for one in selective_metrics({"text": table, "both": half}, classes, folds, [0.9])}
 
-    assert figures["text"].rows == 3000
-    assert figures["both"].rows == 1500
-    assert figures["both"].coverage == pytest.approx(figures["text"].coverage, abs=0.1)
+    assert metrics["text"].rows == 3000
+    assert metrics["both"].rows == 1500
+    assert metrics["both"].coverage == pytest.approx(metrics["text"].coverage, abs=0.1)
 
 
-def test_a_mode_without_rows_has_no_figure() -> None:
+def test_a_mode_without_rows_has_no_metrics() -> None:
     table, classes, folds = calibrated_rows()
 
-    assert selective_figures({"image": np.full_like(table, np.nan)}, classes, folds) == []
+    assert selective_metrics({"image": np.full_like(table, np.nan)}, classes, folds) == []
 
 
 def test_rows_are_judged_by_thresholds_of_other_rows_even_in_a_single_fold() -> None:
@@ -50,16 +50,16 @@ def test_rows_are_judged_by_thresholds_of_other_rows_even_in_a_single_fold() -> 
     # Thresholds found on the very rows that they are judged on would accept the second half, which is always right.
     classes[::2], classes[1::2] = 1, 0
 
-    figure = selective_figures({"text": table}, classes, np.zeros_like(folds), [0.9])[0]
+    found = selective_metrics({"text": table}, classes, np.zeros_like(folds), [0.9])[0]
 
-    assert figure.precision == 0.0
-    assert figure.coverage == pytest.approx(0.5, abs=0.01)
+    assert found.precision == 0.0
+    assert found.coverage == pytest.approx(0.5, abs=0.01)
 
 
 def test_precision_is_unknown_where_nothing_is_accepted() -> None:
     table, _, folds = calibrated_rows()
 
-    figure = selective_figures({"text": table}, np.ones(len(folds), dtype=np.int64), folds, [0.9])[0]
+    found = selective_metrics({"text": table}, np.ones(len(folds), dtype=np.int64), folds, [0.9])[0]
 
-    assert figure.coverage == 0.0
-    assert figure.precision is None
+    assert found.coverage == 0.0
+    assert found.precision is None

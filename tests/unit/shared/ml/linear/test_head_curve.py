@@ -18,7 +18,7 @@ def features_of(n: int, folds: int) -> tuple[np.ndarray, Labels]:
 def test_more_photos_help_a_head_on_photos_that_it_did_not_see() -> None:
     (curve,) = head_learning_curve(*features_of(600, 5), penalty=0.1)
 
-    assert (curve.figure, curve.axis, curve.x) == ("f1_weighted", "rows", (120.0, 240.0, 480.0))
+    assert (curve.metric, curve.axis, curve.x) == ("f1_weighted", "rows", (120.0, 240.0, 480.0))
     assert curve.held_out[0] < curve.held_out[-1]
     assert all(learned > other > 0.5 for learned, other in zip(curve.train, curve.held_out, strict=True))
 

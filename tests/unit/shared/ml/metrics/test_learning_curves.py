@@ -35,7 +35,7 @@ def test_a_point_has_the_weighted_f1_of_learned_and_of_held_out_rows() -> None:
 
     curve = curve_of_rows([Point(2, np.array([0, 1]), right, wrong)], np.array([2, 3]), labels)
 
-    assert (curve.figure, curve.axis, curve.x, curve.train, curve.held_out) == (
+    assert (curve.metric, curve.axis, curve.x, curve.train, curve.held_out) == (
         "f1_weighted",
         "rows",
         (2.0,),

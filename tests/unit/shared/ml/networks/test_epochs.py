@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rayonnage_shared.ml.networks.epochs import EpochFigures, best_epoch, learning_curves, tempered_loss
+from rayonnage_shared.ml.networks.epochs import EpochMetrics, best_epoch, learning_curves, tempered_loss
 
 
-def history(*losses: float | None) -> list[EpochFigures]:
-    return [EpochFigures(1.0, 0.5, 0.25, loss, 0.75, 0.125) for loss in losses]
+def history(*losses: float | None) -> list[EpochMetrics]:
+    return [EpochMetrics(1.0, 0.5, 0.25, loss, 0.75, 0.125) for loss in losses]
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,11 @@ def test_the_best_epoch_has_the_least_held_out_loss(
 
 
 def test_the_tempered_loss_decides_where_it_is_known() -> None:
-    figures = [
+    epochs = [
         replace(one, held_out_tempered_loss=loss) for one, loss in zip(history(1.0, 2.0), (0.9, 0.8), strict=True)
     ]
 
-    assert best_epoch(figures, None) == 2
+    assert best_epoch(epochs, None) == 2
 
 
 def test_a_network_that_is_only_too_sure_of_itself_has_the_same_tempered_loss() -> None:
@@ -55,7 +55,7 @@ def test_a_network_that_is_only_too_sure_of_itself_has_the_same_tempered_loss() 
 def test_curves_show_loss_accuracy_and_f1_of_each_epoch() -> None:
     loss, accuracy, f1 = learning_curves(history(3.0, 2.0))
 
-    assert [one.figure for one in (loss, accuracy, f1)] == ["loss", "accuracy", "f1_macro"]
+    assert [one.metric for one in (loss, accuracy, f1)] == ["loss", "accuracy", "f1_macro"]
     assert (loss.x, loss.train, loss.held_out) == ((1.0, 2.0), (1.0, 1.0), (3.0, 2.0))
     assert (accuracy.train, accuracy.held_out) == ((0.5, 0.5), (0.75, 0.75))
     assert (f1.train, f1.held_out) == ((0.25, 0.25), (0.125, 0.125))

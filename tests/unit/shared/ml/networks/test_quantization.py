@@ -56,7 +56,7 @@ def test_int8_is_used_where_it_is_as_good() -> None:
     assert chosen.facts["fp32"]["f1_weighted"] > chosen.facts["int8"]["f1_weighted"]
 
 
-def test_int8_that_loses_f1_is_refused_with_the_figures() -> None:
+def test_int8_that_loses_f1_is_refused_with_the_metrics() -> None:
     chosen = choose("int8", variant(b"fp32", wrong=20), CLASSES, lambda: made(variant(b"int8", wrong=24)))
 
     assert chosen.variant.network == b"fp32"

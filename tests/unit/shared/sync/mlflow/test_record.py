@@ -111,7 +111,7 @@ def test_a_demo_bundle_says_so_where_people_look(tmp_path: Path) -> None:
     assert "demo" in found.description
 
 
-def test_files_and_figures_that_are_there_are_taken_along(tmp_path: Path) -> None:
+def test_files_and_plots_that_are_there_are_taken_along(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path, FIRST)
     (folder / "figures").mkdir()
 

@@ -1,4 +1,4 @@
-"""The API's figures go to MLflow once for each span of time, from the log of predictions."""
+"""Metrics of the API go to MLflow once for each span of time, from the log of predictions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Mlflow:
         self.points += points
         return "run"
 
-    def figures(self, name: str) -> dict[int, float]:
+    def metrics(self, name: str) -> dict[int, float]:
         """Return a metric's values by step, relative to MIDNIGHT."""
         return {point.step - MIDNIGHT: point.value for point in self.points if point.name == name}
 
@@ -99,33 +99,33 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     engine.dispose()
 
 
-def test_a_span_is_logged_with_all_its_figures(scene: Scene) -> None:
+def test_a_span_is_logged_with_all_its_metrics(scene: Scene) -> None:
     for number in range(100):
         scene.predict(number, ms=number + 1, decision="accept" if number < 60 else "review")
 
     scene.sync_at(311)
 
-    figures = {point.name: point.value for point in scene.mlflow.points if "/" not in point.name}
-    assert figures["requests"] == 100
-    assert figures["requests_per_second"] == pytest.approx(1 / 3)
-    assert figures["duration_p50_ms"] == pytest.approx(50.5)
-    assert figures["duration_p95_ms"] == pytest.approx(95.05)
-    assert figures["duration_p99_ms"] == pytest.approx(99.01)
-    assert figures["mean_confidence"] == pytest.approx(0.74)
-    assert figures["share_accepted"] == pytest.approx(0.6)
+    metrics = {point.name: point.value for point in scene.mlflow.points if "/" not in point.name}
+    assert metrics["requests"] == 100
+    assert metrics["requests_per_second"] == pytest.approx(1 / 3)
+    assert metrics["duration_p50_ms"] == pytest.approx(50.5)
+    assert metrics["duration_p95_ms"] == pytest.approx(95.05)
+    assert metrics["duration_p99_ms"] == pytest.approx(99.01)
+    assert metrics["mean_confidence"] == pytest.approx(0.74)
+    assert metrics["share_accepted"] == pytest.approx(0.6)
     assert {(point.step, point.at_ms) for point in scene.mlflow.points} == {(MIDNIGHT + 300, 1000 * (MIDNIGHT + 300))}
 
 
-def test_each_version_has_its_own_figures_beside_those_of_all(scene: Scene) -> None:
+def test_each_version_has_its_own_metrics_beside_those_of_all(scene: Scene) -> None:
     scene.predict(1, ms=10)
     scene.predict(2, ms=10)
     scene.predict(3, ms=40, version="v2")
 
     scene.sync_at(320)
 
-    assert scene.mlflow.figures("requests") == {300: 3}
-    assert scene.mlflow.figures("v1/requests") == {300: 2}
-    assert scene.mlflow.figures("v2/duration_p50_ms") == {300: 40}
+    assert scene.mlflow.metrics("requests") == {300: 3}
+    assert scene.mlflow.metrics("v1/requests") == {300: 2}
+    assert scene.mlflow.metrics("v2/duration_p50_ms") == {300: 40}
 
 
 def test_no_prediction_is_counted_twice_or_missed_however_often_it_is_looked(scene: Scene) -> None:
@@ -134,7 +134,7 @@ def test_no_prediction_is_counted_twice_or_missed_however_often_it_is_looked(sce
         scene.sync_at(second)
     scene.sync_at(1510)
 
-    assert sum(scene.mlflow.figures("requests").values()) == scene.made
+    assert sum(scene.mlflow.metrics("requests").values()) == scene.made
     assert [point.step - MIDNIGHT for point in scene.mlflow.points if point.name == "requests"] == [300, 600, 900, 1200]
 
 
@@ -145,7 +145,7 @@ def test_a_span_waits_until_predict_has_written_it_down(scene: Scene) -> None:
 
     scene.sync_at(310)
 
-    assert scene.mlflow.figures("requests") == {300: 1}
+    assert scene.mlflow.metrics("requests") == {300: 1}
 
 
 def test_without_traffic_mlflow_is_left_alone(scene: Scene) -> None:
@@ -166,7 +166,7 @@ def test_what_an_outage_held_up_is_logged_afterwards_span_by_span(scene: Scene) 
     scene.mlflow.away = False
     scene.sync_at(300 * 120 + 30)
 
-    assert scene.mlflow.figures("requests") == {300 * (span + 1): 1 for span in range(120)}
+    assert scene.mlflow.metrics("requests") == {300 * (span + 1): 1 for span in range(120)}
 
 
 def test_nothing_is_pending_without_a_champion(scene: Scene) -> None:
@@ -184,7 +184,7 @@ def test_a_span_of_another_length_does_not_count_again_what_was_counted(scene: S
 
     scene.sync_at(14400)
 
-    assert sum(scene.mlflow.figures("requests").values()) == 2
+    assert sum(scene.mlflow.metrics("requests").values()) == 2
 
 
 def test_a_database_that_is_away_or_has_no_log_yet_harms_nobody(scene: Scene, tmp_path: Path) -> None:

@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rayonnage_shared.ml.networks.epochs import EpochFigures
+from rayonnage_shared.ml.networks.epochs import EpochMetrics
 from rayonnage_shared.ml.networks.keras.checkpoints import Best, Checkpoints, Last, fingerprint
 
 MARK = fingerprint({"seed": 0}, np.arange(3))
-FIGURES = (EpochFigures(2.0, 0.1, 0.05, 2.1, 0.2, 0.1), EpochFigures(1.5, 0.4, 0.3, None, None, None))
+HISTORY = (EpochMetrics(2.0, 0.1, 0.05, 2.1, 0.2, 0.1), EpochMetrics(1.5, 0.4, 0.3, None, None, None))
 
 
 def last(scale: float = 1.0) -> Last:
     # More than ten, so that numbers in names would be in another order as text.
     variables = [np.full((2, 3), number * scale, dtype=np.float32) for number in range(12)]
-    return Last(variables, [np.array(7, dtype=np.int64), np.ones(4, dtype=np.float32)], FIGURES)
+    return Last(variables, [np.array(7, dtype=np.int64), np.ones(4, dtype=np.float32)], HISTORY)
 
 
 def test_what_was_written_is_read_with_types_order_and_history(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_what_was_written_is_read_with_types_order_and_history(tmp_path: Path) -
     found = Checkpoints(tmp_path, "head", MARK).read_last()
 
     assert found is not None
-    assert found.history == FIGURES
+    assert found.history == HISTORY
     for kind in ("variables", "optimizer"):
         for array, right in zip(getattr(found, kind), getattr(last(), kind), strict=True):
             assert array.dtype == right.dtype

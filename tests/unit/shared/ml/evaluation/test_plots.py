@@ -8,7 +8,7 @@ from PIL import Image
 
 from rayonnage_shared.ml.base.categories import load_categories
 from rayonnage_shared.ml.calibration.thresholds import Decisions
-from rayonnage_shared.ml.evaluation.figures import draw_figures
+from rayonnage_shared.ml.evaluation.plots import draw_plots
 from rayonnage_shared.ml.evaluation.report import evaluation_report, tables_by_mode
 from rayonnage_shared.ml.evaluation.schemas import LearningCurve
 from rayonnage_shared.ml.evaluation.scoring import Scores
@@ -24,13 +24,13 @@ CURVES = [
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, bytes]]:
-    """The figures of a small report, drawn twice."""
+    """The plots of a small report, drawn twice."""
     report, scores, truth = some_report()
     report.curves = CURVES
     found = []
     for name in ("once", "twice"):
         folder = tmp_path_factory.mktemp(name)
-        draw_figures(report, tables_by_mode(scores), truth, folder)
+        draw_plots(report, tables_by_mode(scores), truth, folder)
         found.append({path.name: path.read_bytes() for path in (folder / "figures").iterdir()})
     return found
 
@@ -51,7 +51,7 @@ def test_the_same_report_gives_the_same_bytes(drawn: list[dict[str, bytes]]) -> 
     assert drawn[0] == drawn[1]
 
 
-def test_figures_of_a_whole_catalogue_stay_small_and_show_something(tmp_path: Path) -> None:
+def test_plots_of_a_whole_catalogue_stay_small_and_show_something(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     labels = load_categories(None).labels
     codes = tuple(sorted(labels))
@@ -62,7 +62,7 @@ def test_figures_of_a_whole_catalogue_stay_small_and_show_something(tmp_path: Pa
     promises = [Decisions(0.95, {mode: np.full(len(codes), 0.9, np.float32) for mode in ("text", "image", "both")})]
     report = evaluation_report(scores, truth, codes, labels, dataset_version="x", promises=promises)
 
-    draw_figures(report, tables_by_mode(scores), truth, tmp_path)
+    draw_plots(report, tables_by_mode(scores), truth, tmp_path)
 
     for path in (tmp_path / "figures").iterdir():
         assert path.stat().st_size < MAX_BYTES, path.name
@@ -75,6 +75,6 @@ def test_products_of_one_modality_can_be_drawn(tmp_path: Path) -> None:
     missing = np.full_like(scores.image, np.nan)
     alone = Scores(scores.text, scores.text, missing, scores.accepted)
 
-    draw_figures(report, tables_by_mode(alone), truth, tmp_path)
+    draw_plots(report, tables_by_mode(alone), truth, tmp_path)
 
     assert (tmp_path / "figures" / "selective.png").stat().st_size > 1000

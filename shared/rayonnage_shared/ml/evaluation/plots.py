@@ -1,6 +1,6 @@
-"""A bundle's evaluation as pictures: small PNG files in `figures/`, the same bytes for the same figures.
+"""Plots of a bundle's evaluation: small PNG files in `figures/`, with the same bytes for the same report.
 
-Labels are French, for whoever looks after the catalogue.
+Labels are French, as the catalogue managers who read them are.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 
 from rayonnage_shared.ml.base.model import FloatArray, IntArray
 from rayonnage_shared.ml.calibration.thresholds import Mode
-from rayonnage_shared.ml.evaluation.figure_files import FIGURES_FOLDER
-from rayonnage_shared.ml.evaluation.schemas import BundleFigures, EvaluationReport, LearningCurve, SelectiveReport
+from rayonnage_shared.ml.evaluation.plot_files import PLOTS_FOLDER
+from rayonnage_shared.ml.evaluation.schemas import BundleMetrics, EvaluationReport, LearningCurve, SelectiveReport
 
 _DPI = 100
 _MODES: dict[Mode, tuple[str, str]] = {
@@ -30,13 +30,13 @@ _SMOOTH_FROM = 10
 """Rows from which on a precision is drawn: those of the first few say nothing."""
 
 
-def draw_figures(report: EvaluationReport, tables: Mapping[Mode, FloatArray], truth: IntArray, bundle: Path) -> None:
+def draw_plots(report: EvaluationReport, tables: Mapping[Mode, FloatArray], truth: IntArray, bundle: Path) -> None:
     """Write `confusion`, `calibration`, `classes`, `selective` and a `learning_<modality>` for each that has curves.
 
     `tables` (n, n_classes) are the probabilities by mode on the rows of the report's test split, NaN where a row lacks
     a modality, and `truth` (n,) their classes.
     """
-    folder = bundle / FIGURES_FOLDER
+    folder = bundle / PLOTS_FOLDER
     folder.mkdir(exist_ok=True)
     _confusion(report.test, folder / "confusion.png")
     _calibration(report.test, folder / "calibration.png")
@@ -47,7 +47,7 @@ def draw_figures(report: EvaluationReport, tables: Mapping[Mode, FloatArray], tr
         _learning(modality, curves, folder / f"learning_{modality}.png")
 
 
-def _confusion(test: BundleFigures, path: Path) -> None:
+def _confusion(test: BundleMetrics, path: Path) -> None:
     labels = {one.code: one.label for one in test.classes}
     shown = [position for position, code in enumerate(test.codes) if code in labels]
     counts = np.array(test.confusion)[np.ix_(shown, shown)]
@@ -71,7 +71,7 @@ def _confusion(test: BundleFigures, path: Path) -> None:
     _save(figure, path)
 
 
-def _calibration(test: BundleFigures, path: Path) -> None:
+def _calibration(test: BundleMetrics, path: Path) -> None:
     figure, (upper, lower) = _figure(5.6, 6.0, rows=2, height_ratios=(3, 1), right=0.3)
     bins = [one for one in test.calibration if one.rows]
     upper.plot([0, 1], [0, 1], color="#999999", linestyle="--", linewidth=1, label="calibration parfaite")
@@ -94,7 +94,7 @@ def _calibration(test: BundleFigures, path: Path) -> None:
     _save(figure, path)
 
 
-def _classes(test: BundleFigures, path: Path) -> None:
+def _classes(test: BundleMetrics, path: Path) -> None:
     ordered = sorted(test.classes, key=lambda one: (one.f1, one.code))
     figure, axes = _figure(8.4, 1.2 + 0.24 * len(ordered), left=2.9)
     positions = range(len(ordered))
