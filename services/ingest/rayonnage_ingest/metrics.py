@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import Gauge
 
-from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
+from rayonnage_shared.ml.catalogue.datasets import DatasetBroken, DatasetNotFound, DatasetStore
 
 ROWS = Gauge("rayonnage_dataset_rows", "Products in the current dataset version.")
 ROWS_WITH_IMAGE = Gauge("rayonnage_dataset_rows_with_image", "Products with a photo in the current dataset version.")
@@ -16,7 +18,8 @@ def show_dataset(store: DatasetStore) -> None:
     ROWS_WITH_IMAGE.set_function(lambda: _rows(store)[1])
 
 
-def _rows(store: DatasetStore) -> tuple[int, int]:
+def _rows(store: DatasetStore) -> tuple[float, float]:
+    """Return the rows and those with a photo; NaN where the dataset is broken, so that the page is still served."""
     version = store.current()
     if version is None:
         return 0, 0
@@ -24,4 +27,6 @@ def _rows(store: DatasetStore) -> tuple[int, int]:
         dataset = store.describe(version)
     except DatasetNotFound:  # pruned between the two reads
         return 0, 0
+    except DatasetBroken:
+        return math.nan, math.nan
     return dataset.rows, dataset.rows_with_image

@@ -121,7 +121,7 @@ async def ingest_products(request: Request, response: Response, opened: Opened) 
     return report
 
 
-@router.get("/ingest/{ingest_id}", response_model=IngestReport, responses=problems(401, 403, 404))
+@router.get("/ingest/{ingest_id}", response_model=IngestReport, responses=problems(401, 403, 404, 500))
 def get_report(ingest_id: IngestId, opened: Opened) -> IngestReport:
     """Return the report of a finished ingest."""
     return opened.reports.read(ingest_id)
@@ -147,12 +147,11 @@ def get_rejects(ingest_id: IngestId, opened: Opened) -> FileResponse:
 @router.get("/datasets", response_model=DatasetList, responses=problems(401, 403))
 def list_datasets(opened: Opened) -> DatasetList:
     """Return all dataset versions, newest first, and the current one, which training uses by default."""
-    store = opened.datasets
-    versions = reversed(store.versions())
-    return DatasetList(current=store.current(), datasets=[store.describe(version) for version in versions])
+    found, broken = opened.datasets.described()
+    return DatasetList(current=opened.datasets.current(), datasets=found[::-1], broken=broken)
 
 
-@router.get("/datasets/{version}", response_model=Dataset, responses=problems(401, 403, 404))
+@router.get("/datasets/{version}", response_model=Dataset, responses=problems(401, 403, 404, 500))
 def get_dataset(version: Version, opened: Opened) -> Dataset:
     """Return one dataset version."""
     return opened.datasets.describe(version)

@@ -60,7 +60,7 @@ def list_drift_reports(
     "/{report_id}",
     response_model=DriftReport,
     responses={
-        **problems(401, 404),
+        **problems(401, 404, 500),
         200: {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "The report, or its page."},
     },
 )

@@ -133,11 +133,13 @@ def datasets() -> None:
     store = DatasetStore(StorageSettings().data_path)
     current = store.current()
     table = Table("", "version", "rows", "photos", "train", "test", "classes", "")
-    for version in reversed(store.versions()):
-        found = store.describe(version)
-        counts = (found.rows, found.rows_with_image, found.rows_train, found.rows_test, len(found.classes))
-        table.add_row("★" if version == current else "", version, *map(str, counts), "demo" if found.demo else "")
+    found, broken = store.described()
+    for one in reversed(found):
+        counts = (one.rows, one.rows_with_image, one.rows_train, one.rows_test, len(one.classes))
+        table.add_row("★" if one.version == current else "", one.version, *map(str, counts), "demo" if one.demo else "")
     Console().print(table)
+    for detail in broken.values():
+        errors.print(detail, markup=False, highlight=False)
 
 
 def _show(report: IngestReport, data_path: Path) -> None:

@@ -9,8 +9,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from rayonnage_shared.core.errors import NotFound
+import structlog
+from pydantic import ValidationError
+
+from rayonnage_shared.core.errors import NotFound, RayonnageError, first_fault
 from rayonnage_shared.drift.schemas import DriftReport, DriftSummary
+
+log = structlog.get_logger()
 
 HTML_NAME, JSON_NAME = "drift_report.html", "drift_report.json"
 _ID = re.compile(r"[0-9]{8}T[0-9]{12}Z-[0-9a-f]{4}")
@@ -18,6 +23,10 @@ _ID = re.compile(r"[0-9]{8}T[0-9]{12}Z-[0-9a-f]{4}")
 
 class DriftReportNotFound(NotFound):
     code, title = "drift_report_not_found", "There is no such drift report"
+
+
+class DriftReportBroken(RayonnageError):
+    code, title = "drift_report_broken", "A drift report is damaged"
 
 
 def reports_folder(data_path: Path) -> Path:
@@ -34,14 +43,16 @@ def report_ids(data_path: Path) -> list[str]:
 
 
 def read_report(data_path: Path, report_id: str) -> DriftReport:
-    """Return a report. Raises DriftReportNotFound, whatever else the id may be."""
+    """Return a report. Raises DriftReportNotFound for any other id, or DriftReportBroken."""
     if _ID.fullmatch(report_id):
         try:
-            content = (reports_folder(data_path) / report_id / JSON_NAME).read_bytes()
+            return DriftReport.model_validate_json((reports_folder(data_path) / report_id / JSON_NAME).read_bytes())
         except FileNotFoundError:
             pass
-        else:
-            return DriftReport.model_validate_json(content)
+        except OSError as error:
+            raise DriftReportBroken(f"Drift report {report_id} cannot be read: {error.strerror}.") from error
+        except ValidationError as error:
+            raise DriftReportBroken(f"Drift report {report_id} is not valid: {first_fault(error)}.") from error
     raise DriftReportNotFound("There is no drift report with this id; GET /drift lists them.")
 
 
@@ -54,12 +65,23 @@ def report_page(data_path: Path, report_id: str) -> Path:
 
 
 def newest_reports(data_path: Path, limit: int) -> list[DriftSummary]:
-    """Return the newest reports in short, newest first."""
-    return [summarised(report) for report in _read(data_path, report_ids(data_path)[:limit])]
+    """Return summaries of the newest reports, newest first."""
+    return [summarised(report) for report in _readable(data_path, limit)]
+
+
+def _readable(data_path: Path, limit: int) -> Iterator[DriftReport]:
+    """Yield the newest `limit` reports, newest first, except those that are broken, which are logged."""
+    for report_id in report_ids(data_path)[:limit]:
+        try:
+            yield read_report(data_path, report_id)
+        except DriftReportNotFound:  # pruned in the meantime
+            continue
+        except DriftReportBroken as error:
+            log.warning("drift.report_broken", report_id=report_id, error=error.detail)
 
 
 def summarised(report: DriftReport) -> DriftSummary:
-    """Return what a list shows of a report."""
+    """Return the summary of a report."""
     return DriftSummary(
         id=report.id,
         created_at=report.created_at,
@@ -71,11 +93,3 @@ def summarised(report: DriftReport) -> DriftSummary:
         enough_rows=report.enough_rows,
         decision=report.decision,
     )
-
-
-def _read(data_path: Path, ids: list[str]) -> Iterator[DriftReport]:
-    for report_id in ids:
-        try:
-            yield read_report(data_path, report_id)
-        except DriftReportNotFound:  # pruned since
-            continue

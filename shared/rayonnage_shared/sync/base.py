@@ -57,7 +57,7 @@ class Markers:
         """Return the document, or None if it is missing or unreadable."""
         try:
             document = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return None
         return document if isinstance(document, dict) else None
 

@@ -182,3 +182,27 @@ def _quiet_gauges() -> Iterator[None]:
     yield
     for name in ("rayonnage_dataset_rows", "rayonnage_dataset_rows_with_image"):
         REGISTRY._names_to_collectors[name].set_function(lambda: 0)  # type: ignore[attr-defined]
+
+
+async def test_a_broken_dataset_is_named_and_everything_else_goes_on(
+    client: httpx2.AsyncClient, settings: IngestSettings
+) -> None:
+    version = (await send(client, GOOD)).json()["dataset_version"]
+    newer = (await send(client, GOOD + b"Lampe,3,3,2060\n")).json()["dataset_version"]
+    (settings.data_path / "datasets" / newer / "manifest.json").write_text("{")
+
+    listed, broken = await client.get("/datasets"), await client.get(f"/datasets/{newer}")
+
+    assert (listed.status_code, [one["version"] for one in listed.json()["datasets"]]) == (200, [version])
+    assert (listed.json()["current"], list(listed.json()["broken"])) == (newer, [newer])
+    assert (broken.status_code, broken.json()["code"]) == (500, "dataset_broken")
+    assert "rayonnage_dataset_rows NaN" in (await client.get("/metrics")).text
+
+
+async def test_a_broken_ingest_report_is_a_problem(client: httpx2.AsyncClient, settings: IngestSettings) -> None:
+    ingest_id = (await send(client, GOOD)).json()["ingest_id"]
+    (settings.data_path / "ingests" / ingest_id / "report.json").write_text("{")
+
+    answer = await client.get(f"/ingest/{ingest_id}")
+
+    assert (answer.status_code, answer.json()["code"]) == (500, "ingest_report_broken")

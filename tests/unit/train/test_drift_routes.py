@@ -261,3 +261,22 @@ async def test_a_database_that_hangs_holds_up_neither_the_page_nor_more_than_one
     assert list(metrics.collect()) == []
     released.set()
     await asyncio.wait_for(metrics.refresh(), 10)
+
+
+async def test_a_broken_report_is_a_problem_and_the_others_are_listed(user: httpx2.AsyncClient, tmp_path: Path) -> None:
+    for one in (OLDER, NEWER):
+        write_report(tmp_path / "data", one)
+    (tmp_path / "data" / "drift" / NEWER / "drift_report.json").write_text("half a f")
+
+    listed, broken = await user.get("/drift"), await user.get(f"/drift/{NEWER}")
+
+    assert (listed.status_code, [one["id"] for one in listed.json()["reports"]]) == (200, [OLDER])
+    assert (broken.status_code, broken.json()["code"]) == (500, "drift_report_broken")
+
+
+async def test_a_report_is_not_queued_while_the_champion_pointer_is_broken(
+    admin: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    (tmp_path / "models" / "champion.json").write_text("garbage{")
+    answer = await admin.post("/drift")
+    assert (answer.status_code, answer.json()["code"]) == (500, "champion_broken")

@@ -48,7 +48,7 @@ def writing(store: DatasetStore, *, wait_s: float) -> Iterator[None]:
                 )
             time.sleep(_RETRY_S)
         for leftover in (*store.folder.glob(f"{_STAGING}*"), *store.folder.glob(f"{REMOVED}*")):
-            shutil.rmtree(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
         shutil.rmtree(store.photos_folder / ".incoming", ignore_errors=True)
         yield
 

@@ -1,7 +1,7 @@
 """Dataset versions on disk: which there are, which one is current, and what is in them.
 
     <data>/datasets/<version>/products.parquet   one row a product
-    <data>/datasets/<version>/manifest.json      what `contracts.datasets.Dataset` shows
+    <data>/datasets/<version>/manifest.json      what `schemas.Dataset` shows
     <data>/datasets/current.json                 {"real": version or null, "demo": version or null}
     <data>/photos/ab/<sha256>.jpg                photos by content, shared by all versions
 
@@ -11,19 +11,26 @@ Real and demo data are two lines of versions that never mix; the real one is cur
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rayonnage_shared.core.errors import NotFound
+from rayonnage_shared.core.errors import NotFound, RayonnageError, first_fault
 from rayonnage_shared.core.files import remove_folder
 from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.catalogue.schemas import Dataset
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = structlog.get_logger()
+
+MANIFEST_NAME = "manifest.json"
 VERSION_PATTERN = r"^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}$"
 _VERSION = re.compile(VERSION_PATTERN)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -34,12 +41,20 @@ class DatasetNotFound(NotFound):
     code, title = "dataset_not_found", "There is no such dataset version"
 
 
-@dataclass(frozen=True, slots=True)
-class Current:
-    """The newest version of each line."""
+class DatasetBroken(RayonnageError):
+    code, title = "dataset_broken", "A dataset version is damaged"
 
-    real: str | None = None
-    demo: str | None = None
+
+Version = Annotated[str, Field(pattern=VERSION_PATTERN)]
+
+
+class Current(BaseModel):
+    """The newest version of each line; the content of `current.json`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    real: Version | None = None
+    demo: Version | None = None
 
 
 class DatasetStore:
@@ -52,12 +67,18 @@ class DatasetStore:
         self.pointer_path = self.folder / "current.json"
 
     def pointers(self) -> Current:
-        """Return the newest version of the real and of the demo line."""
+        """Return the newest version of the real and of the demo line.
+
+        A damaged pointer is replaced by the next ingest; until then the newest readable versions count.
+        """
         try:
-            pointer = json.loads(self.pointer_path.read_text(encoding="utf-8"))
+            return Current.model_validate_json(self.pointer_path.read_bytes())
         except FileNotFoundError:
             return Current()
-        return Current(real=pointer.get("real"), demo=pointer.get("demo"))
+        except (OSError, ValidationError) as error:
+            log.warning("dataset.pointer_broken", path=str(self.pointer_path), error=str(error).splitlines()[0])
+            newest = {dataset.demo: dataset.version for dataset in self.described()[0]}  # the last of each line counts
+            return Current(real=newest.get(False), demo=newest.get(True))
 
     def current(self) -> str | None:
         """Return the version that training uses unless told otherwise; None where nothing was ingested."""
@@ -73,20 +94,39 @@ class DatasetStore:
     def version_folder(self, version: str) -> Path:
         """Return the folder of an existing version. Raises DatasetNotFound."""
         folder = self.folder / version
-        if not _VERSION.match(version) or not (folder / "manifest.json").is_file():
+        if not _VERSION.match(version) or not (folder / MANIFEST_NAME).is_file():
             raise DatasetNotFound(f"No dataset version `{version}`; GET /datasets lists those that exist.")
         return folder
 
     def describe(self, version: str) -> Dataset:
-        """Return what the manifest says about a version. Raises DatasetNotFound."""
-        manifest = self.version_folder(version) / "manifest.json"
-        return Dataset.model_validate_json(manifest.read_bytes())
+        """Return what the manifest says about a version. Raises DatasetNotFound or DatasetBroken."""
+        return read_dataset(self.version_folder(version))
 
-    def load(self, version: str) -> Products:
-        """Return all products of a version. Raises DatasetNotFound."""
+    def described(self) -> tuple[list[Dataset], dict[str, str]]:
+        """Return what the manifests say, oldest first, and by version why broken ones cannot be read."""
+        found, broken = [], {}
+        for version in self.versions():
+            try:
+                found.append(self.describe(version))
+            except DatasetBroken as error:
+                broken[version] = error.detail
+            except DatasetNotFound:  # pruned in the meantime
+                continue
+        return found, broken
+
+    def read_table(self, version: str, columns: list[str] | None = None) -> pa.Table:
+        """Return the products file of a version. Raises DatasetNotFound or DatasetBroken."""
         from pyarrow import parquet
 
-        table = parquet.read_table(self.version_folder(version) / "products.parquet", columns=_PRODUCT_COLUMNS)
+        path = self.version_folder(version) / "products.parquet"
+        try:
+            return parquet.read_table(path, columns=columns)
+        except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+            raise DatasetBroken(f"The products of dataset {version} cannot be read: {error}.") from error
+
+    def load(self, version: str) -> Products:
+        """Return all products of a version. Raises DatasetNotFound or DatasetBroken."""
+        table = self.read_table(version, _PRODUCT_COLUMNS)
         return Products(
             ids=table["id"].to_pylist(),
             designations=table["designation"].to_pylist(),
@@ -105,13 +145,32 @@ class DatasetStore:
         return self.photos_folder / sha256[:2] / f"{sha256}.jpg"
 
     def prune(self, keep: int, protected: Collection[str] = ()) -> list[str]:
-        """Delete all but the `keep` newest versions and return what went.
+        """Delete all but the `keep` newest versions and return what was deleted; one that cannot be is logged.
 
-        The newest version of each line and those in `protected` (what the champion came from) always stay.
+        The newest version of each line and those in `protected` (what bundles were trained on) always stay.
         """
         pointers = self.pointers()
         staying = {pointers.real, pointers.demo, *protected, *self.versions()[::-1][:keep]}
-        gone = [version for version in self.versions() if version not in staying]
-        for version in gone:
-            remove_folder(self.folder / version)
-        return gone
+        deleted = []
+        for version in self.versions():
+            if version in staying:
+                continue
+            try:
+                remove_folder(self.folder / version)
+            except OSError as error:
+                log.error("retention.failed", dataset=version, error=str(error))
+                continue
+            deleted.append(version)
+        return deleted
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Return what the manifest in a version's folder says. Raises DatasetNotFound or DatasetBroken."""
+    try:
+        return Dataset.model_validate_json((folder / MANIFEST_NAME).read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DatasetNotFound(f"There is no dataset version {folder.name}.") from error
+    except OSError as error:
+        raise DatasetBroken(f"The manifest of dataset {folder.name} cannot be read: {error.strerror}.") from error
+    except ValidationError as error:
+        raise DatasetBroken(f"Dataset {folder.name} has no valid manifest: {first_fault(error)}.") from error

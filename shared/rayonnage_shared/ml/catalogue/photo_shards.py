@@ -17,6 +17,8 @@ import tarfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
@@ -28,6 +30,7 @@ MAX_SHARD_BYTES = 64_000_000
 
 ShardIndex = dict[str, list[str]]
 """sha256 names of photos by the sha256 name of the shard that holds them."""
+_INDEX = TypeAdapter(ShardIndex)
 
 
 class ShardBroken(RayonnageError):
@@ -97,12 +100,13 @@ def unpack(shard: Path, store: DatasetStore, wanted: Collection[str]) -> int:
 
 
 def read_index(folder: Path) -> ShardIndex:
-    """Return which photos are in which shard, as it stands in a dataset version's folder; empty where it does not."""
+    """Return the index in a dataset version's folder, empty where there is none. Raises ShardBroken."""
     try:
-        document = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+        return _INDEX.validate_json((folder / INDEX_NAME).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    return {shard: list(photos) for shard, photos in document.items()}
+    except (OSError, ValueError) as error:  # a ValidationError is a ValueError
+        raise ShardBroken(f"{INDEX_NAME} of dataset {folder.name} is damaged; `rayonnage pull` restores it.") from error
 
 
 def write_index(folder: Path, index: ShardIndex) -> None:

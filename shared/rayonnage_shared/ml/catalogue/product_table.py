@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import parquet
 
 from rayonnage_shared.ml.base.model import IntArray
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
@@ -61,7 +60,7 @@ class ProductTable:
         """Return the rows of `version`; none for None."""
         if version is None:
             return cls(SCHEMA.empty_table())
-        return cls(parquet.read_table(store.version_folder(version) / "products.parquet").cast(SCHEMA))
+        return cls(store.read_table(version).cast(SCHEMA))
 
     def __len__(self) -> int:
         return int(self.arrow.num_rows)

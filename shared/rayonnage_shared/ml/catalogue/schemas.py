@@ -50,3 +50,6 @@ class Dataset(BaseModel):
 class DatasetList(BaseModel):
     current: str | None
     datasets: list[Dataset]
+    broken: dict[str, str] = Field(
+        default_factory=dict, description="By version, why a version that is not listed cannot be read."
+    )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from rayonnage_shared.core.errors import first_fault
 from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.ml.base.model import Curve, FloatArray, IntArray
 from rayonnage_shared.ml.bundles.manifest import BundleBroken
@@ -167,8 +168,9 @@ def read_report(bundle: Path) -> EvaluationReport | None:
         return EvaluationReport.model_validate(document) if "test" in document else None
     except FileNotFoundError:
         return None
-    except (ValueError, ValidationError) as error:
-        raise BundleBroken(f"The evaluation of {bundle.name} cannot be read. Promote another version.") from error
+    except (OSError, ValueError, TypeError) as error:
+        reason = first_fault(error) if isinstance(error, ValidationError) else error
+        raise BundleBroken(f"The evaluation of bundle {bundle.name} cannot be read: {reason}.") from error
 
 
 def fit_promises(tables: Mapping[Mode, FloatArray], classes: IntArray, folds: IntArray) -> list[Decisions]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -16,11 +16,11 @@ from rayonnage_shared.core.errors import BadInput, NotFound, RayonnageError
 from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.ml.bundles.champion import POINTER_NAME, read_champion
 from rayonnage_shared.ml.bundles.manifest import VERSION_PATTERN, BundleBroken, check_files, read_manifest_in
-from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.ml.catalogue.photo_shards import SHARDS_FOLDER, photos_of, read_index, unpack
-from rayonnage_shared.sync.base import Markers, Say
+from rayonnage_shared.ml.catalogue.datasets import DatasetBroken, DatasetNotFound, DatasetStore, read_dataset
+from rayonnage_shared.ml.catalogue.photo_shards import SHARDS_FOLDER, ShardBroken, photos_of, read_index, unpack
+from rayonnage_shared.sync.base import Markers, Say, SyncTargetUnavailable
 from rayonnage_shared.sync.dvc.connection import remote_address
-from rayonnage_shared.sync.dvc.pointers import Pointer, pointer_path, read_pointer
+from rayonnage_shared.sync.dvc.pointers import Pointer, PointerBroken, pointer_path, read_pointer
 from rayonnage_shared.sync.dvc.remote import DvcRemote, NotOnRemote, open_remote
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
 from rayonnage_shared.sync.dvc.target import NAME
@@ -35,10 +35,6 @@ class NothingToPull(NotFound):
     """There are no pointers, or the remote has none of their content, as before the first push."""
 
     code, title = "nothing_to_pull", "There is nothing to pull"
-
-
-class DatasetBroken(RayonnageError):
-    code, title = "dataset_broken", "A dataset version is damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ def pull(
     Pointers are read from the volumes, or from the folders `models` and `data` of `checkout` if the volumes start
     empty; they are then copied to the volumes, the champion's last. A version appears by one rename after all its
     hashes were checked, so readers see all of it or nothing. Raises NothingToPull, NotOnRemote,
-    SyncTargetUnavailable, or BundleBroken and similar for content that does not match its manifest.
+    SyncTargetUnavailable, or, after all other versions were pulled, the error of one that is damaged.
     """
     if not remote_address(settings):
         raise BadInput("DVC_REMOTE_URL is empty, so there is nowhere to pull from.")
@@ -113,18 +109,23 @@ class _Pull:
         if missing_bundles or missing_datasets:
             with open_remote(self._settings) as remote:
                 self._check_there(remote, missing_bundles, missing_datasets)
-                for version in missing_bundles:
-                    self._pull_bundle(remote, version)
-                for version in missing_datasets:
-                    self._pull_dataset(remote, version)
+                failures = [self._attempt(self._pull_bundle, remote, version) for version in missing_bundles]
+                failures += [self._attempt(self._pull_dataset, remote, version) for version in missing_datasets]
+            for failure in filter(None, failures):
+                raise failure
         if not self._own:
             self._take_pointers()
         return len(missing_bundles) + len(missing_datasets)
 
     def _check_there(self, remote: DvcRemote, bundles: list[str], datasets: list[str]) -> None:
-        """Raise before anything is fetched if the remote lacks content."""
-        pointers = {one: self._bundle_pointer(one) for one in bundles}
-        pointers |= {one: self._dataset_pointer(one) for one in datasets}
+        """Raise before anything is fetched if the remote lacks content; skip damaged pointers."""
+        pointers = {}
+        for pointer_of, versions in ((self._bundle_pointer, bundles), (self._dataset_pointer, datasets)):
+            for version in versions:
+                with contextlib.suppress(PointerBroken):
+                    pointers[version] = pointer_of(version)
+        if not pointers:
+            return
         lacking = sorted(version for version, pointer in pointers.items() if not remote.has(pointer))
         if len(lacking) == len(pointers):
             raise NothingToPull(
@@ -135,6 +136,19 @@ class _Pull:
             raise NotOnRemote(
                 f"{self._address} lacks {', '.join(lacking)}; run `rayonnage push` on the machine that has them."
             )
+
+    def _attempt(
+        self, pull_one: Callable[[DvcRemote, str], None], remote: DvcRemote, version: str
+    ) -> RayonnageError | None:
+        """Pull one version; return why it failed, so that the others are pulled all the same."""
+        try:
+            pull_one(remote, version)
+        except SyncTargetUnavailable:
+            raise
+        except RayonnageError as error:
+            self._say(f"{version} was not pulled: {error.detail}")
+            return error
+        return None
 
     def _pull_bundle(self, remote: DvcRemote, version: str) -> None:
         staging = _staging(self._models_path, version)
@@ -151,11 +165,11 @@ class _Pull:
     def _pull_dataset(self, remote: DvcRemote, version: str) -> None:
         folder = self._store.folder / version
         staging = None
-        if not _products_are_whole(folder):
+        if not _is_whole(folder):
             self._store.folder.mkdir(parents=True, exist_ok=True)
             staging = _staging(self._store.folder, version)
             remote.fetch(self._dataset_pointer(version), staging)
-            if not _products_are_whole(staging):
+            if not _is_whole(staging):
                 raise DatasetBroken(f"The products of {version} do not match its manifest; push it again.")
         photos = self._pull_photos(remote, staging or folder)
         if staging:
@@ -195,8 +209,10 @@ class _Pull:
 
     def _dataset_is_whole(self, version: str) -> bool:
         folder = self._store.folder / version
+        if not _is_whole(folder):
+            return False
         indexed = {photo for photos in read_index(folder).values() for photo in photos}
-        return _products_are_whole(folder) and indexed.isdisjoint(self._missing_photos(folder))
+        return indexed.isdisjoint(self._missing_photos(folder))
 
     def _bundle_pointer(self, version: str) -> Pointer:
         return read_pointer(pointer_path(self._models_pointers / version))
@@ -227,20 +243,14 @@ def _pointed_to(folder: Path) -> set[str]:
     return {name for name in names if VERSION_PATTERN.fullmatch(name)}
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _is_whole(folder: Path) -> bool:
+    """Return whether a dataset's products are what its manifest says and its index can be read."""
     try:
-        document = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleBroken(f"The manifest of {folder.name} cannot be read.") from error
-    return document if isinstance(document, dict) else {}
-
-
-def _products_are_whole(folder: Path) -> bool:
-    try:
-        expected = _manifest(folder).get("sha256")
+        read_index(folder)
+        expected = read_dataset(folder).sha256
         with (folder / "products.parquet").open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == expected
-    except (OSError, BundleBroken):
+    except (OSError, DatasetBroken, DatasetNotFound, ShardBroken):
         return False
 
 

@@ -11,17 +11,20 @@ content, and git their old pointers.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from rayonnage_shared.ml.bundles.champion import ChampionBroken, read_champion, readable_champion
-from rayonnage_shared.ml.bundles.manifest import list_versions
+from rayonnage_shared.ml.bundles.manifest import BundleBroken, BundleNotFound, list_versions, read_manifest_in
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.photo_shards import (
     MAX_SHARD_BYTES,
     SHARDS_FOLDER,
+    ShardBroken,
     ShardIndex,
     group,
     pack,
@@ -29,7 +32,7 @@ from rayonnage_shared.ml.catalogue.photo_shards import (
     read_index,
     write_index,
 )
-from rayonnage_shared.sync.base import Markers, Say
+from rayonnage_shared.sync.base import Markers, Say, SyncTargetUnavailable
 from rayonnage_shared.sync.dvc.connection import remote_address
 from rayonnage_shared.sync.dvc.pointers import pointer_path
 from rayonnage_shared.sync.dvc.remote import DvcRemote, open_remote
@@ -63,15 +66,18 @@ class DvcTarget:
         return bool(self._bundles() or self._datasets() or self._gone_bundles() or self._gone_datasets())
 
     def sync(self, say: Say) -> None:
-        """Push what is missing, the champion first, then the current dataset. Raises SyncTargetUnavailable."""
+        """Push what is missing, the champion first, then the current dataset.
+
+        Raises SyncTargetUnavailable, or the error of the last version that could not be pushed.
+        """
         self._forget_gone()
         if not (self._bundles() or self._datasets()):
             return
         with open_remote(self._settings) as remote:
-            for version in self._bundles():
-                self._push_bundle(remote, version, say)
-            for version in self._datasets():
-                self._push_dataset(remote, version, say)
+            failures = [self._attempt(self._push_bundle, remote, version, say) for version in self._bundles()]
+            failures += [self._attempt(self._push_dataset, remote, version, say) for version in self._datasets()]
+        for failure in filter(None, failures):
+            raise failure
 
     def forget(self) -> None:
         """Remove the markers of everything on the volumes, so that the next sync checks all of it with the remote."""
@@ -110,10 +116,35 @@ class DvcTarget:
 
     def _is_done(self, markers: Markers, version: str, folder: Path) -> bool:
         marker = markers.read(version)
-        return marker is not None and marker.get("remote") == self._address and pointer_path(folder).is_file()
+        if marker is None or marker.get("remote") != self._address:
+            return False
+        return "damaged" in marker or pointer_path(folder).is_file()
+
+    def _attempt(
+        self, push: Callable[[DvcRemote, str, Say], None], remote: DvcRemote, version: str, say: Say
+    ) -> Exception | None:
+        """Push one version; return why it failed, so that the others are pushed all the same."""
+        try:
+            push(remote, version, say)
+        except SyncTargetUnavailable:
+            raise
+        except Exception as error:  # whatever is wrong with one version must not stop the others
+            log.exception("dvc.not_pushed", version=version)
+            return error
+        return None
 
     def _push_bundle(self, remote: DvcRemote, version: str, say: Say) -> None:
+        """Push a bundle; one that is broken is marked and left out until the next `forget`."""
         folder = self._models_path / version
+        try:
+            read_manifest_in(folder)
+        except BundleBroken as error:
+            log.warning("dvc.bundle_damaged", version=version, error=error.detail)
+            self._of_bundles.write(version, {"remote": self._address, "damaged": error.detail})
+            say(f"{version} is damaged and was not pushed: {error.detail}")
+            return
+        except BundleNotFound:
+            return  # pruned a moment ago
         try:
             pointer = remote.push(folder)
         except FileNotFoundError:
@@ -183,10 +214,11 @@ class DvcTarget:
         for other in self._store.versions():
             marker = self._of_datasets.read(other) or {}
             here = marker.get("remote") == self._address
-            (on_remote if here else elsewhere).update(read_index(self._store.folder / other))
+            with contextlib.suppress(ShardBroken):  # its photos are packed again
+                (on_remote if here else elsewhere).update(read_index(self._store.folder / other))
         begun = self._of_datasets.read(version + _PARTIAL) or {}
         if begun.get("remote") == self._address:
-            on_remote.update(begun["shards"])
+            on_remote.update(begun.get("shards", {}))
         return on_remote, {shard: photos for shard, photos in elsewhere.items() if shard not in on_remote}
 
     def _are_here(self, photos: list[str]) -> bool:
@@ -229,11 +261,14 @@ class DvcTarget:
     def _forget_shards(self, shards: set[str]) -> None:
         """Remove the pointers to shards that no version needs.
 
-        None are removed while a version exists only as a pointer, since its shards are unknown until it is pulled.
+        None are removed while the shards of a version are unknown: it was not pulled yet, or its index is damaged.
         """
         pointers = {path.name.removesuffix(".dvc") for path in self._store.folder.glob("*.dvc")}
         if pointers - set(self._store.versions()):
             return
-        needed = {shard for version in self._store.versions() for shard in read_index(self._store.folder / version)}
+        try:
+            needed = {shard for version in self._store.versions() for shard in read_index(self._store.folder / version)}
+        except ShardBroken:
+            return
         for shard in shards - needed:
             pointer_path(self._shards / f"{shard}.tar").unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rayonnage_shared.ml.bundles.manifest import MANIFEST_NAME, DatasetReference, Manifest, read_manifest_in
-from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
+from rayonnage_shared.ml.catalogue.datasets import DatasetBroken, DatasetNotFound, DatasetStore
 
 VERSION_TAG = "rayonnage.version"
 ARTIFACTS = (MANIFEST_NAME, "evaluation.json", "figures")
@@ -106,8 +106,8 @@ def _dataset(named: DatasetReference, store: DatasetStore) -> DatasetRecord:
     profile: dict[str, Any] = {"demo": named.demo}
     try:
         found = store.describe(named.version)
-    except (DatasetNotFound, ValueError):
-        pass  # pruned since; its name and hash are still known
+    except (DatasetNotFound, DatasetBroken):
+        pass  # pruned or damaged since; its name and hash are still known
     else:
         profile |= {"rows": found.rows, "rows_with_image": found.rows_with_image}
         profile |= {"rows_train": found.rows_train, "rows_test": found.rows_test, "categories": len(found.classes)}

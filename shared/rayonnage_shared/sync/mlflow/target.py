@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.ml.bundles.champion import Champion, readable_champion
 from rayonnage_shared.ml.bundles.manifest import list_versions
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
@@ -62,7 +61,7 @@ class MlflowTarget:
         store = self._connect(self._settings)
         failure = self._log_bundles(store, say)
         for version, marker in self._pruned_or_restored().items():
-            on_volume = not marker["on_volume"]
+            on_volume = not marker.get("on_volume", True)
             store.mark_volume(marker["registry_version"], on_volume=on_volume)
             self._markers.write(version, {**marker, "on_volume": on_volume})
         self._move_champion(store, say)
@@ -94,7 +93,9 @@ class MlflowTarget:
         return {
             version: marker
             for version, marker in markers.items()
-            if marker is not None and "registry_version" in marker and marker["on_volume"] != (version in present)
+            if marker is not None
+            and "registry_version" in marker
+            and marker.get("on_volume", True) != (version in present)
         }
 
     def _champion_to_move(self) -> Champion | None:
@@ -116,7 +117,7 @@ class MlflowTarget:
             folder = self._models_path / version
             try:
                 record = bundle_record(folder, datasets)
-            except (RayonnageError, OSError, ValueError, KeyError) as error:
+            except Exception as error:  # a damaged file of one bundle must not stop the others
                 if folder.exists():
                     log.exception("tracking.bundle_damaged", version=version)
                     self._markers.write(version, {"store": self._store_id, "damaged": repr(error)})

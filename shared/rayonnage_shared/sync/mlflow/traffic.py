@@ -120,7 +120,7 @@ class TrafficTarget:
 
     def _logged_until(self) -> float:
         marker = self._markers.read(_MARKER)
-        return float(marker["until"]) if marker and marker.get("store") == self._store_id else 0.0
+        return float(marker.get("until", 0.0)) if marker and marker.get("store") == self._store_id else 0.0
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from rayonnage_shared.drift.report import new_report_id
 from rayonnage_shared.drift.report_files import (
     HTML_NAME,
     JSON_NAME,
+    DriftReportBroken,
     DriftReportNotFound,
     newest_reports,
     read_report,
@@ -69,3 +70,14 @@ def test_the_page_tells_the_verdict_the_feedback_and_the_decision_and_escapes_th
     for words in ("Drift in language", "&lt;b&gt;en", "Feedback: ", "Decision: No retraining", "Install it"):
         assert words in html
     assert "<b>en" not in html
+
+
+@pytest.mark.parametrize("content", ["half a f", "[]", '{"id": 5}'])
+def test_a_broken_report_is_named_and_the_others_are_listed(tmp_path: Path, content: str) -> None:
+    for one in IDS:
+        write_report(tmp_path, one)
+    (tmp_path / "drift" / IDS[1] / JSON_NAME).write_text(content)
+
+    assert [one.id for one in newest_reports(tmp_path, 3)] == [IDS[2], IDS[0]]
+    with pytest.raises(DriftReportBroken, match=IDS[1]):
+        read_report(tmp_path, IDS[1])

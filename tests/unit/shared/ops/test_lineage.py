@@ -255,3 +255,19 @@ def test_what_is_unknown_is_said_so_in_one_sentence(shop: Shop, name: str, said:
     with pytest.raises(UnknownToLineage, match=said) as found:
         shop.lineages.trace(name)
     assert len(found.value.detail) < 200
+
+
+def test_a_broken_champion_pointer_and_a_damaged_marker_leave_the_rest(shop: Shop) -> None:
+    (shop.models / "champion.json").write_text("garbage{")
+    Markers(shop.models, "mlflow").write(SECOND, {"run_id": "run-2"})
+
+    model = shop.model(SECOND)
+
+    assert (model.champion, model.run) == (False, None)
+    assert model.provenance is not None
+
+
+def test_a_broken_bundle_does_not_hide_what_else_a_dataset_trained(shop: Shop) -> None:
+    shop.write_bundle(FIRST, NEW_DATA, None)
+    (shop.models / FIRST / "manifest.json").write_text("[]")
+    assert shop.lineages.trace(NEW_DATA).trained == (SECOND,)

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rayonnage_shared.core.errors import NotFound
+from pydantic import ValidationError
+
+from rayonnage_shared.core.errors import NotFound, RayonnageError, first_fault
 from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.ml.catalogue.schemas import IngestReport
 
@@ -21,6 +23,10 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 class IngestNotFound(NotFound):
     code, title = "ingest_not_found", "There is no such ingest"
+
+
+class IngestReportBroken(RayonnageError):
+    code, title = "ingest_report_broken", "The report of an ingest is damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,11 @@ class IngestReports:
             shutil.rmtree(old, ignore_errors=True)
 
     def read(self, ingest_id: str) -> IngestReport:
-        """Return the report of a finished ingest. Raises IngestNotFound."""
-        return IngestReport.model_validate_json(self._file(ingest_id, "report.json").read_bytes())
+        """Return the report of a finished ingest. Raises IngestNotFound or IngestReportBroken."""
+        try:
+            return IngestReport.model_validate_json(self._file(ingest_id, "report.json").read_bytes())
+        except ValidationError as error:
+            raise IngestReportBroken(f"The report of ingest {ingest_id} is damaged: {first_fault(error)}.") from error
 
     def rejects_path(self, ingest_id: str) -> Path:
         """Return where the findings of a finished ingest lie. Raises IngestNotFound."""

@@ -12,12 +12,13 @@ from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.base.progress import silent
 from rayonnage_shared.ml.bundles.champion import read_champion
 from rayonnage_shared.ml.bundles.manifest import BundleBroken, list_versions
+from rayonnage_shared.ml.catalogue.datasets import DatasetBroken
 from rayonnage_shared.ml.catalogue.photo_shards import ShardBroken, photos_of
 from rayonnage_shared.ops.demo import prepare
 from rayonnage_shared.ops.local import LocalSettings
 from rayonnage_shared.sync.base import SyncTargetUnavailable
 from rayonnage_shared.sync.dvc.pointers import PointerBroken, pointer_path
-from rayonnage_shared.sync.dvc.pull import DatasetBroken, NothingToPull, pull
+from rayonnage_shared.sync.dvc.pull import NothingToPull, pull
 from rayonnage_shared.sync.dvc.remote import NotOnRemote
 from rayonnage_shared.sync.dvc.target import DvcTarget
 from tests.unit.shared.sync.dvc.versions import FakeRemote, Killed, Volumes
@@ -306,3 +307,36 @@ def test_make_run_in_a_checkout_fetches_what_its_pointers_name(there: Volumes, r
 
     assert stages == ["database", "pull", "database", "pull", "database"]
     assert list_versions(there.models) == [NEW]
+
+
+def test_a_version_that_is_damaged_on_the_remote_does_not_stop_the_others(there: Volumes, remote: FakeRemote) -> None:
+    for content in remote.contents.values():
+        if content.get("text/linear.npz") == b"new weights":
+            content["manifest.json"] = b'{"format": 2}'
+
+    with pytest.raises(BundleBroken, match="format 2"):
+        bring(there, everything=True)
+
+    assert list_versions(there.models) == [OLD]
+    assert len(there.store.versions()) == 2
+
+
+def test_a_damaged_pointer_does_not_stop_the_others(there: Volumes) -> None:
+    pointer_path(there.models / NEW).write_text("outs: 5")
+
+    with pytest.raises(PointerBroken, match=NEW):
+        bring(there, everything=True)
+
+    assert list_versions(there.models) == [OLD]
+    assert len(there.store.versions()) == 2
+
+
+def test_a_dataset_whose_index_is_damaged_is_replaced(there: Volumes) -> None:
+    bring(there)
+    (version,) = there.store.versions()
+    (there.store.folder / version / "photo_shards.json").write_text("{")
+
+    came, _ = bring(there)
+
+    assert came == 1
+    assert bring(there)[0] == 0

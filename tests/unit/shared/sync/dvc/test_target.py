@@ -337,3 +337,81 @@ def test_git_keeps_pointers_and_nothing_else_of_models_and_data(tmp_path: Path, 
     ignored = subprocess.run(["git", "-C", str(tmp_path), "check-ignore", "-q", path], check=False).returncode == 0
 
     assert ignored != kept
+
+
+@pytest.mark.parametrize("content", ["{", '{"format": 2}', "[]"])
+def test_a_broken_bundle_is_named_and_left_out_and_the_others_are_pushed(
+    volumes: Volumes, remote: FakeRemote, content: str
+) -> None:
+    volumes.add_bundle(OLD)
+    volumes.add_bundle(NEW, champion=True)
+    dataset = volumes.add_dataset(3, photos=1)
+    (volumes.models / NEW / "manifest.json").write_text(content)
+    said: list[str] = []
+
+    target(volumes).sync(said.append)
+
+    assert NEW not in remote.pushed and {OLD, dataset} <= set(remote.pushed)
+    assert any(f"{NEW} is damaged and was not pushed" in sentence for sentence in said)
+    assert not target(volumes).pending()
+
+
+def test_a_dataset_that_cannot_be_pushed_does_not_stop_the_others(volumes: Volumes, remote: FakeRemote) -> None:
+    first, second = volumes.add_dataset(3, photos=1), volumes.add_dataset(3, photos=1, start=10)
+    (volumes.store.folder / second / "products.parquet").write_bytes(b"damaged")
+
+    with pytest.raises(ValueError, match=r"products\.parquet|Parquet"):
+        sync(volumes)
+
+    assert first in remote.pushed and second not in remote.pushed
+    assert target(volumes).pending()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"a": 5}'])
+def test_a_damaged_index_of_photos_stops_no_other_version_and_loses_no_pointer(
+    volumes: Volumes, remote: FakeRemote, content: str
+) -> None:
+    old = volumes.add_dataset(3, photos=2)
+    sync(volumes)
+    before = set(volumes.pointers())
+    (volumes.store.folder / old / "photo_shards.json").write_text(content)
+    new = volumes.add_dataset(3, photos=2, start=10)
+
+    sync(volumes)
+
+    assert new in remote.pushed
+    shutil.rmtree(volumes.store.folder / new)
+    volumes.store.pointer_path.write_text(f'{{"real": "{old}", "demo": null}}')
+    sync(volumes)
+    assert before <= set(volumes.pointers())
+
+
+def test_while_the_champion_pointer_is_broken_bundles_are_pushed_and_no_pointer_is_removed(
+    volumes: Volumes, remote: FakeRemote
+) -> None:
+    volumes.add_bundle(OLD, champion=True)
+    sync(volumes)
+    shutil.rmtree(volumes.models / OLD)
+    (volumes.models / "champion.json").write_text("garbage{")
+    volumes.add_bundle(NEW)
+
+    sync(volumes)
+
+    assert NEW in remote.pushed
+    assert f"models/{OLD}.dvc" in volumes.pointers()
+
+
+def test_markers_that_cannot_be_read_are_written_again(volumes: Volumes, remote: FakeRemote) -> None:
+    volumes.add_bundle(OLD)
+    volumes.add_bundle(NEW)
+    sync(volumes)
+    markers = volumes.models / ".synced" / "dvc"
+    (markers / f"{OLD}.json").write_bytes(b"\xff{")
+    (markers / f"{NEW}.json").unlink()
+    (markers / f"{NEW}.json").mkdir()
+
+    assert target(volumes).pending()
+    with pytest.raises(OSError):
+        sync(volumes)
+
+    assert remote.pushed.count(OLD) == 2

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from rayonnage_shared.ml.bundles.champion import Champion, write_champion
-from rayonnage_shared.sync.base import SyncTargetUnavailable
+from rayonnage_shared.sync.base import Markers, SyncTargetUnavailable
 from rayonnage_shared.sync.mlflow.address import check_reachable, redacted
 from rayonnage_shared.sync.mlflow.client import Logged, TrackingStore
 from rayonnage_shared.sync.mlflow.record import BundleRecord
@@ -249,3 +249,38 @@ def test_looking_for_work_imports_neither_mlflow_nor_training_libraries(scene: S
         "sys.exit(0 if found and not heavy else str(heavy))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=scene.models, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "content", ['{"timing": 5}', '{"timing": [{}]}', "{", '{"curves": [{"x": ["a"], "y": ["b"]}]}']
+)
+def test_a_damaged_evaluation_keeps_no_other_bundle_out(scene: Scene, content: str) -> None:
+    (write_bundle(scene.models, FIRST) / "evaluation.json").write_text(content)
+    write_bundle(scene.models, SECOND)
+
+    scene.sync()
+
+    assert scene.registry.versions == [SECOND]
+    assert not scene.target().pending()
+
+
+def test_bundles_are_logged_while_the_champion_pointer_is_broken(scene: Scene) -> None:
+    write_bundle(scene.models, FIRST)
+    (scene.models / "champion.json").write_text("garbage{")
+
+    scene.sync()
+
+    assert (scene.registry.versions, scene.registry.champion) == ([FIRST], None)
+
+
+def test_a_marker_without_its_fields_stops_nothing(scene: Scene) -> None:
+    write_bundle(scene.models, FIRST)
+    scene.sync()
+    markers = Markers(scene.models, "mlflow")
+    marker = markers.read(FIRST) or {}
+    markers.write(FIRST, {name: marker[name] for name in ("store", "registry_version")})
+    write_bundle(scene.models, SECOND)
+
+    scene.sync()
+
+    assert scene.registry.versions == [FIRST, SECOND]
