@@ -1,1 +1,1 @@
-"""What every model has in common."""
+"""The interface of model families, and what they share."""

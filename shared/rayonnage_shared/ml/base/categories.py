@@ -16,18 +16,18 @@ class CategoriesNotReadable(RayonnageError):
 
 @dataclass(frozen=True, slots=True)
 class Categories:
-    """The known product type codes in rising order, and a French name for each."""
+    """The known product type codes in ascending order, with a French name for each."""
 
     codes: tuple[int, ...]
     labels: dict[int, str]
 
     def label(self, code: int) -> str:
-        """Return the name of `code`, or the code itself where it has none (a code that came in by an ingest)."""
+        """Return the name of `code`, or the code itself if it has no name (a code added by an ingest)."""
         return self.labels.get(code, str(code))
 
 
 def load_categories(path: Path | None = None) -> Categories:
-    """Return the categories in `path`, a JSON object {code: label}; the 27 built-in ones where it is None.
+    """Return the categories in `path`, a JSON object {code: label}; or the 27 built-in ones if it is None.
 
     Raises CategoriesNotReadable.
     """
@@ -38,5 +38,5 @@ def load_categories(path: Path | None = None) -> Categories:
     except (OSError, ValueError, AttributeError) as error:
         raise CategoriesNotReadable(f"CATEGORIES_PATH must hold a JSON object {{code: label}}: {error}") from error
     if len(labels) < 2 or min(labels) < 0 or not all(labels.values()):
-        raise CategoriesNotReadable("CATEGORIES_PATH must name two codes or more, each by a number and a label.")
+        raise CategoriesNotReadable("CATEGORIES_PATH must hold at least two codes, each a number with a label.")
     return Categories(codes=tuple(sorted(labels)), labels=dict(sorted(labels.items())))

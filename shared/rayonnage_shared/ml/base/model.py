@@ -1,6 +1,6 @@
-"""What a model family is: fit, output (and predict_proba from it), save, load.
+"""The interface of a model family: fit, output (from which predict_proba follows), save, load.
 
-Classes are positions in the bundle's tuple of category codes. Probabilities are (n, n_classes) float32 with rows that
+A class is a position in the bundle's tuple of category codes. Probabilities are (n, n_classes) float32 with rows that
 sum to 1, calibrated on rows that the model was not fitted on; a class without training rows gets 0.
 """
 
@@ -25,7 +25,7 @@ Parameters = Mapping[str, float | int | str | bool]
 
 
 class ProductText(NamedTuple):
-    """A product's title and description, cleaned by `ml.text.clean`; either may be empty, not both."""
+    """A product's title and description, cleaned by `features.text.clean`. Either may be empty, but not both."""
 
     title: str
     description: str
@@ -33,9 +33,9 @@ class ProductText(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What to fit to: `classes` (n,) positions, `folds` (n,) numbers by which twins stay together.
+    """Training labels: `classes` (n,) positions, and `folds` (n,) in which near-duplicates share a fold.
 
-    Rows of one number in `groups` (n,) are twins; without it each row stands for itself.
+    Rows with the same number in `groups` (n,) are near-duplicates; without it each row is its own group.
     """
 
     classes: IntArray
@@ -51,15 +51,15 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """How to fit: parameters that differ from the family's defaults, seed, whom to tell, and where to resume from."""
+    """How to fit: non-default parameters, seed, progress callback, and the folder to resume from."""
 
     parameters: Parameters = field(default_factory=dict)
     seed: int = 0
     progress: Progress = silent
     checkpoints: Path | None = None
-    """Existing folder that outlives a killed run; a network leaves there what it has after each epoch."""
+    """An existing folder that survives a killed run; networks write a checkpoint there after each epoch."""
     pretrained: Path | None = None
-    """Folder of pretrained weights, filled by an operator and by downloads; parameters name files in it, not paths."""
+    """Folder of pretrained weights, filled by downloads or by hand; parameters name files in it, not paths."""
 
 
 DEFAULTS = Fitting()
@@ -78,9 +78,9 @@ class Curve:
 
 
 class ModelOutput(NamedTuple):
-    """What a model says of n products: calibrated probabilities (n, n_classes) and features (n, width), both float32.
+    """A model's output for n products: calibrated probabilities (n, n_classes) and features (n, width), both float32.
 
-    Features are what its last layer saw; width is 0 for a family without such a layer. Features of a row that has
+    Features are the inputs of its last layer; width is 0 for a family without one. Features of a row that has
     held-out probabilities do not depend on the row's class.
     """
 
@@ -93,32 +93,32 @@ M_co = TypeVar("M_co", covariant=True)
 
 @dataclass(frozen=True)
 class Fitted(Generic[M_co]):
-    """What `fit` returns."""
+    """The result of `fit`."""
 
     model: M_co
-    """Fitted on all rows, or on all but one fold where every further fit would take too long."""
+    """Fitted on all rows, or on all but one fold if another fit would take too long."""
     held_out: FloatArray
-    """Calibrated probabilities (n, n_classes) of models that saw neither the row nor its fold; NaN without such."""
+    """Calibrated out-of-fold probabilities (n, n_classes); NaN for rows without them."""
     curves: tuple[Curve, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What the manifest says of this model beyond its parameters, such as where pretrained weights came from."""
+    """Additional facts for the manifest, such as the source of pretrained weights."""
     features: FloatArray | None = None
-    """The training rows' `ModelOutput.features` where they are at hand; else they are computed when they are needed."""
+    """The training rows' `ModelOutput.features` if available; otherwise they are computed when needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FittedFusion(Fitted[M_co]):
-    """What `Fusion.fit` returns. `held_out` has the rows with both modalities; each table is by unseeing fusions."""
+    """The result of `Fusion.fit`; all probabilities are out of fold. `held_out` covers rows with both modalities."""
 
     text_alone: FloatArray
-    """Held-out probabilities (n, n_classes) that `combine(text, None)` gives; NaN where there is no text."""
+    """Out-of-fold probabilities (n, n_classes) of `combine(text, None)`; NaN for rows without text."""
     image_alone: FloatArray
-    """Held-out probabilities (n, n_classes) that `combine(None, image)` gives; NaN where there is no photo."""
+    """Out-of-fold probabilities (n, n_classes) of `combine(None, image)`; NaN for rows without a photo."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Numbers from `low` to `high` that a parameter may be searched among, by orders of magnitude or evenly."""
+    """A numeric search range from `low` to `high`, logarithmic or uniform."""
 
     low: float
     high: float
@@ -128,28 +128,28 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Values that a parameter may be searched among."""
+    """A categorical search range."""
 
     values: tuple[float | int | str | bool, ...]
 
 
 class Family(ABC):
-    """What can be fitted, saved and loaded."""
+    """A model that can be saved and loaded."""
 
     name: ClassVar[str]
     parameters: ClassVar[Mapping[str, float | int | str | bool]]
-    """What `fit` accepts, with the defaults."""
+    """The parameters of `fit` with their defaults."""
     search_space: ClassVar[Mapping[str, Span | Choice]] = {}
-    """Where a search looks for better values of some of the parameters."""
+    """The search ranges of parameters."""
 
     @classmethod
     def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
-        """Return the defaults with `parameters` in their place; raises BadInput for an unknown name or wrong type."""
+        """Return the defaults updated with `parameters`. Raises BadInput for an unknown name or a wrong type."""
         resolved = dict(cls.parameters)
         for name, value in parameters.items():
             if name not in resolved:
                 known = ", ".join(sorted(resolved)) or "none"
-                raise BadInput(f"{cls.name} has no parameter {name!r}; it knows: {known}.")
+                raise BadInput(f"{cls.name} has no parameter {name!r}. Its parameters: {known}.")
             default = resolved[name]
             numbers = isinstance(default, int | float) and not isinstance(default, bool)
             fits = (
@@ -158,34 +158,34 @@ class Family(ABC):
                 else type(value) is type(default)
             )
             if not fits:
-                raise BadInput(f"Parameter {name!r} of {cls.name} must be like its default {default!r}.")
+                raise BadInput(f"Parameter {name!r} of {cls.name} must have the type of its default, {default!r}.")
             resolved[name] = value
         return resolved
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write plain arrays and ONNX files into the existing, empty `folder`."""
+        """Write NumPy arrays and ONNX files into the existing, empty `folder`."""
 
     @classmethod
     @abstractmethod
     def load(cls, folder: Path) -> Self:
-        """Return what `save` wrote; needs NumPy, ONNX Runtime and tokenizers only."""
+        """Load what `save` wrote. Needs only NumPy, ONNX Runtime and tokenizers."""
 
 
 class TextModel(Family):
     """A family for titles and descriptions."""
 
     fast: ClassVar[bool] = False
-    """Whether one product takes well under a millisecond, so that serving need not leave the event loop."""
+    """Whether one product takes well under a millisecond, so that serving can stay on the event loop."""
 
     @classmethod
     @abstractmethod
     def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
-        """Return the fitted model and held-out probabilities. Raises BadInput for a parameter it does not know."""
+        """Return the fitted model and held-out probabilities. Raises BadInput for an unknown parameter."""
 
     @abstractmethod
     def output(self, texts: Sequence[ProductText]) -> ModelOutput:
-        """Return calibrated probabilities and features, row by row: other rows change nothing."""
+        """Return calibrated probabilities and features. Each row is independent of the others."""
 
     def predict_proba(self, texts: Sequence[ProductText]) -> FloatArray:
         """Return calibrated probabilities (n, n_classes)."""
@@ -196,12 +196,12 @@ class ImageModel(Family):
     """A family for photos."""
 
     input_size: int
-    """Side of the square input, pixels: of the class, or of the instance where it is a parameter."""
+    """Side of the square input, pixels; set on the class, or on the instance if it is a parameter."""
 
     @classmethod
     @abstractmethod
     def fit(cls, photos: Sequence[Path], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
-        """Return the fitted model and held-out probabilities. Raises BadInput, or NotAnImage naming a bad file."""
+        """Return the fitted model and held-out probabilities. Raises BadInput, or NotAnImage, which names the file."""
 
     @abstractmethod
     def output(self, pixels: Pixels) -> ModelOutput:
@@ -213,21 +213,21 @@ class ImageModel(Family):
 
 
 class Fusion(Family):
-    """A way to put the outputs of text and photo together."""
+    """A method to combine the outputs of text and photo models."""
 
     needs_features: ClassVar[bool] = False
-    """Whether it looks at `ModelOutput.features`, which training then has to gather for all rows."""
+    """Whether it uses `ModelOutput.features`, which training then computes for all rows."""
 
     @classmethod
     @abstractmethod
     def fit(
         cls, text: ModelOutput, image: ModelOutput, labels: Labels, fitting: Fitting = DEFAULTS
     ) -> FittedFusion[Self]:
-        """Return the fusion fitted on held-out outputs; rows of a modality that a product lacks are NaN.
+        """Return the fusion fitted on held-out outputs. Rows of a missing modality are NaN.
 
-        Features may be NaN on rows that have one modality only.
+        Features may be NaN for rows with a single modality.
         """
 
     @abstractmethod
     def combine(self, text: ModelOutput | None, image: ModelOutput | None) -> FloatArray:
-        """Return probabilities (n, n_classes) float32 whose rows sum to 1; None is a missing modality, not both."""
+        """Return probabilities (n, n_classes) float32 whose rows sum to 1. At most one of the two is None."""

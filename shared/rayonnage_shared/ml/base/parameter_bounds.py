@@ -1,4 +1,4 @@
-"""Checks of a family's resolved parameters, for all that a value of the right type may still not be."""
+"""Range checks of a family's parameters."""
 
 from __future__ import annotations
 

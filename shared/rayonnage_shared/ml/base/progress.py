@@ -1,4 +1,4 @@
-"""How long work says where it is, and is asked to stop."""
+"""Progress callbacks, which can also stop the work."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called by long work; the job worker writes it to the job, the CLI draws a bar.
+    """A progress callback of long work: the job worker writes it to the job, the command line draws a bar.
 
-    A caller that wants the work to stop raises from here.
+    It may raise to stop the work.
     """
 
     def __call__(self, fraction: float, message: str) -> None:
-        """Say that `fraction` (0 to 1) of the present stage is done."""
+        """Report that `fraction` (0 to 1) of the current stage is done."""
         ...
 
 
@@ -21,7 +21,7 @@ def silent(fraction: float, message: str) -> None:
 
 
 def part(progress: Progress, start: float, end: float) -> Progress:
-    """Return a progress that maps its own 0 to 1 onto `start` to `end` of `progress`."""
+    """Return a callback that maps 0 to 1 to the range `start` to `end` of `progress`."""
 
     def report(fraction: float, message: str) -> None:
         progress(start + (end - start) * fraction, message)

@@ -1,4 +1,4 @@
-"""Scores to probabilities, fitted on rows that the scoring model did not see."""
+"""Calibrate scores to probabilities, on rows that the scoring model was not fitted on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from rayonnage_shared.ml.base.model import FloatArray, IntArray, Labels
 
-# log slope, offset, log power. The first is what few rows are drawn towards: fitted on 3,756 real products. The second
-# is nearly a softmax with one temperature, which suits scores that are log-likelihoods.
+# log slope, offset, log power. The first, fitted on 3,756 real products, is the prior for few rows. The second is
+# nearly a softmax with one temperature, which suits scores that are log-likelihoods.
 _STARTS = np.array([[0.7, 1.1, 1.8], [-1.0, -4.0, 1.0]])
-# Three numbers need no more rows, and each of some 300 steps of the search costs in proportion.
+# Enough rows for three parameters; the cost of each of some 300 steps is proportional to the rows.
 _MAX_ROWS = 5_000
-# How strongly a class's shift is drawn to 0; 1 to 20 give the same within 0.1 points.
+# L2 penalty of a class's shift; 1 to 20 give the same result within 0.1 points.
 _SHIFT_PENALTY = 10.0
 
 
@@ -24,11 +24,11 @@ _SHIFT_PENALTY = 10.0
 class Calibration:
     """p ∝ sigmoid(slope · score + offset) ** power · exp(shift) over the classes that had training rows, 0 for others.
 
-    Margins of a support vector machine say less and less as they grow, which a softmax with one temperature cannot
-    follow. Out of fold on 3,756 real products (3 seeds): calibration error 0.054 and log loss 0.96 with a temperature,
-    0.031 and 0.94 with a mixture of two, 0.017 and 0.91 with this.
+    The probability saturates as the margin of a support vector machine grows, which a softmax with one temperature
+    cannot model. Out of fold on 3,756 real products (3 seeds): calibration error 0.054 and log loss 0.96 with a
+    temperature, 0.031 and 0.94 with a mixture of two, 0.017 and 0.91 with this.
 
-    `shifts` (n_classes,) float32, none by default, mend what one curve leaves to each class: out of fold, weighted
+    `shifts` (n_classes,) float32, none by default, correct each class separately: out of fold, weighted
     F1 0.753 to 0.755 and log loss 0.902 to 0.897 (calibration error 0.011 and 0.016).
     """
 
@@ -54,8 +54,8 @@ class Calibration:
     def fit(cls, scores: FloatArray, classes: IntArray, present: IntArray) -> Self:
         """Return the curve with the least log loss on held-out `scores` (n, n_classes).
 
-        `present` are the positions of the classes that the model knows; rows of others say nothing. The fewer rows,
-        the nearer the curve stays to the one of the real data.
+        `present` are the positions of the classes that the model knows; rows of others are ignored. With few rows the
+        curve stays near the prior from real data.
         """
         from scipy.optimize import minimize
 
@@ -85,21 +85,21 @@ class Calibration:
         return cls(float(np.exp(slope)), float(offset), float(np.exp(power)), present)
 
     def save(self, path: Path) -> None:
-        """Write the three numbers, the classes and their shifts."""
+        """Write the three parameters, the classes and their shifts."""
         shifts = np.zeros(len(self.present), dtype=np.float32) if self.shifts is None else self.shifts
         np.savez(path, curve=np.array([self.slope, self.offset, self.power]), present=self.present, shifts=shifts)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Return what `save` wrote."""
+        """Load what `save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             slope, offset, power = arrays["curve"].tolist()
-            # Calibrations written before there were shifts have none.
+            # Older files have no shifts.
             return cls(slope, offset, power, arrays["present"], arrays.get("shifts"))
 
 
 def _fit_shifts(probabilities: FloatArray, classes: IntArray) -> FloatArray:
-    """Return what to add to each log probability (n, n_classes) for the least log loss; the sum is convex."""
+    """Return the shifts added to log probabilities (n, n_classes) that minimize log loss; a convex problem."""
     from scipy.optimize import minimize
 
     logarithms = np.log(np.maximum(probabilities.astype(np.float64), 1e-12))
@@ -121,7 +121,7 @@ def _fit_shifts(probabilities: FloatArray, classes: IntArray) -> FloatArray:
 def cross_calibrated(scores: FloatArray, labels: Labels, held_out: IntArray) -> FloatArray:
     """Return each fold's probabilities (n, n_classes) by a calibration fitted on the other held-out folds.
 
-    A single held-out fold calibrates itself: so few numbers fitted on thousands of rows flatter none of them. Rows of
+    A single held-out fold calibrates itself: so few parameters do not overfit thousands of rows. Rows of
     folds that are not in `held_out` are NaN.
     """
     probabilities = np.full_like(scores, np.nan)

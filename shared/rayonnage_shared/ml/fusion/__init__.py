@@ -1,1 +1,1 @@
-"""Mathematics of the fusion families."""
+"""The methods behind the fusion families."""

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression that corrects scores which are there already, and starts from correcting nothing."""
+"""Multinomial logistic regression that corrects existing scores; it starts with no correction."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _ITERATIONS = 40  # of L-BFGS for each penalty
 _MIN_DEVIATION = 1e-3
 MOST_AXES = 768
 """Of 1,846 on 2,250 real pairs (three seeds): cross-fitted log loss 0.252 with these, 0.251 with all of them, 0.253
-with 384 and 0.259 with 128; weighted F1 0.923 with any. Fewer cost less, but lose what no few axes can hold."""
+with 384 and 0.259 with 128; weighted F1 0.923 with any. Fewer cost less but lose information."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standard:
-    """How inputs were made comparable and few: `table` (n, axes) is (raw - mean) * factor @ axes, float32."""
+    """Standardised and reduced inputs: `table` (n, axes) is (raw - mean) * factor @ axes, float32."""
 
     table: FloatArray
     mean: FloatArray
     factor: FloatArray
     axes: FloatArray | None
-    """(width, axes), orthonormal; None where the inputs are as few as that already."""
+    """(width, axes), orthonormal; None if the inputs need no reduction."""
 
     @classmethod
     def of(cls, blocks: Sequence[FloatArray], scales: Sequence[float]) -> Standard:
         """Return the blocks (n, width) side by side, each column centred and with its block's scale as deviation.
 
-        Many columns are turned to the axes along which they vary most. Rotation changes nothing for a head with an L2
-        penalty, and what varies little is what the penalty holds near 0.
+        Many columns are projected onto their principal axes. Rotation does not change a head with an L2 penalty, and
+        the penalty keeps the dropped directions near 0 anyway.
         """
         table = np.concatenate(blocks, axis=1, dtype=np.float32)
         width = table.shape[1]
@@ -52,7 +52,7 @@ class Standard:
         return cls(table @ axes, mean, factor, axes)
 
     def unfolded(self, head: LinearModel) -> LinearModel:
-        """Return the head of `table` as one of the raw columns."""
+        """Return the head of `table` in terms of the raw columns."""
         turned = head.weights if self.axes is None else self.axes @ head.weights
         weights = (turned * self.factor[:, None]).astype(np.float32)
         return LinearModel(weights, np.asarray(head.intercept - self.mean @ weights, dtype=np.float32))
@@ -75,8 +75,8 @@ def fit_path(
 ) -> Iterator[LinearModel]:
     """Yield for each penalty, strongest first, the head with the least mean log loss + penalty / 2 · |weights|².
 
-    Scores are offset (n, n_classes) + table (n, width) @ weights + intercept; rows that are not `counted` (n,) have no
-    say. The intercept is drawn to 0 as a pool's bias is. Each head starts from the one before.
+    Scores are offset (n, n_classes) + table (n, width) @ weights + intercept; rows not in `counted` (n,) are
+    ignored. The intercept is penalised like a pool's bias. Each head starts from the previous one.
     """
     from scipy.optimize import minimize
 

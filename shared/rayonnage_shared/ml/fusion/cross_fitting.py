@@ -1,4 +1,4 @@
-"""Into which parts rows fall when a model must say something of each row that it was not fitted on."""
+"""Split rows into parts for cross-fitting."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ MAX_PARTS = 5
 
 
 def parts_of(labels: Labels) -> IntArray:
-    """Return part numbers (n,): twins share a part, so that what is fitted on all other parts saw no twin of a row.
+    """Return part numbers (n,), in which near-duplicates share a part.
 
-    Parts are the folds where at least two of them have rows. Where one fold has them all (a family that takes long to
-    fit is held out from one alone) its groups of twins are dealt out to five parts.
+    Parts are the folds if at least two have rows. If one fold has all rows (slow families hold out a single fold),
+    its groups of near-duplicates are distributed over five parts.
     """
     if len(np.unique(labels.folds)) > 1:
         return labels.folds

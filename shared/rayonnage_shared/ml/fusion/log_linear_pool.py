@@ -1,4 +1,4 @@
-"""The log-linear pool (Genest & Zidek 1986): p ∝ Π opinionᵏ ^ weightᵏ · exp(bias), weights found on held-out rows."""
+"""The log-linear pool (Genest & Zidek 1986): p ∝ Π pₖ ^ weightₖ · exp(bias), fitted on held-out rows."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ BIAS_PENALTY = 5.0
 """Half of it times bias² is added to the summed log loss."""
 _PRIOR_ROWS = 30.0
 _FLOOR = 1e-6
-"""Least probability that a model output may give: none is so sure that the other cannot outvote it."""
+"""Minimum probability of a model output, so that neither model can veto the other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """`weights` has one number for each output; `bias` (n_classes,) follows how often each class has them all."""
+    """`weights` has one number for each output; `bias` (n_classes,) corrects class frequencies."""
 
     weights: tuple[float, ...]
     bias: FloatArray
 
     def scores(self, outputs: Sequence[FloatArray]) -> DoubleArray:
-        """Return log probabilities but for a constant a row, (n, n_classes), of probabilities (n, n_classes) each."""
+        """Return log probabilities (n, n_classes), up to a constant per row, of probabilities (n, n_classes) each."""
         weighed = (weight * log_probabilities(one) for weight, one in zip(self.weights, outputs, strict=True))
         return np.asarray(self.bias + sum(weighed), dtype=np.float64)
 
     def probabilities(self, outputs: Sequence[FloatArray]) -> FloatArray:
-        """Return (n, n_classes) float32 whose rows sum to 1; what every output calls impossible stays so."""
+        """Return (n, n_classes) float32 whose rows sum to 1; a class to which all outputs give 0 stays at 0."""
         return possible_shares(self.scores(outputs), outputs)
 
 
 def fit_pool(
     outputs: Sequence[FloatArray], classes: IntArray, usual: Sequence[float], row_weights: FloatArray | None = None
 ) -> Pool:
-    """Return the pool with the least log loss; few rows are drawn to the `usual` weights and no bias.
+    """Return the pool with the least log loss, regularised towards the `usual` weights and no bias.
 
-    `row_weights` (n,) says for how many rows each row counts. The sum that is minimized is convex.
+    `row_weights` (n,) are weights of the rows. The problem is convex.
     """
     from scipy.optimize import minimize
 
@@ -69,12 +69,12 @@ def fit_pool(
 
 
 def log_probabilities(probabilities: FloatArray) -> DoubleArray:
-    """Return logarithms (n, n_classes), none below that of the least probability a model output may give."""
+    """Return logarithms (n, n_classes), clipped at the minimum probability."""
     return np.log(np.maximum(probabilities.astype(np.float64), _FLOOR))
 
 
 def possible_shares(scores: FloatArray | DoubleArray, outputs: Sequence[FloatArray]) -> FloatArray:
-    """Return `scores` as probabilities (n, n_classes) float32; 0 for a class to which every output gives 0."""
+    """Return `scores` as probabilities (n, n_classes) float32; 0 for a class to which all outputs give 0."""
     impossible = np.all([one <= 0 for one in outputs], axis=0)
     return softmax(np.where(impossible, -np.inf, scores.astype(np.float64))).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""A linear classifier for dense features of a frozen network, from few rows for each class.
+"""A linear classifier for dense features of a frozen network, for few rows per class.
 
 Two linear models of the same features are added: multinomial logistic regression, whose scores fit the classes' odds,
 and Gaussian discriminant analysis with a shrunken covariance, which uses how features vary within a class. On 3,000
@@ -16,7 +16,7 @@ from rayonnage_shared.ml.linear.svm import LinearModel
 
 _ITERATIONS = 40  # of L-BFGS; more move neither F1 nor log loss
 _SHRINKAGE = 0.3  # of the covariance within classes, towards independent features
-_SMALL_CLASS = 5.0  # rows at which a class's mean is trusted half way
+_SMALL_CLASS = 5.0  # rows at which a class's own mean gets weight one half
 _DISCRIMINANT_SHARE = 0.1
 _MIN_DEVIATION = 1e-3
 
@@ -24,7 +24,7 @@ _MIN_DEVIATION = 1e-3
 def fit_discriminant(features: FloatArray, classes: IntArray, n_classes: int, *, penalty: float) -> LinearModel:
     """Return the classifier of `features` (n, width); `penalty` is the L2 strength on standardized features.
 
-    Scores of a class without rows mean nothing; calibration gives it probability 0.
+    Scores of a class without rows are meaningless; calibration gives it probability 0.
     """
     present, positions = np.unique(classes, return_inverse=True)
     mean, deviation = features.mean(axis=0), features.std(axis=0) + _MIN_DEVIATION
@@ -68,7 +68,7 @@ def _fit_logistic(features: FloatArray, truth: FloatArray, penalty: float) -> Li
 
 
 def _fit_gaussian(features: FloatArray, truth: FloatArray) -> LinearModel:
-    """Linear discriminant analysis (Friedman 1989), covariance shrunken to the identity, means to the common one."""
+    """Linear discriminant analysis (Friedman 1989); covariance shrunk to the identity, class means to the mean."""
     from scipy.linalg import cho_factor, cho_solve
 
     rows = truth.sum(axis=0)

@@ -1,4 +1,4 @@
-"""Fits linear heads on a frozen photo network's features, in fp32 and, where it is asked for and as good, in int8."""
+"""Fit linear heads on a frozen photo network's features, in fp32 or, if requested and as accurate, in int8."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fit_photo_heads(
 ) -> Chosen[HeadVariant]:
     """Return the head fitted on all photos and held-out probabilities of heads that did not see the row's fold.
 
-    The int8 network has a head of its own, so that what it changes evenly costs nothing. Raises BadInput for an
+    The int8 network has its own head, which absorbs systematic changes of the features. Raises BadInput for an
     unknown precision, and NotAnImage naming a bad file.
     """
     asked_precision({"precision": asked})
@@ -74,10 +74,10 @@ def _fit(network: bytes, photos: Sequence[Path], labels: Labels, penalty: float,
 def _fit_heads(
     inputs: FloatArray, labels: Labels, held_out: IntArray, penalty: float, progress: Progress
 ) -> list[LinearModel]:
-    """Return a head without each of the folds `held_out`, and last one fitted on all rows.
+    """Return one head per fold in `held_out`, fitted without that fold, and finally one fitted on all rows.
 
-    One thread a head: beside other work, BLAS threads that wait for each other made a head of 500 photos cost 4.7 s of
-    CPU time instead of 0.6.
+    One thread per head: on busy cores, BLAS threads that wait for each other made a head of 500 photos cost 4.7 s of
+    CPU time instead of 0.6 s.
     """
 
     def fit(fold: int | None) -> LinearModel:

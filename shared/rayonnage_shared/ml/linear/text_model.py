@@ -1,4 +1,4 @@
-"""A fitted linear classifier on TF-IDF, and on dense features beside it; `linear_text_training` fits it."""
+"""A linear text classifier on TF-IDF and optional dense features; `text_training.py` fits it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rayonnage_shared.ml.linear.svm import LinearModel
 
 
 def tfidf_input(text: ProductText) -> str:
-    """Return what TF-IDF sees of a product."""
+    """Return the input text of TF-IDF."""
     return f"{text.title} {text.description}"
 
 

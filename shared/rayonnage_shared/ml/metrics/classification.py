@@ -1,4 +1,4 @@
-"""How good predicted probabilities are, on rows that no model was fitted on."""
+"""Classification metrics of predicted probabilities."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ def confusion_matrix(truth: IntArray, predicted: IntArray, n_classes: int) -> In
 
 
 def class_f1(confusion: IntArray) -> FloatArray:
-    """Return F1 by class (n_classes,); 0 for a class that is neither in the truth nor predicted."""
+    """Return F1 by class (n_classes,); 0 for a class that is neither present nor predicted."""
     return _rates(confusion)[2]
 
 
 def macro_f1(confusion: IntArray) -> float:
-    """Return the mean F1 over the classes that are in the truth or predicted, as scikit-learn defines it."""
+    """Return the mean F1 over the classes that are present or predicted, as scikit-learn defines it."""
     present = (confusion.sum(axis=1) > 0) | (confusion.sum(axis=0) > 0)
     return float(class_f1(confusion)[present].mean())
 

@@ -1,6 +1,6 @@
-"""Learning curves of models that are fitted at once: the same model from fewer rows, judged on the same others.
+"""Learning curves: the same model fitted on fewer rows, evaluated on the same held-out rows.
 
-Their cost is bounded, so that they are a small part of any training: 8 % of a text model's on 3,756 rows.
+Their cost is bounded to a small part of any training: 8 % of a text model's on 3,756 rows.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from rayonnage_shared.ml.metrics.classification import confusion_matrix, weighte
 _SHARES = (0.25, 0.5)
 _MIN_ROWS = 20
 _MAX_ROWS = 4_000
-"""The largest part that a model is fitted to again, and the most rows that one is judged on."""
+"""The largest refit, and the most evaluation rows."""
 
 
 class Point(NamedTuple):
-    """A model learned from `rows` rows; scores (n, n_classes) of those of them in `learned`, and of held-out rows."""
+    """A model fitted on `rows` rows, with scores (n, n_classes) of the rows in `learned` and of held-out rows."""
 
     rows: int
     learned: IntArray
@@ -31,19 +31,19 @@ class Point(NamedTuple):
 def row_subsets(rows: IntArray) -> list[IntArray]:
     """Return a quarter and a half of `rows` (n,), or a quarter and a half of 8,000 of them, evenly spread.
 
-    Nothing where that would be too few. A part may lack small classes, which is what having fewer rows means.
+    Empty if that would be too few. A part may lack small classes, as any smaller dataset would.
     """
     sizes = [int(share * min(len(rows), 2 * _MAX_ROWS)) for share in _SHARES]
     return [_spread(rows, size) for size in sizes if size >= _MIN_ROWS]
 
 
 def some_rows(rows: IntArray) -> IntArray:
-    """Return as many of `rows` as are needed to know an F1 within a point, evenly spread."""
+    """Return an evenly spread sample of `rows` that gives F1 within one point."""
     return _spread(rows, min(len(rows), _MAX_ROWS))
 
 
 def curve_of_rows(points: Sequence[Point], held_out: IntArray, labels: Labels) -> Curve:
-    """Return weighted F1 by number of rows learned from, of models that were judged on the rows `held_out`."""
+    """Return weighted F1 by number of training rows, evaluated on the rows `held_out`."""
 
     def metric(scores: FloatArray, rows: IntArray) -> float:
         return weighted_f1(confusion_matrix(labels.classes[rows], scores.argmax(axis=1), labels.n_classes))
