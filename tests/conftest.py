@@ -6,11 +6,18 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from rayonnage_shared.database.engine import migrate, open_database
 from tests.system.postgresql import postgresql_cluster
+
+# The same examples every time, and no limit on how long one may take: a slow machine is no fault.
+hypothesis.settings.register_profile(
+    "rayonnage", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("rayonnage")
 
 
 @pytest.fixture(scope="session")

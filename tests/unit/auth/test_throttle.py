@@ -10,6 +10,7 @@ import pytest
 from rayonnage_auth import throttle
 from rayonnage_auth.throttle import LoginThrottle, PasswordThreads, TooManyLogins
 from rayonnage_shared.core.errors import Overloaded
+from tests.waiting import PATIENCE_S, eventually_async
 
 
 class Clock:
@@ -111,13 +112,13 @@ async def test_hashing_runs_a_few_at_a_time_and_refuses_a_long_queue(monkeypatch
         with lock:
             running += 1
             most = max(most, running)
-        gate.wait(10)
+        gate.wait(PATIENCE_S)
         with lock:
             running -= 1
         return "done"
 
     tasks = [asyncio.create_task(threads.run(work)) for _ in range(5)]
-    await asyncio.sleep(0.05)
+    assert await eventually_async(lambda: running == 2)
     with pytest.raises(Overloaded):
         await threads.run(work)
     gate.set()

@@ -27,6 +27,7 @@ from rayonnage_shared.feedback.repository import find_feedback, give_feedback
 from rayonnage_shared.ml.catalogue.schemas import IngestReport
 from rayonnage_shared.predictions.record import LoggedPrediction
 from rayonnage_shared.predictions.repository import insert_predictions
+from tests.waiting import PATIENCE_S, eventually_async
 
 pytestmark = pytest.mark.usefixtures("own_metrics")
 
@@ -134,10 +135,7 @@ async def test_feedback_goes_in_by_itself(settings: IngestSettings, engine: Engi
     async with application(often) as client:
         await client.post("/ingest", files={"features": ("f.csv", GOOD)})
         one = told(engine, "Ballon de plage", 1302)
-        deadline = time.monotonic() + 60
-        while not is_ingested(engine, one):
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.1)
+        assert await eventually_async(lambda: is_ingested(engine, one))
         datasets = (await client.get("/datasets")).json()
     assert [one["rows"] for one in datasets["datasets"]] == [3, 2]
 
@@ -162,7 +160,7 @@ class Failing(Ingestions):
 async def test_what_goes_wrong_is_logged_and_tried_again(settings: IngestSettings) -> None:
     ingestions = Failing(settings)
     with capture_logs() as logs:
-        async with asyncio.timeout(20), taking_feedback(ingestions, OFTEN_H):
+        async with asyncio.timeout(PATIENCE_S), taking_feedback(ingestions, OFTEN_H):
             await ingestions.worked.wait()
     assert [one["event"] for one in logs] == ["ingest.feedback.postponed", "ingest.feedback.failed"]
 

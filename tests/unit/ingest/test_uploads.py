@@ -33,7 +33,9 @@ async def receive(folder: Path, chunks: Sequence[bytes], content_type: str = FOR
         return messages.pop(0) if messages else {"type": "http.disconnect"}
 
     scope = {"type": "http", "method": "POST", "headers": [(b"content-type", content_type.encode())]}
-    return await receive_upload(Request(scope, next_message), folder, max_bytes=50_000, timeout_s=5, idle_timeout_s=0.2)
+    return await receive_upload(
+        Request(scope, next_message), folder, max_bytes=50_000, timeout_s=60, idle_timeout_s=0.2
+    )
 
 
 async def test_parts_land_in_files_whatever_the_chunks(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from rayonnage_train.drift_routes import prefers_html
 from rayonnage_train.metrics import TrainMetrics
 from rayonnage_train.settings import TrainSettings
 from tests.unit.shared.drift.reports import MADE_AT, write_report
+from tests.waiting import PATIENCE_S, eventually_async
 
 pytestmark = pytest.mark.usefixtures("own_metrics")
 
@@ -250,17 +251,18 @@ async def test_a_database_that_hangs_holds_up_neither_the_page_nor_more_than_one
     class Hanging:
         def counts(self) -> None:
             asked.append(threading.get_ident())
-            released.wait(20)
+            released.wait(PATIENCE_S)
 
     metrics = TrainMetrics(Hanging(), app.state.train.engine, tmp_path / "data")  # type: ignore[arg-type]
     started = time.monotonic()
     for _ in range(3):
         await metrics.refresh(within_s=0.05)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < PATIENCE_S / 2, "the database hangs for longer"
+    assert await eventually_async(lambda: asked)
     assert len(asked) == 1
     assert list(metrics.collect()) == []
     released.set()
-    await asyncio.wait_for(metrics.refresh(), 10)
+    await asyncio.wait_for(metrics.refresh(), PATIENCE_S)
 
 
 async def test_a_broken_report_is_a_problem_and_the_others_are_listed(user: httpx2.AsyncClient, tmp_path: Path) -> None:

@@ -84,10 +84,10 @@ def test_an_unknown_user_costs_as_much_time_as_a_wrong_password(engine: Engine) 
     def fastest(username: str) -> float:
         times = []
         for _ in range(5):
-            started = time.perf_counter()
+            started = time.thread_time()
             with pytest.raises(WrongCredentials):
                 accounts.verify(username, OTHER)
-            times.append(time.perf_counter() - started)
+            times.append(time.thread_time() - started)
         return min(times)
 
     assert 0.5 < fastest("nobody") / fastest("alice") < 2

@@ -7,13 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rayonnage_shared.core import host
+from tests.waiting import PATIENCE_S, eventually
 
 
 @pytest.fixture
@@ -46,14 +46,12 @@ def test_an_address_that_is_not_ours_is_named() -> None:
 
 
 def test_marked_processes_are_found_by_their_environment(sleeper: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 5
-    while sleeper.pid not in host.marked("A_MARK", "x=1"):
-        assert time.monotonic() < deadline
+    assert eventually(lambda: sleeper.pid in host.marked("A_MARK", "x=1"))
     assert sleeper.pid not in host.marked("A_MARK", "x")
 
 
 def test_ends_processes_that_listen_to_sigterm(sleeper: subprocess.Popen[bytes]) -> None:
-    host.end([sleeper.pid], within_s=5)
+    host.end([sleeper.pid], within_s=PATIENCE_S)
     assert sleeper.wait() == -signal.SIGTERM
 
 

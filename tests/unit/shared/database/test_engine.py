@@ -16,6 +16,7 @@ from sqlmodel import SQLModel, select
 
 from rayonnage_shared.database.engine import MIGRATIONS, migrate, open_database, reading, writing
 from rayonnage_shared.database.tables import PromotionRow, UserRow, now
+from tests.waiting import PATIENCE_S
 
 
 def _user(username: str) -> UserRow:
@@ -74,7 +75,7 @@ def test_several_processes_may_migrate_an_empty_database_at_once(database_url: s
         subprocess.Popen([sys.executable, "-c", code, database_url], stderr=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    errors = [process.communicate(timeout=60)[1] for process in started]
+    errors = [process.communicate(timeout=PATIENCE_S)[1] for process in started]
     assert [process.returncode for process in started] == [0] * 3, errors
 
 
@@ -124,15 +125,15 @@ def test_readers_do_not_wait_for_a_writer(engine: Engine) -> None:
             session.add(_user("alice"))
             session.flush()
             inside.set()
-            done.wait(20)
+            done.wait(PATIENCE_S)
 
     with ThreadPoolExecutor(1) as threads:
         writer = threads.submit(write_slowly)
-        inside.wait(20)
+        assert inside.wait(PATIENCE_S)
         with reading(engine) as session:
             assert session.exec(select(UserRow)).all() == []
         done.set()
-        writer.result(20)
+        writer.result(PATIENCE_S)
     with reading(engine) as session:
         assert session.exec(select(UserRow.username)).all() == ["alice"]
 

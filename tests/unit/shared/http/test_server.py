@@ -10,6 +10,7 @@ import time
 
 from rayonnage_shared.http.server import DRAIN_S, GONE_WITHIN_S
 from rayonnage_shared.ops.supervision import STOP_WAIT_S
+from tests.waiting import PATIENCE_S
 
 PROGRAM = """
 import asyncio, contextlib, sys, time
@@ -19,7 +20,7 @@ from rayonnage_shared.http import server
 @contextlib.asynccontextmanager
 async def lifespan(app):
     yield
-    time.sleep(server.time_to_close(app, 5))
+    time.sleep(server.time_to_close(app, float(sys.argv[4])))
 
 app = FastAPI(lifespan=lifespan)
 
@@ -29,21 +30,21 @@ async def slow() -> str:
     await asyncio.sleep(float(sys.argv[2]))
     return "answered"
 
-server.DRAIN_S, server.GONE_WITHIN_S = 1, 1.5
+server.DRAIN_S, server.GONE_WITHIN_S = float(sys.argv[3]), float(sys.argv[3]) + 0.5
 server.serve(app, host="127.0.0.1", port=int(sys.argv[1]))
 """
 
 
-def ended_while_asked(request_takes_s: float) -> tuple[bytes, float]:
+def ended_while_asked(request_takes_s: float, drain_s: float, closing_takes_s: float) -> tuple[bytes, float]:
     """Tell a service to stop while it works on a request; return what the caller got, and how long the end took."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    command = [sys.executable, "-c", PROGRAM, str(port), str(request_takes_s)]
+    command = [sys.executable, "-c", PROGRAM, str(port), str(request_takes_s), *map(str, (drain_s, closing_takes_s))]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as service:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                caller = socket.create_connection(("127.0.0.1", port), timeout=10)
+                caller = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
                 break
             except ConnectionRefusedError:
                 assert time.monotonic() < deadline and service.poll() is None
@@ -53,7 +54,7 @@ def ended_while_asked(request_takes_s: float) -> tuple[bytes, float]:
             assert service.stdout is not None and service.stdout.readline() == b"asked\n"
             service.send_signal(signal.SIGTERM)
             told = time.monotonic()
-            status = service.wait(15)
+            status = service.wait(PATIENCE_S)
             took = time.monotonic() - told
             answer = b""
             while part := caller.recv(1000):
@@ -63,13 +64,13 @@ def ended_while_asked(request_takes_s: float) -> tuple[bytes, float]:
 
 
 def test_a_request_under_way_is_answered_before_the_end() -> None:
-    answer, _took = ended_while_asked(request_takes_s=0.3)
+    answer, _took = ended_while_asked(request_takes_s=0.3, drain_s=30, closing_takes_s=0)
     assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b'"answered"')
 
 
 def test_a_request_that_takes_too_long_does_not_delay_the_end() -> None:
-    _answer, took = ended_while_asked(request_takes_s=60)
-    assert took < 3, "the drain is over after one second, and the lifespan does not take the five that it would like"
+    _answer, took = ended_while_asked(request_takes_s=600, drain_s=1, closing_takes_s=60)
+    assert took < 30, "the drain is over after one second, and the lifespan does not take the minute that it would like"
 
 
 def test_all_is_over_before_anybody_kills() -> None:

@@ -127,9 +127,9 @@ def test_a_hundred_megabytes_take_seconds(tmp_path: Path) -> None:
         for _ in range(100):
             file.write(other * (1_000_000 // len(other)))
         file.write(line(2, "it").encode() + b"\n")
-    started = time.monotonic()
+    started = time.process_time()
     assert found(tmp_path) == ["it"]
-    assert time.monotonic() - started < 5, "0.03 s of processor time"
+    assert time.process_time() - started < 5, "it takes 0.03 s"
 
 
 def test_lines_come_from_a_pipe_once() -> None:

@@ -64,10 +64,8 @@ def by_name(picture: Picture) -> dict[str, str | None]:
 
 def test_a_platform_that_is_away_is_a_picture_of_that_and_nothing_is_written(tmp_path: Path) -> None:
     with closing(Watcher(tmp_path, nobody(), settings(tmp_path))) as watcher:
-        began = time.monotonic()
         picture = watcher.look()
 
-    assert time.monotonic() - began < 10
     assert all(trouble and "no answer" in trouble for trouble in by_name(picture).values())
     assert (picture.champion, picture.drift, picture.log, picture.jobs) == (None, None, None, ())
     assert picture.troubles == {"jobs": "there is no database yet"}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.evaluation import timing
 from rayonnage_shared.ml.evaluation.schemas import Timing
 from rayonnage_shared.ml.evaluation.timing import MAX_PRODUCTS, MIN_PRODUCTS, time_bundle
+from tests.clock import Clock
 from tests.unit.shared.ml.features.drawn_photos import encoded, four_corners
 
 PHOTO = "ab" * 32
@@ -27,7 +27,8 @@ class ImageModel:
 class SlowBundle:
     """Takes a known time for each modality, and remembers what it was asked."""
 
-    def __init__(self, *, photos: bool = True, factor: float = 1) -> None:
+    def __init__(self, clock: Clock, *, photos: bool = True, factor: float = 1) -> None:
+        self._clock = clock
         self.text_model = object()
         self.image_model = ImageModel() if photos else None
         self.asked: list[tuple[bool, bool]] = []
@@ -38,7 +39,7 @@ class SlowBundle:
 
     def predict(self, text: ProductText | None, pixels: Pixels | None) -> Outcome:
         self.asked.append((text is not None, pixels is not None))
-        time.sleep(self._factor * (TEXT_S * (text is not None) + PHOTO_S * (pixels is not None)))
+        self._clock.sleep(self._factor * (TEXT_S * (text is not None) + PHOTO_S * (pixels is not None)))
         return cast(Outcome, None)
 
 
@@ -66,31 +67,38 @@ def store(tmp_path: Path) -> DatasetStore:
     return found
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(timing, "time", made)
+    return made
+
+
 def timed(bundle: Any, n: int, store: DatasetStore) -> dict[str, Timing]:
     return {one.mode: one for one in time_bundle(cast(Bundle, bundle), products(n), store)}
 
 
-def test_each_mode_is_asked_one_product_at_a_time(store: DatasetStore) -> None:
-    bundle = SlowBundle()
+def test_each_mode_is_asked_one_product_at_a_time(store: DatasetStore, clock: Clock) -> None:
+    bundle = SlowBundle(clock)
 
     found = timed(bundle, 8, store)
 
     assert {mode: one.products for mode, one in found.items()} == {"text": 8, "image": 4, "both": 4}
     assert bundle.asked == [(True, False)] * 8 + [(False, True)] * 4 + [(True, True)] * 4
-    assert found["text"].median_ms >= 1000 * TEXT_S
-    assert found["both"].median_ms >= 1000 * (TEXT_S + PHOTO_S)
+    assert found["text"].median_ms == pytest.approx(1000 * TEXT_S, rel=1e-3)
+    assert found["both"].median_ms == pytest.approx(1000 * (TEXT_S + PHOTO_S), rel=1e-3)
     assert all(one.p95_ms >= one.median_ms for one in found.values())
 
 
-def test_a_bundle_without_photos_is_timed_by_text_alone(store: DatasetStore) -> None:
-    assert list(timed(SlowBundle(photos=False), 4, store)) == ["text"]
+def test_a_bundle_without_photos_is_timed_by_text_alone(store: DatasetStore, clock: Clock) -> None:
+    assert list(timed(SlowBundle(clock, photos=False), 4, store)) == ["text"]
 
 
-def test_no_more_products_are_asked_than_are_needed(store: DatasetStore) -> None:
-    assert timed(SlowBundle(photos=False), MAX_PRODUCTS + 50, store)["text"].products == MAX_PRODUCTS
+def test_no_more_products_are_asked_than_are_needed(store: DatasetStore, clock: Clock) -> None:
+    assert timed(SlowBundle(clock, photos=False), MAX_PRODUCTS + 50, store)["text"].products == MAX_PRODUCTS
 
 
-def test_a_slow_model_is_asked_a_few_times_only(store: DatasetStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "ENOUGH_S", 0.005)
+def test_a_slow_model_is_asked_a_few_times_only(store: DatasetStore, clock: Clock) -> None:
+    factor = 2 * timing.ENOUGH_S / TEXT_S / MIN_PRODUCTS
 
-    assert timed(SlowBundle(photos=False, factor=2), 50, store)["text"].products == MIN_PRODUCTS
+    assert timed(SlowBundle(clock, photos=False, factor=factor), 50, store)["text"].products == MIN_PRODUCTS

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -10,7 +9,9 @@ import pytest
 
 from rayonnage_shared.ml.base.model import Choice, Family, Fitted, Fitting, Labels, Span
 from rayonnage_shared.ml.base.progress import silent
+from rayonnage_shared.ml.training import search as search_module
 from rayonnage_shared.ml.training.search import Budget, Found, Goal, NothingToSearch, search
+from tests.clock import Clock
 
 CLASSES = np.arange(200) % 4
 LABELS = Labels(CLASSES, np.arange(200) % 5, 4)
@@ -38,15 +39,15 @@ class Peaked(Family):
 class Fits:
     """Counts the fits and remembers what they were asked for."""
 
-    def __init__(self, *, seconds: float = 0.0, die_at: int | None = None) -> None:
+    def __init__(self, *, clock: Clock | None = None, seconds: float = 0.0, die_at: int | None = None) -> None:
         self.asked: list[Fitting] = []
-        self._seconds, self._die_at = seconds, die_at
+        self._clock, self._seconds, self._die_at = clock or Clock(), seconds, die_at
 
     def __call__(self, fitting: Fitting) -> Fitted[Any]:
         self.asked.append(fitting)
         if len(self.asked) == self._die_at:
             raise KeyboardInterrupt
-        time.sleep(self._seconds)
+        self._clock.sleep(self._seconds)
         fitting.progress(0.5, "half way")
         width, kind = float(fitting.parameters["width"]), fitting.parameters["kind"]
         share = np.exp(-abs(np.log(width / 3))) * (1.0 if kind == "b" else 0.6)
@@ -55,6 +56,13 @@ class Fits:
         table[np.arange(200), said] = 0.7
         table[:3] = np.nan
         return Fitted(Peaked(), table)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(search_module, "time", made)
+    return made
 
 
 def run(
@@ -98,19 +106,21 @@ def test_all_parameters_fixed_is_nothing_to_search(tmp_path: Path) -> None:
         run(tmp_path, Fits(), kind="a", width=1.0, depth=2)
 
 
-def test_no_trial_starts_after_the_time_is_over_and_the_defaults_are_always_judged(tmp_path: Path) -> None:
-    fits = Fits(seconds=0.2)
+def test_no_trial_starts_after_the_time_is_over_and_the_defaults_are_always_judged(
+    tmp_path: Path, clock: Clock
+) -> None:
+    fits = Fits(clock=clock, seconds=2)
 
-    found = run(tmp_path, fits, trials=50, seconds=0.1)
+    found = run(tmp_path, fits, trials=50, seconds=1)
 
     assert len(fits.asked) == 1
     assert found.best == found.default
 
 
-def test_a_trial_is_cut_off_when_the_time_is_over(tmp_path: Path) -> None:
-    fits = Fits(seconds=0.2)
+def test_a_trial_is_cut_off_when_the_time_is_over(tmp_path: Path, clock: Clock) -> None:
+    fits = Fits(clock=clock, seconds=2)
 
-    found = run(tmp_path, fits, trials=50, seconds=0.3)
+    found = run(tmp_path, fits, trials=50, seconds=3)
 
     assert [trial.value is None for trial in found.trials] == [False, True]
     assert found.best == found.default

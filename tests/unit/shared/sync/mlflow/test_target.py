@@ -229,14 +229,14 @@ def test_an_address_is_shown_without_its_password() -> None:
     assert redacted("sqlite:///data/mlflow.db") == "sqlite:///data/mlflow.db"
 
 
-def test_a_server_that_is_down_is_found_out_within_seconds() -> None:
+def test_a_server_that_is_down_is_found_out_without_mlflows_retries() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         began = time.monotonic()
         with pytest.raises(SyncTargetUnavailable, match=str(port)):
             check_reachable(f"http://127.0.0.1:{port}")
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 30, "MLflow's client would try for minutes"
 
 
 def test_looking_for_work_imports_neither_mlflow_nor_training_libraries(scene: Scene) -> None:

@@ -24,6 +24,7 @@ from rayonnage_shared.ml.networks.camembert.torch_process import (
     WeightsUnavailable,
     run_in_torch,
 )
+from tests.waiting import eventually
 
 CHILD = """
 import os, sys, time
@@ -65,23 +66,20 @@ Interpreter = Callable[[str], Path]
 
 
 def is_gone(pid: int) -> bool:
-    """Whether the process has ended within a few seconds; one that nobody waited for yet counts."""
-    for _ in range(100):
+    """Whether the process ends; one that nobody waited for yet counts."""
+
+    def ended() -> bool:
         try:
-            if Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z":
-                return True
+            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
         except FileNotFoundError:
             return True
-        time.sleep(0.05)
-    return False
+
+    return eventually(ended)
 
 
 def wait_for(path: Path) -> int:
-    for _ in range(200):
-        if path.exists() and path.read_text(encoding="utf-8"):
-            return int(path.read_text(encoding="utf-8"))
-        time.sleep(0.05)
-    raise AssertionError("the child did not start")
+    assert eventually(lambda: path.exists() and path.read_text(encoding="utf-8")), "the child did not start"
+    return int(path.read_text(encoding="utf-8"))
 
 
 def test_work_is_done_in_the_folder_and_says_how_far_it_is(interpreter: Interpreter, tmp_path: Path) -> None:
@@ -131,7 +129,7 @@ def test_progress_that_raises_ends_the_child(interpreter: Interpreter, tmp_path:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        run_in_torch(interpreter('progress(0.1, "under way"); time.sleep(60)'), "any", tmp_path, cancel)
+        run_in_torch(interpreter('progress(0.1, "under way"); time.sleep(600)'), "any", tmp_path, cancel)
 
     assert is_gone(wait_for(tmp_path / "pid"))
 
@@ -147,7 +145,7 @@ def test_a_silent_child_can_be_cancelled_too(interpreter: Interpreter, tmp_path:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        run_in_torch(interpreter("time.sleep(60)"), "any", tmp_path, cancel)
+        run_in_torch(interpreter("time.sleep(600)"), "any", tmp_path, cancel)
 
 
 def test_a_child_that_is_stuck_is_ended(
@@ -156,11 +154,11 @@ def test_a_child_that_is_stuck_is_ended(
     monkeypatch.setattr(torch_process, "_SILENCE_S", 0.2)
     monkeypatch.setattr(torch_process, "_HEARTBEAT_S", 0.1)
     with pytest.raises(TorchTrainingFailed, match="said nothing"):
-        run_in_torch(interpreter("time.sleep(60)"), "any", tmp_path, silent)
+        run_in_torch(interpreter("time.sleep(600)"), "any", tmp_path, silent)
 
 
 def test_the_child_ends_with_a_parent_that_is_killed(interpreter: Interpreter, tmp_path: Path) -> None:
-    python = interpreter("time.sleep(60)")
+    python = interpreter("time.sleep(600)")
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(python), str(tmp_path)])
     child = wait_for(tmp_path / "pid")
     assert not is_stopped(child)
