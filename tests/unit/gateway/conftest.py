@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.unit.gateway.servers import Gateway, Service, bearer, echo, running
+from tests.unit.gateway.servers import Gateway, Service, caller_before, echo, running
 
 
 @pytest.fixture(scope="package")
@@ -73,12 +73,12 @@ def impatient(_impatient: Gateway, service: Service) -> Iterator[Gateway]:
 @pytest.fixture
 def client(gateway: Gateway) -> Iterator[httpx2.Client]:
     """An admin before the patient gateway."""
-    with httpx2.Client(base_url=gateway.url, headers=bearer(role="admin"), timeout=10) as opened:
+    with caller_before(gateway, "admin") as opened:
         yield opened
 
 
 @pytest.fixture
 def hurried(impatient: Gateway) -> Iterator[httpx2.Client]:
     """An admin before the impatient gateway."""
-    with httpx2.Client(base_url=impatient.url, headers=bearer(role="admin"), timeout=10) as opened:
+    with caller_before(impatient, "admin") as opened:
         yield opened

@@ -19,9 +19,9 @@ from jose import jwt
 from rayonnage_gateway.app import create_app
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_shared.auth.schemas import Role
+from tests.waiting import PATIENCE_S, eventually
 
 SECRET = "a-shared-secret-for-these-tests-0123456789"
-PATIENCE_S = 10.0
 
 
 def token(username: str = "ada", role: Role = "user", **claims: Any) -> str:
@@ -151,6 +151,8 @@ class Service:
         self.url = f"http://{host}:{self.port}"
         self.script: Script = echo
         self.connections = 0
+        self.ended = 0
+        """Connections whose script has ended, and which are closed."""
         self._open: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._acceptor = threading.Thread(target=self._accept)
@@ -167,7 +169,7 @@ class Service:
             script(conversation)
 
         self.drop_connections()
-        self.connections = 0
+        self.connections = self.ended = 0
         self.script = next_script
 
     def drop_connections(self) -> None:
@@ -210,6 +212,7 @@ class Service:
             pass
         finally:
             sock.close()
+            self.ended += 1
 
 
 class Gateway:
@@ -238,11 +241,8 @@ class Gateway:
         )
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
         self._thread.start()
-        deadline = time.monotonic() + PATIENCE_S
-        while not self._server.started:
-            assert self._thread.is_alive(), "the gateway did not start"
-            assert time.monotonic() < deadline, "the gateway took too long to start"
-            time.sleep(0.01)
+        assert eventually(lambda: self._server.started or not self._thread.is_alive(), every_s=0.01)
+        assert self._server.started, "the gateway did not start"
 
     def close(self) -> None:
         self.hang_up()
@@ -277,8 +277,13 @@ def running(**settings: Any) -> Iterator[Gateway]:
 @contextlib.contextmanager
 def reached(*, role: Role = "user", **settings: Any) -> Iterator[httpx2.Client]:
     """A caller before a gateway with these settings."""
-    with running(**settings) as gateway, httpx2.Client(base_url=gateway.url, headers=bearer(role=role)) as client:
+    with running(**settings) as gateway, caller_before(gateway, role) as client:
         yield client
+
+
+def caller_before(gateway: Gateway, role: Role) -> httpx2.Client:
+    """A caller who waits longer than any gateway does."""
+    return httpx2.Client(base_url=gateway.url, headers=bearer(role=role), timeout=PATIENCE_S)
 
 
 def fields_of(head: bytes) -> dict[str, str]:

@@ -16,10 +16,10 @@ from rayonnage_gateway import addresses
 from rayonnage_gateway.upstream import PoolLimits, Upstream
 from rayonnage_shared.core.errors import DependencyDown
 from tests.unit.gateway.servers import Conversation, Service, reached
+from tests.waiting import PATIENCE_S, eventually_async
 
 ONE, OTHER = "127.0.0.1", "127.0.0.2"
-LIMITS = PoolLimits(connections=8, waiting=0, wait_s=1, connect_timeout_s=1, keep_alive_s=3)
-SOON_S = 5.0
+LIMITS = PoolLimits(connections=8, waiting=0, wait_s=1, connect_timeout_s=PATIENCE_S, keep_alive_s=600)
 
 
 class Resolver:
@@ -76,7 +76,7 @@ async def upstream(
 
 async def ask(pool: Upstream) -> str:
     """Return who answers."""
-    _status, body = await pool.fetch("/", timeout_s=SOON_S)
+    _status, body = await pool.fetch("/", timeout_s=PATIENCE_S)
     return str(json.loads(body)[0])
 
 
@@ -85,10 +85,7 @@ async def ask_many(pool: Upstream, count: int = 6) -> set[str]:
 
 
 async def until(happens: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SOON_S
-    while not happens():
-        assert time.monotonic() < deadline, "it did not happen"
-        await asyncio.sleep(0.01)
+    assert await eventually_async(happens), "it did not happen"
 
 
 async def looked_up(resolver: Resolver) -> None:
@@ -131,7 +128,7 @@ async def test_a_process_that_leaves_is_asked_no_more_and_its_idle_connections_c
         assert await ask(pool) == ONE
         resolver.answer = (OTHER,)
         await until(lambda: bool(ended))
-        assert ended[0] < LIMITS.keep_alive_s / 2
+        assert ended[0] < LIMITS.keep_alive_s
         assert await ask_many(pool) == {OTHER}
 
 
@@ -146,7 +143,7 @@ async def test_an_exchange_with_a_process_that_leaves_ends_well_and_its_connecti
     def slow(conversation: Conversation) -> None:
         conversation.read_head()
         loop.call_soon_threadsafe(answering.set)
-        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(SOON_S)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(PATIENCE_S)
         conversation.answer(b'["slow", ""]')
         ended.append(conversation.wait_for_end())
 
@@ -162,7 +159,7 @@ async def test_an_exchange_with_a_process_that_leaves_ends_well_and_its_connecti
         go_on.set()
         assert await under_way == "slow"
         await until(lambda: bool(ended))
-        assert ended[0] < LIMITS.keep_alive_s / 2
+        assert ended[0] < LIMITS.keep_alive_s
 
 
 @pytest.mark.parametrize("trouble", [socket.gaierror(-3, "try again"), TimeoutError(), UnicodeError("no label")])
@@ -213,7 +210,7 @@ async def test_services_hear_the_name_whatever_it_stands_for(services: tuple[Ser
     resolver = Resolver(OTHER)
     async with upstream(services[0].port, resolver) as pool:
         await looked_up(resolver)
-        _status, body = await pool.fetch("/", timeout_s=SOON_S)
+        _status, body = await pool.fetch("/", timeout_s=PATIENCE_S)
         assert json.loads(body) == [OTHER, f"predict.example:{services[0].port}"]
 
 
@@ -249,7 +246,7 @@ def test_the_gateway_spreads_predictions_over_all_that_a_name_stands_for(
     url = f"http://predict.example:{services[0].port}"
     with reached(predict_url=url, predict_rate_limit="off") as client:
         assert client.get("/health/live").status_code == 200
-        deadline = time.monotonic() + SOON_S
+        deadline = time.monotonic() + PATIENCE_S
         answered: set[str] = set()
         with ThreadPoolExecutor(8) as callers:
             while answered != {ONE, OTHER}:

@@ -12,6 +12,7 @@ import pytest
 from rayonnage_gateway.documentation import merge
 from rayonnage_gateway.routes import PublicRoute
 from tests.unit.gateway.servers import Conversation, Service, running
+from tests.waiting import eventually
 
 ROUTES = (
     PublicRoute("GET", "/models", "predict", "user"),
@@ -125,25 +126,18 @@ def shown(client: httpx2.Client, path: str) -> bool:
     return path in client.get("/openapi.json").json()["paths"]
 
 
-def wait_until(true: Any, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_the_document_grows_as_services_come_up_and_survives_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rayonnage_gateway.documentation.RETRY_S", 0.05)
     monkeypatch.setattr("rayonnage_gateway.documentation.REFRESH_S", 0.05)
     service = Service(answers_openapi=True)
     service.script = describing({"/train": {"post": operation("A")}})
     with running(train_url=service.url) as gateway, httpx2.Client(base_url=gateway.url) as client:
-        wait_until(lambda: shown(client, "/train"))
+        assert eventually(lambda: shown(client, "/train"))
         text = client.get("/openapi.json").json()["info"]["description"]
         assert "predict" in text.partition("Not shown")[2]
         assert "train" not in text.partition("Not shown")[2]
         service.play(describing({"/train/text": {"post": operation("A")}}))
-        wait_until(lambda: shown(client, "/train/text"))
+        assert eventually(lambda: shown(client, "/train/text"))
         service.close()
         time.sleep(0.3)
         assert shown(client, "/train/text")

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from tests.unit.gateway.servers import Conversation, Gateway, Gone, Service, echo, fields_of, request
+from tests.waiting import PATIENCE_S, eventually
 
 MEBIBYTE = 1024 * 1024
 
@@ -70,7 +71,7 @@ def test_a_slow_service_slows_the_upload_instead_of_filling_the_gateway(gateway:
 
     def slow(conversation: Conversation) -> None:
         head = conversation.read_head()
-        reading.wait(10)
+        reading.wait(PATIENCE_S)
         conversation.answer(b"%d" % len(conversation.read_body(head)))
 
     service.play(slow)
@@ -86,7 +87,7 @@ def test_a_slow_service_slows_the_upload_instead_of_filling_the_gateway(gateway:
         pass
     assert sent < 32 * MEBIBYTE, "somebody holds what the service has not read"
     reading.set()
-    caller.sock.settimeout(10)
+    caller.sock.settimeout(PATIENCE_S)
     while sent < size:
         sent += caller.sock.send(bytes(min(65536, size - sent)))
     assert read_answer(caller)[2] == b"%d" % size
@@ -140,7 +141,7 @@ def test_events_reach_the_caller_as_they_happen(gateway: Gateway, service: Servi
         conversation.read_head()
         conversation.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
         conversation.send(b"9\r\ndata: 1\n\n\r\n")
-        go_on.wait(10)
+        go_on.wait(PATIENCE_S)
         conversation.send(b"9\r\ndata: 2\n\n\r\n0\r\n\r\n")
 
     service.play(events)
@@ -276,20 +277,18 @@ def test_the_caller_leaving_ends_the_exchange(gateway: Gateway, service: Service
         asked.clear()
         caller = gateway.connect()
         caller.send(request(method, path, body=body))
-        assert asked.wait(5)
+        assert asked.wait(PATIENCE_S)
         caller.sock.close()
-        deadline = time.monotonic() + 5
-        while not ended and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert ended, f"{path} goes on though nobody listens"
+        assert eventually(lambda: ended), f"{path} goes on though nobody listens"
         ended.clear()
 
 
 def test_the_caller_leaving_in_the_middle_of_an_upload_ends_it(gateway: Gateway, service: Service) -> None:
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     def listen(conversation: Conversation) -> None:
         head = conversation.read_head()
+        begun.set()
         try:
             conversation.read_body(head)
         except Gone:
@@ -298,9 +297,9 @@ def test_the_caller_leaving_in_the_middle_of_an_upload_ends_it(gateway: Gateway,
     service.play(listen)
     caller = gateway.connect()
     caller.send(request("POST", "/ingest", "Content-Length: 1000000") + bytes(1000))
-    time.sleep(0.1)
+    assert begun.wait(PATIENCE_S)
     caller.sock.close()
-    assert ended.wait(5)
+    assert ended.wait(PATIENCE_S)
 
 
 def test_an_ingest_finishes_though_the_caller_has_left(gateway: Gateway, service: Service) -> None:
@@ -321,6 +320,6 @@ def test_an_ingest_finishes_though_the_caller_has_left(gateway: Gateway, service
     service.play(still_there)
     caller = gateway.connect()
     caller.send(request("POST", "/ingest", body=b"rows"))
-    assert asked.wait(5)
+    assert asked.wait(PATIENCE_S)
     caller.sock.close()
-    assert finished.wait(5), "the upload was whole, but the service was left"
+    assert finished.wait(PATIENCE_S), "the upload was whole, but the service was left"

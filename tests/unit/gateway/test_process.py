@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from tests.unit.gateway.servers import SECRET, Service, bearer
+from tests.waiting import PATIENCE_S
 
 
 def free_port() -> int:
@@ -43,7 +44,7 @@ def process(service: Service, tmp_path: Path) -> Iterator[tuple[subprocess.Popen
         [sys.executable, "-m", "rayonnage_gateway"], env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL
     ) as started:
         url, metrics = (f"http://127.0.0.1:{port}" for port in ports)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
                 httpx2.get(f"{url}/health/live")
@@ -77,7 +78,7 @@ def test_a_process_serves_counts_by_template_logs_and_ends_in_order(
     assert "/models/one" not in counted
 
     started.send_signal(signal.SIGTERM)
-    assert started.wait(15) in (0, -signal.SIGTERM)
+    assert started.wait(PATIENCE_S) in (0, -signal.SIGTERM)
     log = (tmp_path / "gateway.log").read_text()
     assert "seen-in-the-log" in log
     assert "Traceback" not in log
