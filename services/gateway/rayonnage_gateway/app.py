@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from threading import Thread
 
 import structlog
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from prometheus_client import start_http_server
 
 from rayonnage_gateway.docs_pages import docs_router
 from rayonnage_gateway.documentation import Documentation
@@ -23,6 +21,7 @@ from rayonnage_gateway.upstream import PoolLimits, Upstream
 from rayonnage_shared.auth.dependencies import refreshing_keys
 from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.http.app import create_service
+from rayonnage_shared.observability.metrics_server import metrics_server
 
 log = structlog.get_logger()
 
@@ -44,7 +43,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         pools = [*upstreams.values(), *streams.values()]
-        with _metrics_server(settings):
+        with _serving_metrics(settings):
             for pool in pools:
                 pool.open()
             try:
@@ -98,13 +97,7 @@ async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
 
 
 @contextlib.contextmanager
-def _metrics_server(settings: GatewaySettings) -> Iterator[None]:
-    server, thread = start_http_server(settings.gateway_metrics_port, settings.gateway_metrics_host)
-    log.info("gateway.metrics.serving", port=server.server_port)
-    try:
+def _serving_metrics(settings: GatewaySettings) -> Iterator[None]:
+    with metrics_server(settings.gateway_metrics_host, settings.gateway_metrics_port) as port:
+        log.info("gateway.metrics.serving", port=port)
         yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        assert isinstance(thread, Thread)
-        thread.join()

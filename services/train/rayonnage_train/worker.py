@@ -23,6 +23,7 @@ from rayonnage_shared.jobs.queue import JobNotFound, JobQueue, LeaseLost
 from rayonnage_shared.jobs.rows import HeldJob
 from rayonnage_shared.jobs.schemas import FINAL_STATUSES
 from rayonnage_shared.observability.logging import set_up_logging
+from rayonnage_shared.observability.metrics_server import metrics_server
 from rayonnage_train.children import describe_exit, exited_within, stop_group
 from rayonnage_train.handlers import DEFAULT_KINDS, load_kinds
 from rayonnage_train.job_context import work_folder
@@ -205,7 +206,7 @@ def main() -> None:
     engine = open_database(settings.database_url)
     queue = JobQueue(engine)
     metrics = WorkerMetrics()
-    with metrics.served(settings.train_worker_metrics_host, settings.train_worker_metrics_port):
+    with metrics_server(settings.train_worker_metrics_host, settings.train_worker_metrics_port, metrics.registry):
         migrate(engine)
         remove_finished_work(queue, settings.models_path)
         sync_process = SyncProcess(settings, metrics)

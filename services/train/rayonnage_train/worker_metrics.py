@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
-from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -53,14 +50,3 @@ class WorkerMetrics:
         self._pending.labels(target).set(pending)
         if last_success is not None:
             self._last_success.labels(target).set(last_success)
-
-    @contextlib.contextmanager
-    def served(self, host: str, port: int) -> Iterator[None]:
-        """Serve the metrics over HTTP until the block ends."""
-        server, thread = start_http_server(port, addr=host, registry=self.registry)
-        try:
-            yield
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,18 +13,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.ports import free_ports
 from tests.unit.gateway.servers import SECRET, Service, bearer
 from tests.waiting import PATIENCE_S
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture
 def process(service: Service, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str, str]]:
-    ports = free_port(), free_port()
+    ports = free_ports(2)
     environment = {
         "PATH": os.environ["PATH"],
         "ALGORITHM": "HS256",

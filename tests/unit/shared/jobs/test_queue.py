@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -26,6 +26,8 @@ from rayonnage_shared.jobs.rows import LOG_TAIL_LINES, MAX_ATTEMPTS, HeldJob
 from rayonnage_shared.jobs.schemas import Job
 
 LEASE_S = 8.0
+LONG_LEASE_S = 600.0
+"""Where the time is real."""
 
 
 class Clock:
@@ -50,6 +52,13 @@ def clock() -> Clock:
 @pytest.fixture
 def queue(engine: Engine, clock: Clock) -> JobQueue:
     return JobQueue(engine, clock)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    """Four processes."""
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as started:
+        yield started
 
 
 def submit(queue: JobQueue, concurrency_group: str = "models", **request: object) -> Job:
@@ -350,10 +359,10 @@ def _submit_if_due(database_url: str) -> list[str]:
     return [job.job_id for job in found if job is not None]
 
 
-def test_of_many_workers_that_look_at_the_schedule_one_queues_the_job(engine: Engine, database_url: str) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(4, mp_context=spawn) as pool:
-        found = [job_id for queued in pool.map(_submit_if_due, [database_url] * 4) for job_id in queued]
+def test_of_many_workers_that_look_at_the_schedule_one_queues_the_job(
+    engine: Engine, database_url: str, pool: ProcessPoolExecutor
+) -> None:
+    found = [job_id for queued in pool.map(_submit_if_due, [database_url] * 4) for job_id in queued]
     assert len(found) == 1
     assert [job.job_id for job in JobQueue(engine).list()] == found
 
@@ -370,14 +379,14 @@ def _work_off(database_url: str) -> list[tuple[str, str, datetime, datetime]]:
     done = []
     idle = 0
     while idle < 20:
-        held = queue.claim(["train"], LEASE_S)
+        held = queue.claim(["train"], LONG_LEASE_S)
         if held is None:
             idle += 1
             continue
         idle = 0
         begun = datetime.now(UTC)
         queue.report(held.job_id, held.lease_token, stage="one", progress=0.5)
-        queue.heartbeat(held, LEASE_S)
+        queue.heartbeat(held, LONG_LEASE_S)
         ended = datetime.now(UTC)
         queue.succeed(held.job_id, held.lease_token, {})
         done.append((held.job_id, held.request["lane"], begun, ended))
@@ -386,7 +395,7 @@ def _work_off(database_url: str) -> list[tuple[str, str, datetime, datetime]]:
 
 
 def test_many_processes_racing_run_every_job_once_and_no_lane_twice_at_a_time(
-    engine: Engine, database_url: str
+    engine: Engine, database_url: str, pool: ProcessPoolExecutor
 ) -> None:
     queue = JobQueue(engine)
     lanes = ("a", "b", "c")
@@ -394,9 +403,7 @@ def test_many_processes_racing_run_every_job_once_and_no_lane_twice_at_a_time(
         queue.submit("train", {"lane": lanes[number % 3]}, by="claire", concurrency_group=lanes[number % 3])
         for number in range(45)
     ]
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(4, mp_context=spawn) as pool:
-        found = [one for done in pool.map(_work_off, [database_url] * 4) for one in done]
+    found = [one for done in pool.map(_work_off, [database_url] * 4) for one in done]
     assert sorted(job_id for job_id, *_ in found) == sorted(job.job_id for job in jobs)
     assert all(queue.get(job.job_id).attempts == 1 for job in jobs)
     for concurrency_group in lanes:

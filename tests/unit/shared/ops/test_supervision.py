@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from rayonnage_shared.core import host
 from rayonnage_shared.core.processes import Port, Process
 from rayonnage_shared.ops.supervision import MARK, MAX_SOCKET_PATH, Supervisor, socket_path
+from tests.ports import free_port
 from tests.waiting import PATIENCE_S, eventually
 
 SERVER = """
@@ -31,30 +31,24 @@ STUBBORN = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n
 
 
 @pytest.fixture
-def supervisor(tmp_path: Path, free_port: int) -> Iterator[Supervisor]:
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
     home = tmp_path / "a home with spaces, 100%"
     home.mkdir()
     for name, code in {"server": SERVER, "idler": IDLER}.items():
         (home / f"standin_{name}.py").write_text(code)
+    port = free_port()
     processes = [
         Process(
             "server",
             "standin_server",
-            port=Port("SERVER_PORT", free_port, "SERVER_HOST"),
-            environment={"SERVER_PORT": str(free_port)},
+            port=Port("SERVER_PORT", port, "SERVER_HOST"),
+            environment={"SERVER_PORT": str(port)},
         ),
         Process("idler", "standin_idler"),
     ]
     made = Supervisor(home, {}, processes)
     yield made
     made.stop()
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
