@@ -26,7 +26,8 @@ from PIL import Image
 
 from tests.bench.in_process import predictions_per_second
 from tests.bench.load import LoadResult, build_form, build_request, run_load
-from tests.e2e.platform import Platform, free_ports, running_platform
+from tests.e2e.platform import Platform, running_platform
+from tests.ports import free_ports
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 PHOTO_BYTES = 44_000  # what a marketplace photo of 500×500 has on average

@@ -21,7 +21,8 @@ from typing import Any
 from dotenv import dotenv_values
 
 from tests.e2e.deployment import Deployment
-from tests.e2e.platform import eventually, free_ports
+from tests.ports import free_ports
+from tests.waiting import eventually
 
 CHECKOUT = Path(__file__).parents[2]
 PROJECT = "rayonnage-test"

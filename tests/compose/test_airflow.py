@@ -12,7 +12,7 @@ import pytest
 
 from tests.compose.stack import BUILD_S, CHECKOUT, CommandFailed, Stack, run
 from tests.e2e.api import TRAINED_WITHIN_S
-from tests.e2e.platform import eventually
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.profiles, pytest.mark.timeout(1800)]
 

@@ -9,7 +9,7 @@ import pytest
 from tests.compose.stack import CommandFailed, Stack, run
 from tests.compose.test_crashes import state
 from tests.e2e.api import add_user, finished_job, start_training
-from tests.e2e.platform import eventually
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 

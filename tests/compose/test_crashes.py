@@ -11,7 +11,7 @@ import pytest
 
 from tests.compose.stack import Container, Stack
 from tests.e2e.api import finished_job, job_events, predict_form, start_training
-from tests.e2e.platform import eventually
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
 

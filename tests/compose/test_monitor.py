@@ -9,7 +9,7 @@ import pytest
 
 from tests.compose.stack import BUILD_S, Stack
 from tests.e2e.api import predict_form
-from tests.e2e.platform import eventually
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.profiles, pytest.mark.timeout(BUILD_S + 600)]
 

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from tests.compose.stack import PROJECT, Stack
-from tests.e2e.platform import eventually
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 

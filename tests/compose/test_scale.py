@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.compose.stack import Stack
-from tests.e2e.platform import eventually
 from tests.e2e.test_promotion_under_load import Load
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 

@@ -10,7 +10,7 @@ import httpx2
 from jsonschema import Draft202012Validator, FormatChecker
 
 from tests.e2e.deployment import Deployment
-from tests.e2e.platform import eventually
+from tests.waiting import eventually
 
 
 @dataclass

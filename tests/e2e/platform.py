@@ -10,11 +10,9 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import sys
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from rayonnage_shared.ops.env_file import complete_env_file, effective
 from rayonnage_shared.ops.settings_catalogue import all_settings
 from rayonnage_shared.ops.supervision import MARK, Supervisor
 from tests.e2e.deployment import Deployment
+from tests.ports import free_ports
 
 READY_WITHIN_S = 120  # two cores that have other work too; 5 s on idle ones
 DIES_WITH_ITS_PARENT = (
@@ -154,20 +153,3 @@ def environment_without_settings() -> dict[str, str]:
     """Return this process's environment without anything that is a setting of the platform."""
     names = {setting.name for setting in all_settings()}
     return {name: value for name, value in os.environ.items() if name.upper() not in names}
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on; all held at once while looking, so that they differ."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(one.getsockname()[1]) for one in sockets]
-
-
-def eventually(condition: Callable[[], object], within_s: float = 30, every_s: float = 0.1) -> bool:
-    """Return whether the condition came true in time."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(every_s)
-    return True

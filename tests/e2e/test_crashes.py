@@ -21,7 +21,8 @@ import pytest
 from rayonnage_shared.core.processes import PROCESSES
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from tests.e2e.api import Catalogue, catalogue, finished_job, ingest, job_events, start_training
-from tests.e2e.platform import Platform, eventually, running_platform
+from tests.e2e.platform import Platform, running_platform
+from tests.waiting import eventually
 
 LEARNT_WITHIN_S = 5
 WHOLE_WITHIN_S = 10.0  # what is promised; 2 s on two idle cores

@@ -14,9 +14,10 @@ import pytest
 from rayonnage_shared.drift.report_files import HTML_NAME
 from rayonnage_shared.ml.bundles.champion import read_champion
 from tests.e2e.api import add_user, catalogue, finished_job, ingest, problem
-from tests.e2e.platform import Platform, eventually, running_platform
+from tests.e2e.platform import Platform, running_platform
 from tests.e2e.test_prediction_log import logged
 from tests.unit.shared.drift.reports import write_report
+from tests.waiting import eventually
 
 ANSWERS = 110
 REPORTED_WITHIN_S = 240  # 10 s on idle cores; Evidently, where it is installed, takes 25 s of two busy ones

@@ -14,9 +14,9 @@ from rayonnage_shared.drift.evidently.report import evidently_report
 from rayonnage_shared.drift.observations import JudgedProduct, observe
 from rayonnage_shared.drift.page import page
 from rayonnage_train.drift_routes import PAGE_HEADERS
-from tests.e2e.platform import eventually
 from tests.system.chromium import chromium
 from tests.unit.shared.drift.reports import report
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.system
 

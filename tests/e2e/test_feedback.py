@@ -14,7 +14,8 @@ from pyarrow import parquet
 from tests.e2e.api import add_user, problem
 from tests.e2e.conftest import MakePlatform
 from tests.e2e.documents import documented, validated
-from tests.e2e.platform import Platform, eventually
+from tests.e2e.platform import Platform
+from tests.waiting import eventually
 
 KEPT_S = 3.0
 TITLE = "Balançoire en bois pour le jardin de ma grand-mère"

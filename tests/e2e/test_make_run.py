@@ -21,7 +21,9 @@ from rayonnage_shared.core.processes import PROCESSES, process
 from rayonnage_shared.ops.env_file import effective
 from rayonnage_shared.ops.local import example_call
 from rayonnage_shared.ops.supervision import MARK, Supervisor
-from tests.e2e.platform import Platform, environment_without_settings, eventually, free_ports
+from tests.e2e.platform import Platform, environment_without_settings
+from tests.ports import free_ports
+from tests.waiting import eventually
 
 RAYONNAGE = [sys.executable, "-m", "rayonnage_shared.cli.main"]
 STOPS_WITHIN_S = 15

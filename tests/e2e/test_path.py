@@ -27,7 +27,7 @@ from tests.e2e.api import (
 )
 from tests.e2e.deployment import Deployment
 from tests.e2e.documents import documented, validated
-from tests.e2e.platform import eventually
+from tests.waiting import eventually
 
 FOLLOWS_WITHIN_S = 15  # predict looks at the pointer twice a second and loads the bundle in a second or two
 

@@ -20,7 +20,9 @@ import httpx2
 import pytest
 
 from tests.e2e.api import predict_form
-from tests.e2e.platform import Platform, environment_without_settings, eventually, free_ports
+from tests.e2e.platform import Platform, environment_without_settings
+from tests.ports import free_ports
+from tests.waiting import eventually
 
 WRITTEN_WITHIN_S = 2.0
 LOST_AT_MOST_S = 1.0

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from rayonnage_shared.core.processes import PROCESSES
-from tests.e2e.platform import Platform, eventually, free_ports
+from tests.e2e.platform import Platform
+from tests.ports import free_ports
 from tests.system.prometheus import prometheus, query
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.system
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.api import finished_job, predict_form, start_training
 from tests.e2e.deployment import Deployment
-from tests.e2e.platform import eventually
+from tests.waiting import eventually
 
 CONNECTIONS = 6
 MOVES = 6

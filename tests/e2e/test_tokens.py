@@ -21,7 +21,8 @@ from jose import jwk, jwt
 from rayonnage_gateway.routes import PUBLIC_ROUTES, PublicRoute
 from rayonnage_shared.auth.tokens import SHARED_SECRET_KID
 from tests.e2e.api import add_user, predict_form, problem
-from tests.e2e.platform import Platform, eventually, running_platform
+from tests.e2e.platform import Platform, running_platform
+from tests.waiting import eventually
 
 PASSWORD = "une-longue-phrase-de-passe"
 LOGOUT_HOLDS_WITHIN_S = 1.0

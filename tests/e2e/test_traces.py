@@ -14,7 +14,8 @@ import pytest
 from tests.collector import Collector, running_collector
 from tests.e2e.api import finished_job
 from tests.e2e.conftest import MakePlatform
-from tests.e2e.platform import Platform, environment_without_settings, eventually, running_platform
+from tests.e2e.platform import Platform, environment_without_settings, running_platform
+from tests.waiting import eventually
 
 SERVER, CLIENT = 2, 3  # kinds by OTLP
 CALLER_TRACE, CALLER_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

@@ -18,7 +18,8 @@ from rayonnage_shared.core import host
 from rayonnage_shared.core.prefork import workers_folder
 from rayonnage_shared.ops.supervision import MARK
 from tests.e2e.api import finished_job, start_training
-from tests.e2e.platform import Platform, eventually, running_platform
+from tests.e2e.platform import Platform, running_platform
+from tests.waiting import eventually
 
 WORKERS = 2
 REQUESTS = 60

@@ -11,7 +11,8 @@ import httpx2
 import pytest
 
 from tests.e2e.api import catalogue, finished_job, ingest, job_events, start_training
-from tests.e2e.platform import Platform, eventually, running_platform
+from tests.e2e.platform import Platform, running_platform
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(900)]
 

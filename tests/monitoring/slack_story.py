@@ -17,9 +17,10 @@ from typing import Any
 
 import httpx2
 
-from tests.e2e.platform import eventually, running_platform
+from tests.e2e.platform import running_platform
 from tests.monitoring.slack import Message
 from tests.monitoring.stack import MonitoringStack, monitoring_stack
+from tests.waiting import eventually
 
 PAGED_WITHIN_S = 120
 RESOLVED_WITHIN_S = 150

@@ -23,10 +23,12 @@ import httpx2
 import yaml
 
 from rayonnage_shared.core.processes import PROCESSES
-from tests.e2e.platform import Platform, eventually, free_ports
+from tests.e2e.platform import Platform
 from tests.monitoring.host import Host, make_host
 from tests.monitoring.slack import Slack, slack_receiver
+from tests.ports import free_ports
 from tests.system.prometheus import configured_prometheus, query
+from tests.waiting import eventually
 
 DEPLOYMENTS = Path(__file__).parents[2] / "deployments"
 RULES = DEPLOYMENTS / "prometheus" / "rules"

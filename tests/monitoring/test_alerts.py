@@ -22,13 +22,14 @@ import pytest
 
 from rayonnage_shared.ml.bundles.champion import POINTER_NAME, read_champion
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from tests.e2e.platform import Platform, eventually, running_platform
+from tests.e2e.platform import Platform, running_platform
 from tests.monitoring.alerts import NEED_A_MOUNT, alert_names, not_fired
 from tests.monitoring.host import may_mount
 from tests.monitoring.scaling import scaled
 from tests.monitoring.slack_story import SlackStory
 from tests.monitoring.stack import AWAY, MonitoringStack, monitoring_stack
 from tests.monitoring.trouble import PRODUCT, again_and_again, busy_processors, locked_database, paused, user_names
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.monitoring, pytest.mark.timeout(420)]
 

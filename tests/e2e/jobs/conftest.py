@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +15,8 @@ from sqlalchemy import Engine
 
 from rayonnage_shared.jobs.queue import JobQueue
 from rayonnage_shared.jobs.schemas import FINAL_STATUSES, Job
+from tests.ports import free_port
+from tests.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[3]
 
@@ -35,10 +35,9 @@ class Workers:
     def models(self) -> Path:
         return self.folder / "models"
 
-    def start(self, lease_s: float = 1.0) -> subprocess.Popen[bytes]:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+    def start(self, lease_s: float = 4.0) -> subprocess.Popen[bytes]:
+        """Start a worker; one that is to lose its job soon after its death gets a short lease."""
+        port = free_port()
         environment = os.environ | {
             "DATABASE_URL": self.database_url,
             "MODELS_PATH": str(self.models),
@@ -54,11 +53,15 @@ class Workers:
         self.ports.append(port)
         return process
 
+    def let_go(self) -> None:
+        """Let jobs that are held in a stage go on."""
+        (self.models / "go").touch()
+
     def end(self) -> None:
         for process in self.started:
             process.send_signal(signal.SIGTERM)
         for process in self.started:
-            process.wait(20)
+            process.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -74,15 +77,7 @@ def workers(tmp_path: Path, database_url: str, engine: Engine) -> Iterator[Worke
     started.end()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Return once `condition` holds; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
-def ended(queue: JobQueue, job_id: str, seconds: float = 30.0) -> Job:
+def ended(queue: JobQueue, job_id: str) -> Job:
     """Return the job once it has ended."""
-    wait_for(lambda: queue.get(job_id).status in FINAL_STATUSES, seconds)
+    assert eventually(lambda: queue.get(job_id).status in FINAL_STATUSES)
     return queue.get(job_id)

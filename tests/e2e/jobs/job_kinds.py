@@ -14,7 +14,10 @@ STAGES = ("first", "second", "third")
 
 
 def in_stages(context: JobContext) -> dict[str, Any]:
-    """Do three resumable stages; `diary` names each stage begun, and the process that did."""
+    """Do three resumable stages; `diary` names each stage begun, and the process that did.
+
+    A request with `hold` stays in the stage of that name until the file `go` is there.
+    """
     context.work.mkdir(parents=True, exist_ok=True)
     diary = context.settings.models_path / f"{context.job_id}.diary"
     for stage in STAGES:
@@ -24,9 +27,10 @@ def in_stages(context: JobContext) -> dict[str, Any]:
         context.stage(stage)
         with diary.open("a") as file:
             file.write(f"{stage} {os.getpid()}\n")
-        for step in range(10):
-            time.sleep(context.request.get("stage_s", 0.0) / 10)
-            context.progress(step / 10, f"{stage}, step {step}")
+        context.progress(0.0, f"{stage}, begun")
+        while context.request.get("hold") == stage and not (context.settings.models_path / "go").exists():
+            time.sleep(0.02)
+            context.progress(0.5, f"{stage}, held")
         marker.touch()
     return {"pid": os.getpid(), "echo": context.request}
 
@@ -35,7 +39,7 @@ def deaf(context: JobContext) -> dict[str, Any]:
     """Ignore SIGTERM, as C code does that never comes back to the interpreter."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     context.stage("deaf")
-    time.sleep(60)
+    time.sleep(600)
     return {}
 
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +18,8 @@ from jose import jwt
 from sqlalchemy import Engine
 
 from rayonnage_shared.jobs.queue import JobQueue
-from tests.e2e.jobs.conftest import wait_for
+from tests.ports import free_port
+from tests.waiting import PATIENCE_S, eventually
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -27,9 +27,7 @@ SECRET = "0123456789abcdef0123456789abcdef"
 @pytest.fixture
 def train(tmp_path: Path, engine: Engine, database_url: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A ready train process with one place for a stream, and its address; `engine` has migrated the database."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "TRAIN_PORT": str(port),
         "TRAIN_MAX_EVENT_STREAMS": "1",
@@ -50,7 +48,7 @@ def train(tmp_path: Path, engine: Engine, database_url: str) -> Iterator[tuple[s
         return False
 
     try:
-        wait_for(ready, 60)
+        assert eventually(ready)
         yield process, address
     finally:
         process.kill()
@@ -58,10 +56,10 @@ def train(tmp_path: Path, engine: Engine, database_url: str) -> Iterator[tuple[s
 
 
 def client(address: str) -> httpx2.Client:
-    claims = {"sub": "claire", "role": "admin", "jti": "t1", "iat": time.time(), "exp": time.time() + 60}
+    claims = {"sub": "claire", "role": "admin", "jti": "t1", "iat": time.time(), "exp": time.time() + 600}
     claims |= {"iss": "rayonnage", "aud": "rayonnage", "use": "access"}
     token = jwt.encode(claims, SECRET, "HS256", headers={"kid": "shared-secret"})
-    return httpx2.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=5)
+    return httpx2.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_S)
 
 
 def statuses(answer: httpx2.Response) -> Iterator[str]:
@@ -95,7 +93,7 @@ def test_events_arrive_while_the_job_changes_and_a_caller_who_leaves_gives_the_p
 @contextlib.contextmanager
 def open_stream(caller: httpx2.Client, path: str) -> Iterator[httpx2.Response]:
     """Open the stream as soon as its place is free again."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while True:
         with caller.stream("GET", path) as answer:
             if answer.status_code == 200:
@@ -115,4 +113,4 @@ def test_sigterm_ends_open_streams_and_the_process_within_seconds(
         assert next(seen) == "queued"
         process.send_signal(signal.SIGTERM)
         assert list(seen) == []
-    assert process.wait(5) in (0, -signal.SIGTERM)
+    assert process.wait(PATIENCE_S) in (0, -signal.SIGTERM)
