@@ -14,7 +14,8 @@ from sqlalchemy import Engine, create_engine, text
 from rayonnage_shared.database.engine import migrate, open_database
 from tests.system.postgresql import postgresql_cluster
 
-# Before NumPy is loaded. Where two test processes share two cores, BLAS threads that wait for each other double the cost.
+# Set before NumPy is loaded: where two test processes share two cores, BLAS threads that wait for each other double
+# the cost.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # The same examples every time, and no limit on how long one may take: a slow machine is no fault.
