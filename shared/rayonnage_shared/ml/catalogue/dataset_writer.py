@@ -1,4 +1,4 @@
-"""Writes dataset versions: one writer at a time, whole or not at all, whatever moment the process dies at."""
+"""Write dataset versions: one writer at a time, atomically, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _RETRY_S = 0.05
 
 
 class IngestBusy(RayonnageError):
-    status, code, title = 503, "ingest_busy", "Another ingest is at work"
+    status, code, title = 503, "ingest_busy", "Another ingest is running"
 
 
 @contextmanager
 def writing(store: DatasetStore, *, wait_s: float) -> Iterator[None]:
-    """Hold the one writer's lock, and clear what a writer that died left behind. Raises IngestBusy after `wait_s`.
+    """Hold the writer lock, and remove the files of a writer that crashed. Raises IngestBusy after `wait_s`.
 
-    The kernel frees the lock when the process dies, so that a kill leaves nothing to clean by hand.
+    The kernel releases the lock when the process dies.
     """
     store.folder.mkdir(parents=True, exist_ok=True)
     with (store.folder / ".lock").open("w") as file:
@@ -56,7 +56,7 @@ def writing(store: DatasetStore, *, wait_s: float) -> Iterator[None]:
 def write_version(
     store: DatasetStore, table: pa.Table, *, parent: str | None, demo: bool, ingest_id: str, sync_photos: bool
 ) -> Dataset:
-    """Write `table` as the newest version of its line and return what its manifest says; needs the writer's lock."""
+    """Write `table` as the newest version, real or demo, and return its manifest. Needs the writer lock."""
     from pyarrow import parquet
 
     staging = store.folder / f"{_STAGING}{ingest_id}"
@@ -69,7 +69,7 @@ def write_version(
     manifest = {"format": 1, **dataset.model_dump(mode="json"), "ingest_id": ingest_id}
     _write(staging / "manifest.json", manifest)
     if sync_photos:
-        os.sync()  # thousands of small files: once for all of them, before anything points to them
+        os.sync()  # one sync for thousands of small files, before anything points to them
     _sync(products)
     _sync(staging)
     staging.rename(store.folder / version)
@@ -109,7 +109,7 @@ def _describe(
 
 
 def _next_version(store: DatasetStore, sha256: str) -> tuple[datetime, str]:
-    """Return now and a name that sorts after all others, also within one second or after the clock went back."""
+    """Return the time and a name that sorts after all others, even within one second or after a clock change."""
     moment = datetime.now(UTC).replace(microsecond=0)
     last = store.versions()[-1:]
     if last:

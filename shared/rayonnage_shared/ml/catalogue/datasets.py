@@ -1,12 +1,12 @@
-"""Dataset versions on disk: which there are, which one is current, and what is in them.
+"""Dataset versions on disk: list them, read them, and find the current one.
 
     <data>/datasets/<version>/products.parquet   one row a product
     <data>/datasets/<version>/manifest.json      what `schemas.Dataset` shows
     <data>/datasets/current.json                 {"real": version or null, "demo": version or null}
     <data>/photos/ab/<sha256>.jpg                photos by content, shared by all versions
 
-Real and demo data are two lines of versions that never mix; the real one is current as soon as there is one.
-`dataset_writer` makes versions; this module only reads and prunes.
+Real and demo versions are separate and never merged; the real one is current as soon as there is one.
+`dataset_writer` writes versions; this module reads and prunes them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PRODUCT_COLUMNS = ["id", "designation", "description", "prdtypecode", "photo", 
 
 
 class DatasetNotFound(NotFound):
-    code, title = "dataset_not_found", "There is no such dataset version"
+    code, title = "dataset_not_found", "Dataset version not found"
 
 
 class DatasetBroken(RayonnageError):
@@ -58,7 +58,7 @@ class Current(BaseModel):
 
 
 class DatasetStore:
-    """The datasets and photos below one data folder; cheap to make, holds nothing open."""
+    """The datasets and photos below one data folder; cheap to create, keeps nothing open."""
 
     def __init__(self, data_path: Path) -> None:
         self.data_path = data_path
@@ -81,7 +81,7 @@ class DatasetStore:
             return Current(real=newest.get(False), demo=newest.get(True))
 
     def current(self) -> str | None:
-        """Return the version that training uses unless told otherwise; None where nothing was ingested."""
+        """Return the version that training uses by default, or None if nothing was ingested."""
         pointers = self.pointers()
         return pointers.real or pointers.demo
 
@@ -95,7 +95,7 @@ class DatasetStore:
         """Return the folder of an existing version. Raises DatasetNotFound."""
         folder = self.folder / version
         if not _VERSION.match(version) or not (folder / MANIFEST_NAME).is_file():
-            raise DatasetNotFound(f"No dataset version `{version}`; GET /datasets lists those that exist.")
+            raise DatasetNotFound(f"No dataset version `{version}`; GET /datasets lists the versions.")
         return folder
 
     def describe(self, version: str) -> Dataset:
@@ -139,7 +139,7 @@ class DatasetStore:
         )
 
     def photo_path(self, sha256: str) -> Path:
-        """Return where the photo with this content lies, whether or not it is there."""
+        """Return the path of the photo with this sha256, whether or not it exists."""
         if not _SHA256.fullmatch(sha256):
             raise ValueError(f"not a sha256 name: {sha256!r}")
         return self.photos_folder / sha256[:2] / f"{sha256}.jpg"

@@ -1,10 +1,10 @@
-"""New labelled rows against those that are there: which are new, which change one, which say nothing new.
+"""Merge new labelled rows with stored ones: which are new, which change a product, which change nothing.
 
-A product is known by its ids. A row without ids is known by its content: cleaned text and photo; without a photo, by
-its text alone. Two rows with different ids are two products whatever they contain; their near-duplicate group keeps
+A product is identified by its ids, or without ids by its content: cleaned text and photo, or text alone without a
+photo. Two rows with different ids are two products whatever they contain; their near-duplicate group keeps
 them on one side of the split.
-The newest row wins; a label that changes is a conflict and is listed. A row that was said before the stored one came
-in (feedback waits for its ingest) changes nothing.
+The newest row wins; a label that changes is a conflict and is listed. Feedback given before the stored row was
+ingested changes nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CONTENT_ID_PREFIX = "content-"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A good row. `text_hash` is that of its cleaned text, "" without any; `photo` its sha256 or None."""
+    """A valid row. `text_hash` is the hash of its cleaned text, "" without any; `photo` its sha256 or None."""
 
     line: int
     designation: str
@@ -31,9 +31,9 @@ class Row:
     text_hash: str
     photo: str | None
     source: int
-    """Position among the rows of this ingest, for what was computed beside them."""
+    """Index among the rows of this ingest."""
     said: str = ""
-    """When somebody said so, as the part of a ULID that is its time; "" for now."""
+    """When the feedback was given, as the time part of a ULID; "" for now."""
 
     @property
     def ids(self) -> str | None:
@@ -47,9 +47,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What merging needs of the version before: (n,) each.
+    """The columns of the previous version that merging needs, (n,) each.
 
-    `ingest_ids` are ULIDs, of the last change of each row; needed only where rows come that were `said` before.
+    `ingest_ids` are ULIDs, of the last change of each row; needed only if rows have `said`.
     """
 
     ids: Sequence[str]
@@ -73,12 +73,12 @@ class Merged:
 
 
 def merge(stored: Stored, rows: Sequence[Row]) -> Merged:
-    """Return what `rows`, in order, do to `stored`; the same rows a second time do nothing."""
+    """Merge `rows`, in order, into `stored`. Idempotent."""
     return _Merger(stored).run(rows)
 
 
 class _Merger:
-    """Positions below len(stored) are stored products, those from there on are new ones."""
+    """Positions below len(stored) are stored products, the others are new."""
 
     def __init__(self, stored: Stored) -> None:
         self._stored = stored
@@ -115,11 +115,11 @@ class _Merger:
             return same
         if row.photo is None:
             return self._by_text.get(row.text_hash)
-        # The same row came without its photo before.
+        # The same row was sent without its photo before.
         return self._without_ids(row.text_hash, None) if row.text_hash else None
 
     def _is_stale(self, position: int, row: Row) -> bool:
-        """Return whether the stored row has come in since this one was said."""
+        """Return whether the stored row was ingested after this feedback was given."""
         return position < self._n and "" < row.said < self._stored.ingest_ids[position][: len(row.said)]
 
     def _without_ids(self, text_hash: str, photo: str | None) -> int | None:

@@ -1,12 +1,12 @@
-"""Which products are near-duplicates of each other, by text and by photo; vectorised, 85,000 rows in seconds.
+"""Find near-duplicate products by text and by photo; vectorised, 85,000 rows in seconds.
 
-Two products are twins if they have
+Two products are near-duplicates if they have
 - the same words in title and description, whatever case, accents, punctuation and order of listing;
-- the same title without its digits, where that title says enough (three words, fifteen letters);
+- the same title without its digits, if it is specific enough (three words, fifteen letters);
 - word sets with a Jaccard similarity of 0.8 or more (MinHash with banding finds candidates, exact sets verify them);
 - the same perceptual hash of their photos.
 
-What very many products share (a placeholder photo, a title of generic words) says nothing and links nobody.
+What very many products share (a placeholder photo, a generic title) links none of them.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ JACCARD = 0.8
 MAX_SAME_TITLE = 100
 MAX_SAME_PHOTO = 200
 MAX_GROUP = 500
-"""Weak links (titles, word sets) that chain more products than this together are dropped."""
+"""Weak links (titles, word sets) that would chain more products than this are dropped."""
 
 _MIN_WORDS = 6
 _MIN_TITLE_WORDS = 3
 _MIN_TITLE_LETTERS = 15
 # 12 bands of 5: a pair at 0.8 is a candidate with probability 1 − (1 − 0.8⁵)¹² = 0.99, one at 0.5 with 0.32.
 _BANDS, _BAND_ROWS = 12, 5
-_WINDOW = 8  # neighbours compared within a band's bucket; bounds the pairs to bands × window × rows
+_WINDOW = 8  # neighbours compared within a bucket, which limits the pairs to bands × window × rows
 _ROWS_AT_ONCE = 20_000
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
 _ACCENTS = re.compile("[\u0300-\u036f]+")
@@ -45,7 +45,7 @@ _ACCENTS = re.compile("[\u0300-\u036f]+")
 
 @dataclass(frozen=True, slots=True)
 class TextKeys:
-    """What texts are compared by: (n,) hashes of all words and of the title without digits, 0 for none; word sets."""
+    """Comparison keys of texts: (n,) hashes of all words and of the title without digits, 0 for none; word sets."""
 
     texts: Keys
     titles: Keys
@@ -59,7 +59,7 @@ class TextKeys:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Pairs of rows that are twins; `strong` ones (same text or photo) are never dropped."""
+    """Pairs of near-duplicate rows; `strong` ones (same text or photo) are never dropped."""
 
     left: IntArray
     right: IntArray
@@ -94,7 +94,7 @@ def joined_keys(parts: Sequence[TextKeys]) -> TextKeys:
 
 
 def find_links(keys: TextKeys, photos: Keys, came: NDArray[np.bool_]) -> Links:
-    """Return the twins among rows of which at least one `came` (n,) bool; `photos` (n,) hashes are 0 for none."""
+    """Return near-duplicate pairs with at least one new row, `came` (n,) bool; `photos` (n,) hashes are 0 for none."""
     strong = [_same(keys.texts, came, None), _same(photos, came, MAX_SAME_PHOTO)]
     weak = [_same(keys.titles, came, MAX_SAME_TITLE), _similar(keys.words, came)]
     pairs = np.concatenate([*strong, *weak])
@@ -103,7 +103,7 @@ def find_links(keys: TextKeys, photos: Keys, came: NDArray[np.bool_]) -> Links:
 
 
 def connected(n: int, left: IntArray, right: IntArray) -> IntArray:
-    """Return for each of `n` nodes the smallest node that it is connected to, by these edges."""
+    """Return for each of `n` nodes the smallest node of its connected component."""
     root = np.arange(n, dtype=np.int64)
     while True:
         a, b = root[left], root[right]
@@ -135,7 +135,7 @@ def _key(text: str) -> int:
 
 
 def _same(keys: Keys, came: NDArray[np.bool_], max_bucket: int | None) -> IntArray:
-    """Return pairs (m, 2) that tie each row to the first row that came in its bucket of equal keys."""
+    """Return pairs (m, 2) that link each row to the first new row with an equal key."""
     rows = np.flatnonzero(keys)
     order = rows[np.lexsort((rows, ~came[rows], keys[rows]))]
     starts, sizes = _runs(keys[order])
@@ -180,7 +180,7 @@ def _similar(words: WordSets, came: NDArray[np.bool_]) -> IntArray:
 
 def _bands(words: WordSets, rows: IntArray) -> Keys:
     """Return band keys (len(rows), _BANDS): MinHash minima of multiply-shift hashes, five folded into one."""
-    chance = np.random.default_rng(11)  # fixed: keys of stored and new rows must agree
+    chance = np.random.default_rng(11)  # fixed, since keys of stored and new rows must agree
     factors = chance.integers(0, 1 << 63, _BANDS * _BAND_ROWS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     offsets = chance.integers(0, 1 << 63, _BANDS * _BAND_ROWS, dtype=np.uint64)
     keys = np.zeros((len(rows), _BANDS), dtype=np.uint64)

@@ -1,11 +1,11 @@
-"""Photos packed into a few tar files: what is kept of many small photos where many small files are slow.
+"""Pack photos into a few tar files, for storage where many small files are slow.
 
-A shard `<data>/shards/<sha256>.tar` holds photos in the order of their names and nothing that differs from one machine
-to the next, so that the same photos give the same bytes. Which photo is in which shard stands beside the products:
+A shard `<data>/shards/<sha256>.tar` contains photos in the order of their names and nothing machine-specific, so the
+same photos give the same bytes. An index beside the products maps shards to photos:
 
     <data>/datasets/<version>/photo_shards.json   {"<sha256 of the shard>": ["<sha256 of a photo>", …], …}
 
-Every shard that the version needs is there with all its photos, so that a later version packs only what is new.
+It lists every shard of the version with all photos, so a later version packs only new ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_SHARD_BYTES = 64_000_000
 """Large enough that 85,000 photos of 45 kB are 60 files, small enough that a broken transfer costs seconds."""
 
 ShardIndex = dict[str, list[str]]
-"""sha256 names of photos by the sha256 name of the shard that holds them."""
+"""sha256 names of photos by the sha256 name of their shard."""
 _INDEX = TypeAdapter(ShardIndex)
 
 
@@ -38,7 +38,7 @@ class ShardBroken(RayonnageError):
 
 
 def photos_of(products: Path) -> list[str]:
-    """Return the sha256 names of all photos that `products.parquet` names, each once, in order."""
+    """Return the distinct sha256 names of all photos in `products.parquet`, sorted."""
     from pyarrow import compute, parquet
 
     column = parquet.read_table(products, columns=["photo"])["photo"]
@@ -46,10 +46,10 @@ def photos_of(products: Path) -> list[str]:
 
 
 def group(photos: Iterable[tuple[str, int]], max_bytes: int = MAX_SHARD_BYTES) -> Iterator[list[str]]:
-    """Yield the names of the photos, given with their bytes and in order, in lots of at most `max_bytes`.
+    """Yield the photos (sorted names with sizes) in batches of at most `max_bytes`.
 
-    A photo larger than that is a lot of its own. Lots that are packed already can be left out in front without
-    changing the others, so that an interrupted packing goes on with the same shards.
+    A larger photo is a batch of its own. Leading batches that are already packed can be omitted without changing the
+    others, so an interrupted packing continues with the same shards.
     """
     lot: list[str] = []
     size = 0
@@ -79,9 +79,9 @@ def pack(store: DatasetStore, photos: Sequence[str], folder: Path) -> Path:
 
 
 def unpack(shard: Path, store: DatasetStore, wanted: Collection[str]) -> int:
-    """Put those of the shard's photos that are wanted into the store, whole and checked, and return how many.
+    """Add the wanted photos of a shard to the store, checked against their hashes, and return how many.
 
-    Nothing else of the archive is looked at. Raises ShardBroken.
+    Other members of the archive are ignored. Raises ShardBroken.
     """
     names = {_member_name(name): name for name in wanted}
     unpacked = 0
@@ -110,7 +110,7 @@ def read_index(folder: Path) -> ShardIndex:
 
 
 def write_index(folder: Path, index: ShardIndex) -> None:
-    """Write the index into a dataset version's folder, unless it stands there; the same index gives the same bytes."""
+    """Write the index to a dataset version's folder if it is missing. The same index gives the same bytes."""
     content = json.dumps(index, sort_keys=True, separators=(",", ":")).encode()
     path = folder / INDEX_NAME
     if not path.is_file() or path.read_bytes() != content:
@@ -123,7 +123,7 @@ def _member_name(name: str) -> str:
 
 def _store_photo(store: DatasetStore, name: str, content: bytes) -> None:
     if hashlib.sha256(content).hexdigest() != name:
-        raise ShardBroken(f"Photo {name} is not what its name says.")
+        raise ShardBroken(f"Photo {name} does not match its hash.")
     path = store.photo_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{name}.{os.getpid()}")

@@ -1,4 +1,4 @@
-"""The columns of `products.parquet`: what `Products` shows, and what later ingests compare with."""
+"""The columns of `products.parquet`: those of `Products`, and those that later ingests compare with."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class RowDetails:
-    """What was computed for the rows that came; perceptual hashes are 0 for none."""
+    """Values computed for new rows; perceptual hashes are 0 for none."""
 
     keys: TextKeys
     photo_hashes: Sequence[int]
@@ -74,17 +74,17 @@ class ProductTable:
         return self._numbers("prdtypecode")
 
     def known_photos(self) -> dict[str, int | None]:
-        """Return the perceptual hash of each photo by its sha256; None for one that shows nothing."""
+        """Return the perceptual hash of each photo by its sha256; None for a blank photo."""
         pairs = zip(self._list("photo"), self._list("photo_hash"), strict=True)
         return {sha256: seen or None for sha256, seen in pairs if sha256 is not None}
 
     def known_texts(self) -> KnownTexts:
-        """Return the texts of all rows as they were sent, with what was computed for them."""
+        """Return the texts of all rows as sent, with the values computed for them."""
         sent = zip(self._list("designation"), self._list("description"), strict=True)
         return KnownTexts({text: row for row, text in enumerate(sent)}, self._list("text_hash"), self.text_keys())
 
     def for_merging(self) -> Stored:
-        """Return what new rows are compared with."""
+        """Return the columns that new rows are compared with."""
         return Stored(
             self.ids,
             self._list("text_hash"),
@@ -114,7 +114,7 @@ class ProductTable:
         return Placement(splits, self._numbers("fold"), self._numbers("group"))
 
     def placed(self, placement: Placement) -> ProductTable:
-        """Return the same rows, placed."""
+        """Return the same rows with their splits, folds and groups."""
         table = self.arrow
         for name, values in (("split", placement.splits), ("fold", placement.folds), ("group", placement.groups)):
             field = SCHEMA.field(name)
@@ -122,9 +122,9 @@ class ProductTable:
         return ProductTable(table)
 
     def merged(self, merged: Merged, details: RowDetails) -> tuple[ProductTable, NDArray[np.bool_]]:
-        """Return the rows with updates in place and new ones behind, and which (n,) have a new text or photo.
+        """Return the rows with updates applied and new ones appended, and a mask (n,) of rows with a new text or photo.
 
-        `details` are for the updates in their order, then for the new rows.
+        `details` has the updates in their order, then the new rows.
         """
         n, n_updates = len(self), len(merged.updates)
         before = self._at(merged.updates)
@@ -154,7 +154,7 @@ class ProductTable:
 
 
 def _came(names: list[str], rows: list[Row], details: RowDetails, before: pa.Table) -> pa.Table:
-    """Return the rows that came as a table; those that update keep the ids and the place of `before`."""
+    """Return the new rows as a table; updates keep the ids and placement of `before`."""
     n_new = len(rows) - before.num_rows
     lengths = [len(words) for words in details.keys.words]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -16,11 +16,11 @@ N_FOLDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Products:
-    """Rows of one dataset version; every member has one entry a product.
+    """Rows of one dataset version; each field has one entry per product.
 
-    `designations` and `descriptions` are as they were given, "" where missing. `photos` are sha256 names, None where
-    missing. `splits` are "train", "test" or "aside" (used for neither, see `ml.splits`). `folds` are 0 to 4, `groups`
-    numbers of near-duplicate groups: products of one group share their split and their fold.
+    `designations` and `descriptions` are as sent, "" where missing. `photos` are sha256 names, None if
+    missing. `splits` are "train", "test" or "aside" (used for neither, see `splits.py`). `folds` are 0 to 4, `groups`
+    numbers of near-duplicate groups, which share a split and a fold.
     """
 
     ids: list[str]
@@ -54,7 +54,7 @@ class Products:
         return class_positions(self.codes, codes)
 
     def texts(self) -> list[ProductText]:
-        """Return the cleaned texts, by the one cleaning that serving uses too."""
+        """Return the cleaned texts, cleaned as serving does."""
         from rayonnage_shared.ml.features.text import product_text
 
         return [product_text(*pair) for pair in zip(self.designations, self.descriptions, strict=True)]

@@ -1,4 +1,4 @@
-"""Bodies of ingest: reports and dataset versions."""
+"""Response bodies of ingest: reports and dataset versions."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from pydantic import BaseModel, Field
 
 
 class Reject(BaseModel):
-    line: int = Field(description="Line of the features file at which the row ends, the header being line 1.")
+    line: int = Field(description="Line of the features file at which the row ends; the header is line 1.")
     reason: str
 
 
 class IngestReport(BaseModel):
     ingest_id: str
     dataset_version: str | None = Field(
-        description="The version that now holds these rows; null if all were rejected, or there are no data at all."
+        description="The version that contains these rows; null if all were rejected and there is no data."
     )
     rows_total: int
     rows_added: int
     rows_duplicate: int
     rows_rejected: int
-    conflicts: int = Field(description="Rows whose ids or content were known under another label; the newest wins.")
+    conflicts: int = Field(description="Rows whose ids or content had another label; the newest label wins.")
     images_added: int
-    images_rejected: int = Field(0, description="Photos that were refused; their rows got in if they have text.")
+    images_rejected: int = Field(0, description="Photos that were rejected; their rows are kept if they have text.")
     feedback_skipped: int = Field(
         0,
         description="Feedback that was left out: no text of the product is kept (photos never are), or the model "
         "that was judged has learned from the demo catalogue and the dataset is real, or the other way round.",
     )
-    rejects: list[Reject] = Field(description="Refused rows and photos, the first 100.")
-    conflict_rows: list[Reject] = Field(default_factory=list, description="The conflicts, the first 100.")
+    rejects: list[Reject] = Field(description="The first 100 rejected rows and photos.")
+    conflict_rows: list[Reject] = Field(default_factory=list, description="The first 100 conflicts.")
     report_url: str
 
 

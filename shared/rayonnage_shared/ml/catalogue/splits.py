@@ -1,11 +1,11 @@
-"""Which products train, which test, and which fold each is in; twins together, and for good.
+"""Assign splits and folds, once per product, with near-duplicates together.
 
-- New groups of twins are drawn by class in an order that their ids fix: 15 % of each class's rows test.
-- A new twin of a training product trains, a new twin of a test product tests.
-- A new product that is a twin of both would put the same thing on both sides: it is set "aside", used for neither.
-- A product that changed (a photo arrived, its text was edited) keeps its split unless it now has a twin on the other
-  side; then it goes aside, so that no test product ever has a twin in training. The training side stays where the test
-  twin is one of those that changed. Products that did not change never move.
+- New near-duplicate groups are drawn by class in an order given by their ids: 15 % of each class's rows are test rows.
+- A new near-duplicate of a training product goes to training, one of a test product to test.
+- A new product with near-duplicates on both sides is set "aside" and used for neither.
+- A changed product (new photo, edited text) keeps its split unless it now has a near-duplicate on the other side; then
+  it is set aside, so no test product has a near-duplicate in training. If the test product is the one that changed,
+  the training product stays. Products that did not change never move.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where rows are: `splits` (n,), `folds` (n,) 0 to 4, `groups` (n,) numbers of twin groups."""
+    """`splits` (n,), `folds` (n,) 0 to 4, `groups` (n,) numbers of near-duplicate groups."""
 
     splits: Splits
     folds: IntArray
@@ -37,9 +37,9 @@ class Placement:
 
 
 def place(ids: Sequence[str], codes: IntArray, before: Placement, changed: Mask, links: Links) -> Placement:
-    """Return where all rows are: those of `before` come first, the rest of `ids` are new.
+    """Return the placement of all rows: those of `before` first, the rest of `ids` are new.
 
-    `changed` (n,) marks rows whose text or photo is new, new rows among them; each link has such a row at one end.
+    `changed` (n,) marks rows with a new text or photo, including new rows; each link has at least one such row.
     """
     n, n_before = len(ids), len(before.splits)
     splits = np.concatenate([before.splits, np.full(n - n_before, "", dtype="<U5")]).astype("<U5")
@@ -64,7 +64,7 @@ def _components(n: int, changed: Mask, links: Links) -> IntArray:
 
 
 def _settle_linked(placement: Placement, component: IntArray, changed: Mask, links: Links) -> None:
-    """Give the rows of components that touch a placed product their place."""
+    """Place the components that contain a placed product."""
     splits, folds, groups = placement.splits, placement.folds, placement.groups
     n = len(splits)
     outward = changed[links.left] != changed[links.right]
@@ -92,7 +92,7 @@ def _settle_linked(placement: Placement, component: IntArray, changed: Mask, lin
     splits[changed & new & ~torn[own] & any_train[own]] = TRAIN
     splits[changed & new & ~any_train[own] & (test_stored | test_edited)[own]] = TEST
 
-    # A new row joins the oldest group among those that decided for it.
+    # A new row joins the oldest of its groups.
     wanted = np.where(any_train, TRAIN, TEST)
     deciding = before[anchor_rows] == wanted[anchor_components]
     oldest = np.full(n, np.iinfo(np.int64).max)
@@ -105,7 +105,7 @@ def _settle_linked(placement: Placement, component: IntArray, changed: Mask, lin
 
 
 def _regroup_aside(placement: Placement, component: IntArray, before: Splits) -> None:
-    """Give each component that went aside a group of its own."""
+    """Give each component that was set aside its own group."""
     moved = np.flatnonzero((placement.splits == ASIDE) & (before != ASIDE))
     _, number = np.unique(component[moved], return_inverse=True)
     placement.groups[moved] = number + _next_group(placement.groups)
@@ -113,7 +113,7 @@ def _regroup_aside(placement: Placement, component: IntArray, before: Splits) ->
 
 
 def _settle_fresh(placement: Placement, ids: Sequence[str], codes: IntArray, component: IntArray) -> None:
-    """Draw split and fold of components that touch nothing placed; each counts for the class of its first row."""
+    """Draw split and fold of components without a placed product; each counts for the class of its first row."""
     splits, folds, groups = placement.splits, placement.folds, placement.groups
     fresh = np.flatnonzero(splits == "")
     if not len(fresh):
@@ -145,20 +145,20 @@ def _settle_fresh(placement: Placement, ids: Sequence[str], codes: IntArray, com
 
 
 def _draw_tests(sizes: IntArray, wanted_rows: float) -> Mask:
-    """Return which groups, in this order, test: until `wanted_rows` are reached; none larger than that."""
+    """Return the test groups, taken in order until `wanted_rows` are reached; larger groups are skipped."""
     fits = sizes <= max(wanted_rows, 1.0)
     taken_before_middle = np.cumsum(np.where(fits, sizes, 0)) - sizes / 2
     return fits & (taken_before_middle <= wanted_rows)
 
 
 def _draw_folds(sizes: IntArray, tests: Mask, counts: IntArray, code: int) -> list[int]:
-    """Return a fold for each group: the emptiest so far, large groups first; test groups get one that means nothing."""
+    """Return a fold for each group: the emptiest so far, large groups first. The fold of a test group is unused."""
     rows_in_fold = counts.tolist()
     folds = [0] * len(sizes)
     for i in np.argsort(-sizes, kind="stable").tolist():
         if tests[i]:
             continue
-        # Classes start at different folds, or what does not divide by five would all crowd the first ones.
+        # Classes start at different folds, so that remainders do not all fall into the first ones.
         folds[i] = min(range(N_FOLDS), key=lambda fold: (rows_in_fold[fold], (fold - code) % N_FOLDS))
         rows_in_fold[folds[i]] += int(sizes[i])
     return folds

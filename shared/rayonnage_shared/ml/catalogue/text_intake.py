@@ -1,6 +1,6 @@
-"""Cleans the texts of an ingest and computes what they are compared by, on all cores when there are many.
+"""Clean the texts of an ingest and compute their comparison keys, on all cores if there are many.
 
-What the version before holds is not cleaned again: a catalogue that is sent whole each week costs its new rows only.
+Texts of the previous version are not cleaned again, so a catalogue sent in full each week costs only its new rows.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _AT_ONCE = 2_000
 _WORTH_PROCESSES = 8_000  # rows; a text with HTML costs 0.5 ms, starting the processes 1 to 2 s
 
 RawText = tuple[str, str]
-"""Designation and description as they were sent."""
+"""Designation and description as sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownTexts:
-    """Texts that were prepared before: their position among `hashes` and `keys`, by what was sent."""
+    """Known texts: index into `hashes` and `keys` by the text as sent."""
 
     positions: Mapping[RawText, int]
     hashes: Sequence[str]
@@ -33,7 +33,7 @@ class KnownTexts:
 
 
 def prepare_texts(texts: Sequence[RawText], known: KnownTexts, progress: Progress) -> tuple[list[str], TextKeys]:
-    """Return the hash of each cleaned text, "" where nothing is left of it, and the keys of all."""
+    """Return the hash of each cleaned text, "" for an empty one, and the keys of all."""
     unseen = list(dict.fromkeys(text for text in texts if text not in known.positions))
     hashes: list[str] = []
     keys: list[TextKeys] = []

@@ -1,6 +1,6 @@
-"""Model families, found by their files: `text/tfidf_svm.py` is the text family `tfidf-svm`.
+"""Model families, discovered by file name: `text/tfidf_svm.py` is the text family `tfidf-svm`.
 
-Naming them imports none; importing one loads no training library.
+Listing families imports none; importing one loads no training library.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Kind = Literal["text", "image", "fusion"]
 
 
 class UnknownFamily(BadInput):
-    code, title = "unknown_family", "There is no such model family"
+    code, title = "unknown_family", "Unknown model family"
 
 
 def family_names(kind: Kind) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Runs a photo network in ONNX Runtime: pixels to features, for one request or for a whole catalogue."""
+"""Run a photo network in ONNX Runtime: pixels to features, for one request or a whole catalogue."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rayonnage_shared.ml.base.progress import Progress, silent
 from rayonnage_shared.ml.features.photos import NotAnImage, PhotoLimits, read_photo
 
 _STEP = 64
-"""Photos between two reports of progress, which is also where a cancelled job stops."""
+"""Photos between two progress reports, at which a cancelled job stops."""
 
 
 class PhotoFeatures:
     """A network with input `pixels` (n, size, size, 3) uint8 RGB and output `embedding`; threads may share it.
 
-    One call uses one thread: two callers at once get more photos through than two threads on one photo.
+    One call uses one thread: two concurrent calls have a higher throughput than two threads on one photo.
     """
 
     def __init__(self, network: bytes) -> None:
@@ -40,7 +40,7 @@ class PhotoFeatures:
         return np.asarray(features, dtype=np.float32)
 
     def embed_files(self, photos: Sequence[Path], progress: Progress = silent) -> FloatArray:
-        """Return features (n, width) of photo files, on all cores; raises `NotAnImage` naming a bad file."""
+        """Return features (n, width) of photo files, on all cores; raises `NotAnImage`, which names the file."""
         found: list[FloatArray] = []
         with ThreadPoolExecutor(usable_cores(), thread_name_prefix="photos") as pool:
             for start in range(0, len(photos), _STEP):
@@ -50,20 +50,20 @@ class PhotoFeatures:
         return np.concatenate(found)
 
     def _embed_file(self, photo: Path) -> FloatArray:
-        # One by one: a convolutional network on a CPU costs more for each photo in batches than alone.
+        # One by one: on a CPU a convolutional network costs more per photo in batches.
         return self.embed(read_photo_file(photo, self.size)[None])
 
 
 def head_inputs(features: FloatArray) -> FloatArray:
-    """Return the roots of features (n, width), signs kept, which is what the linear head sees.
+    """Return the signed square roots of features (n, width), the input of the linear head.
 
-    Most are averages of ReLU6 outputs with long tails; roots are worth half a point of weighted F1.
+    Most are long-tailed averages of ReLU6 outputs; the roots gain half a point of weighted F1.
     """
     return np.sign(features) * np.sqrt(np.abs(features))
 
 
 def read_photo_file(photo: Path, size: int) -> Pixels:
-    """Return a photo file as (size, size, 3) uint8 RGB; raises `NotAnImage` naming a bad file."""
+    """Return a photo file as (size, size, 3) uint8 RGB; raises `NotAnImage`, which names the file."""
     try:
         return read_photo(photo.read_bytes(), size, PhotoLimits())
     except RayonnageError as err:

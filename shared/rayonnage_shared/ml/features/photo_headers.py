@@ -1,6 +1,6 @@
-"""What a photo says about itself before it is decoded: format, size, orientation, and where it ends.
+"""Read the header of a photo before decoding: format, size, orientation, and where the file ends.
 
-Decoders trust these fields, so limits are checked on them first; nothing here allocates more than the file itself.
+Decoders trust these fields, so limits are checked first. Nothing here allocates more than the file itself.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 Format = Literal["JPEG", "PNG", "WEBP"]
 
 MAX_JPEG_SCANS = 100
-"""A progressive JPEG of 5 MB may ask for half a million passes over the picture; cameras and encoders use 10 or so."""
+"""A progressive JPEG of 5 MB may need half a million passes over the image; cameras and encoders use about 10."""
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _EXIF_PREFIX = b"Exif\x00\x00"
 _ORIENTATION_TAG = 0x0112
 
-# Markers of frames: C4 (Huffman tables), C8 (reserved) and CC (arithmetic conditioning) are no frames.
+# Markers of frames: C4 (Huffman tables), C8 (reserved) and CC (arithmetic conditioning) are not frames.
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END_OF_IMAGE, _APP1, _APP14 = 0xDA, 0xD9, 0xE1, 0xEE
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
@@ -30,7 +30,7 @@ _PADDING = b"\x00\xff\r\n\t "
 
 
 class BadHeader(ValueError):
-    """The bytes are not a whole JPEG, PNG or WebP and nothing else."""
+    """The bytes are not exactly one complete JPEG, PNG or WebP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class PhotoHeader:
 
 
 def read_header(data: bytes) -> PhotoHeader:
-    """Return the header of a whole JPEG, PNG or WebP; raises `BadHeader`, also where another file is appended."""
+    """Return the header of a complete JPEG, PNG or WebP. Raises `BadHeader`, also if another file is appended."""
     if _is_archive(data):
-        raise BadHeader("it is an archive too")
+        raise BadHeader("it is also a zip archive")
     try:
         if data.startswith(b"\xff\xd8\xff"):
             return _read_jpeg(data)
@@ -56,12 +56,12 @@ def read_header(data: bytes) -> PhotoHeader:
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             return _read_webp(data)
     except (struct.error, IndexError) as err:
-        raise BadHeader("it ends too early") from err
+        raise BadHeader("it is truncated") from err
     raise BadHeader("it is neither JPEG, PNG nor WebP")
 
 
 def _is_archive(data: bytes) -> bool:
-    """Return whether this can be opened as a zip: its end record points at the end of the file."""
+    """Return whether the bytes are also a zip: its end record points at the end of the file."""
     found = data.rfind(b"PK\x05\x06", max(0, len(data) - 65_557))
     comment = int.from_bytes(data[found + 20 : found + 22], "little")
     return found >= 0 and found + 22 + comment == len(data)
@@ -77,12 +77,12 @@ def _read_jpeg(data: bytes) -> PhotoHeader:
         elif marker == _APP1 and data.startswith(_EXIF_PREFIX, start):
             orientation = read_orientation(data[start + len(_EXIF_PREFIX) : end])
         elif marker == _END_OF_IMAGE:
-            raise BadHeader("it holds no picture")
+            raise BadHeader("it contains no image")
         position = end
         if marker == _START_OF_SCAN:
             break
     if not (width and height):
-        raise BadHeader("it does not say its size")
+        raise BadHeader("its size is missing")
     _check_scans(data, position)
     return PhotoHeader("JPEG", width, height, orientation, channels)
 
@@ -104,19 +104,19 @@ def _segment(data: bytes, position: int) -> tuple[int, int, int]:
 
 
 def _check_scans(data: bytes, position: int) -> None:
-    """Refuse endless passes and whatever follows the end; `position` is the start of the first scan's data."""
+    """Refuse too many scans and data after the end; `position` is the start of the first scan's data."""
     # NumPy takes 48 µs for a photo of 54 kB full of detail, bytes.count and bytes.find together 122.
     content = np.frombuffer(data, np.uint8)[position:]
     marks = np.flatnonzero(content[:-1] == 0xFF)
     kinds = content[marks + 1]
     if np.count_nonzero(kinds == _START_OF_SCAN) > MAX_JPEG_SCANS:
-        raise BadHeader("it asks for too many passes")
+        raise BadHeader("it has too many scans")
     ends = marks[kinds == _END_OF_IMAGE]
     if not len(ends):
         raise BadHeader("its end is missing")
     if position + int(ends[0]) + 2 == len(data):
         return
-    # The first FF D9 may stand inside a table between two scans, so the segments are walked for those few files.
+    # FF D9 may occur inside a table between two scans, so for such files the segments are parsed.
     while (found := _NEXT_MARKER.search(data, position)) is not None:
         marker, _, position = _segment(data, found.start())
         if marker == _END_OF_IMAGE:
@@ -126,17 +126,17 @@ def _check_scans(data: bytes, position: int) -> None:
 
 
 def _check_rest(rest: bytes) -> None:
-    """Refuse what follows the picture, unless cameras put it there: padding, more pictures, a film, Samsung's notes."""
+    """Refuse data after the image unless cameras write it: padding, more images, a video, Samsung metadata."""
     rest = rest.lstrip(_PADDING)
-    # A film's first four bytes, its box length, may begin with padding that is gone by now.
+    # The first bytes of a video's box length may have been stripped as padding.
     film = b"ftyp" in rest[:8]
     if rest and not film and not rest.startswith(b"\xd8\xff") and not rest.endswith(b"SEFT"):
-        raise BadHeader("another file follows the picture")
+        raise BadHeader("another file follows the image")
 
 
 def _read_png(data: bytes) -> PhotoHeader:
     if data[12:16] != b"IHDR":
-        raise BadHeader("its first chunk is not its header")
+        raise BadHeader("its header chunk is missing")
     width, height = struct.unpack_from(">II", data, 16)
     orientation, position = 1, 8
     while True:
@@ -144,37 +144,37 @@ def _read_png(data: bytes) -> PhotoHeader:
         kind = data[position + 4 : position + 8]
         end = position + 12 + length
         if len(kind) < 4 or end > len(data):
-            raise BadHeader("it ends too early")
+            raise BadHeader("it is truncated")
         if kind == b"eXIf":
             orientation = read_orientation(data[position + 8 : end - 4])
         position = end
         if kind == b"IEND":
             break
     if data[position:].strip(_PADDING):
-        raise BadHeader("another file follows the picture")
+        raise BadHeader("another file follows the image")
     return PhotoHeader("PNG", width, height, orientation)
 
 
 def _read_webp(data: bytes) -> PhotoHeader:
     (size,) = struct.unpack_from("<I", data, 4)
     if len(data) < 8 + size:
-        raise BadHeader("it ends too early")
+        raise BadHeader("it is truncated")
     if data[8 + size :].strip(_PADDING):
-        raise BadHeader("another file follows the picture")
+        raise BadHeader("another file follows the image")
     orientation, canvas, position = 1, (0, 0), 12
     while position + 8 <= 8 + size:
         kind = data[position : position + 4]
         (length,) = struct.unpack_from("<I", data, position + 4)
         start, end = position + 8, position + 8 + length
         if end > len(data):
-            raise BadHeader("it ends too early")
+            raise BadHeader("it is truncated")
         if kind in (b"VP8 ", b"VP8L", b"VP8X") and not canvas[0]:
             canvas = _webp_size(data, kind, start)
         elif kind == b"EXIF":
             orientation = read_orientation(data[start:end].removeprefix(_EXIF_PREFIX))
         position = end + length % 2
     if not (canvas[0] and canvas[1]):
-        raise BadHeader("it does not say its size")
+        raise BadHeader("its size is missing")
     return PhotoHeader("WEBP", *canvas, orientation)
 
 
@@ -190,7 +190,7 @@ def _webp_size(data: bytes, kind: bytes, start: int) -> tuple[int, int]:
 
 
 def read_orientation(exif: bytes) -> int:
-    """Return EXIF's orientation, 1 to 8, from a TIFF block; 1 where it is missing or damaged, as viewers do."""
+    """Return EXIF's orientation, 1 to 8, from a TIFF block; 1 if missing or damaged, as viewers do."""
     order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(exif[:4])
     if order is None:
         return 1

@@ -1,6 +1,6 @@
-"""Reads photos: the one decoder and resize for training, serving and the search for twins.
+"""Decode and resize photos, the same way for training, serving and near-duplicate search.
 
-Formats are told by content. JPEG is decoded by libjpeg-turbo at a reduced scale, the rest by Pillow.
+The format is detected by content. JPEG is decoded by libjpeg-turbo at a reduced scale, the rest by Pillow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rayonnage_shared.ml.features.photo_headers import BadHeader, PhotoHeader, r
 _HASH_INPUT = 32
 _HASH_SIDE = 8
 _BLANK_CONTRAST = 3.0
-"""Standard deviation of grey levels (0–255) below which a photo shows nothing that a hash could tell apart."""
+"""Standard deviation of grey levels (0–255) below which a photo counts as blank and gets no hash."""
 
 _CMYK_CHANNELS = 4
 _WHITE = (255, 255, 255, 255)
@@ -31,7 +31,7 @@ _WHITE = (255, 255, 255, 255)
 class NotAnImage(RayonnageError):
     status: ClassVar[int] = 422
     code: ClassVar[str] = "not_an_image"
-    title: ClassVar[str] = "This is not a photo that can be read"
+    title: ClassVar[str] = "The photo cannot be read"
 
 
 class ImageTooLarge(RayonnageError):
@@ -42,7 +42,7 @@ class ImageTooLarge(RayonnageError):
 
 @dataclass(frozen=True, slots=True)
 class PhotoLimits:
-    """What is refused before decoding."""
+    """Limits that are checked before decoding."""
 
     max_bytes: int = 5_000_000
     max_pixels: int = 25_000_000
@@ -51,14 +51,14 @@ class PhotoLimits:
 def read_photo(data: bytes, size: int, limits: PhotoLimits) -> Pixels:
     """Return the photo as (size, size, 3) uint8 RGB, upright, white behind transparency, stretched to the square.
 
-    Raises `NotAnImage` and `ImageTooLarge`, and nothing else whatever the bytes.
+    Raises only `NotAnImage` and `ImageTooLarge`, whatever the bytes.
     """
     header = _checked_header(data, limits)
     return _upright(_decode(data, header, size, "RGB"), header.orientation)
 
 
 def perceptual_hash(data: bytes) -> int | None:
-    """Return the photo's 64-bit pHash, alike (few bits apart) for copies at another size or quality.
+    """Return the photo's 64-bit pHash, which differs in few bits for copies of another size or quality.
 
     None for a blank photo. Raises what `read_photo` raises. Formula: signs of the 8×8 lowest frequencies of a discrete
     cosine transform of the 32×32 grey picture against their median (Zauner 2010).
@@ -98,24 +98,24 @@ def _decode(data: bytes, header: PhotoHeader, size: int, mode: Literal["RGB", "L
         return np.asarray(image.resize((size, size), _resampling(image, size)))
     except NotAnImage:
         raise
-    except Exception as err:  # decoders answer hostile bytes with exceptions of every kind
+    except Exception as err:  # hostile bytes make decoders raise all kinds of exceptions
         raise NotAnImage("The photo is damaged. Send a whole JPEG, PNG or WebP file.") from err
 
 
 def _resampling(image: Image.Image, size: int) -> Image.Resampling:
-    """Return nearest neighbour where at most a fifth of the rows go, as after a scaled JPEG decode; else averaging.
+    """Return nearest neighbour if at most a fifth of the rows go, as after a scaled JPEG decode; else averaging.
 
     On 3,000 marketplace photos the choice moves weighted F1 by 0.001, and the filters take as long as the decode.
     """
     if size <= min(image.size) and max(image.size) <= 1.25 * size:
         return Image.Resampling.NEAREST
-    return Image.Resampling.BILINEAR  # Pillow's widens with the reduction, so it averages
+    return Image.Resampling.BILINEAR  # Pillow's filter widens with the reduction, so it averages
 
 
 def _open_jpeg(data: bytes, header: PhotoHeader, size: int, mode: Literal["RGB", "L"]) -> Image.Image:
     if header.channels == _CMYK_CHANNELS:
         inks = simplejpeg.decode_jpeg(data, "CMYK", min_height=size, min_width=size)
-        # Every program that writes CMYK JPEGs follows Adobe, which stores them inverted: 255 is no ink.
+        # CMYK JPEGs are stored inverted, as Adobe does: 255 is no ink.
         light = inks.astype(np.uint16)
         return Image.fromarray((light[..., :3] * light[..., 3:] // 255).astype(np.uint8))
     if mode == "L":
@@ -128,7 +128,7 @@ def _open_jpeg(data: bytes, header: PhotoHeader, size: int, mode: Literal["RGB",
 def _open_other(data: bytes, header: PhotoHeader) -> Image.Image:
     image: Image.Image = Image.open(BytesIO(data), formats=(header.format,))
     if image.size != (header.width, header.height):
-        raise NotAnImage("The photo contradicts itself about its size. Send a whole JPEG, PNG or WebP file.")
+        raise NotAnImage("The photo's headers disagree about its size. Send a whole JPEG, PNG or WebP file.")
     image.load()
     if image.mode.startswith("I"):
         image = _from_16_bits(image)
@@ -150,7 +150,7 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Undo EXIF's orientation; on a square the order of resizing and turning makes no difference."""
+    """Undo EXIF's orientation; for a square output the order of resizing and rotating does not matter."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

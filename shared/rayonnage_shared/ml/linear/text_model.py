@@ -42,6 +42,6 @@ class LinearText:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Return what `save` wrote."""
+        """Load what `save` wrote."""
         linear = LinearModel.load(folder / "linear.npz")
         return cls(Tfidf.load(folder), linear, Calibration.load(folder / "calibration.npz"))

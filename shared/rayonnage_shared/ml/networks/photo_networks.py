@@ -55,7 +55,7 @@ class PhotoNetwork(ImageModel):
 
     @classmethod
     def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
-        """Return the defaults with `parameters` in their place; raises BadInput for what cannot be trained with."""
+        """Return the defaults updated with `parameters`. Raises BadInput for an invalid value."""
         from rayonnage_shared.ml.networks.keras.photo_training import PhotoSettings
 
         resolved = super().resolve(parameters)
@@ -88,6 +88,6 @@ class PhotoNetwork(ImageModel):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Return what `save` wrote."""
+        """Load what `save` wrote."""
         network = ScoringNetwork(folder / "network.onnx")
         return cls(network, Calibration.load(folder / "calibration.npz"))

@@ -71,7 +71,7 @@ class WordTokens:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Return what `save` wrote."""
+        """Load what `save` wrote."""
         document = json.loads(path.read_text(encoding="utf-8"))
         return cls(tuple(document["words"]), int(document["length"]))
 

@@ -1,7 +1,7 @@
 """Labelled products in, the next dataset version out: validated, merged, grouped, split, written atomically.
 
-The same input twice makes no new version. A crash at any moment leaves the version before whole: photos are stored by
-content before anything names them, and the pointer moves last.
+The same input twice creates no new version. A crash at any moment leaves the previous version intact: photos are stored
+by content first, and the pointer moves last.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from rayonnage_shared.ml.catalogue.text_intake import prepare_texts
 from rayonnage_shared.ml.features.photos import PhotoLimits
 
 MAX_LISTED = 100
-"""Rejects and conflicts in the report itself; the CSV beside it has all."""
+"""Rejects and conflicts in the report; the CSV beside it has all of them."""
 
 Taken = dict[str, StoredPhoto | str]
-"""Photos by member of the source, or why they were refused."""
+"""Photos by member of the source, or the reason for refusal."""
 
 
 @dataclass(frozen=True, slots=True)
 class IngestLimits:
-    """Bounds of one ingest; `wait_s` is how long it waits for another to finish."""
+    """Limits of one ingest; `wait_s` is how long it waits for a running one."""
 
     photos: PhotoLimits = field(default_factory=PhotoLimits)
     max_rows: int = 1_000_000
@@ -47,7 +47,7 @@ class IngestLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Incoming:
-    """The good rows, the keys of all texts (by `Row.source`), the photos by member, and all that was wrong."""
+    """The good rows, the keys of all texts (by `Row.source`), the photos by member, and all findings."""
 
     rows: list[Row]
     keys: TextKeys
@@ -58,7 +58,7 @@ class _Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What came of products, and the lines of those that were refused."""
+    """The report of an ingest, and the lines of refused rows."""
 
     report: IngestReport
     refused: frozenset[int]
@@ -77,9 +77,9 @@ def ingest(
     progress: Progress = silent,
     ingest_id: str | None = None,
 ) -> IngestReport:
-    """Merge labelled products into the next dataset version and return the report, which is kept on disk too.
+    """Merge labelled products into the next dataset version and return the report, which is also saved.
 
-    `images` is a zip or a folder. With `demo` the rows go into the demo line, which real data is never merged with.
+    `images` is a zip or a folder. With `demo` the rows go into the demo data, which is never merged with real data.
     Raises UnreadableTable, UnsafeArchive, IngestBusy.
     """
     limits = limits or IngestLimits()
@@ -112,7 +112,7 @@ def ingest_table(
     ingest_id: str,
     feedback_skipped: int = 0,
 ) -> Ingested:
-    """Do `ingest`'s work on products that have been read; needs the writer's lock. Raises UnsafeArchive."""
+    """Ingest products that have been read. Needs the writer lock. Raises UnsafeArchive."""
     pointers = store.pointers()
     parent = pointers.demo if demo else pointers.real
     table = ProductTable.read(store, parent)
@@ -145,7 +145,7 @@ def ingest_table(
 def _take_photos(
     products: Sequence[RawProduct], source: PhotoSource, intake: PhotoIntake, progress: Progress
 ) -> tuple[list[str | None], Taken]:
-    """Return which member of the source shows each product, and what became of each member."""
+    """Return the member of the source for each product, and the result of each member."""
     members = [source.find(one.product_id, one.image_id, one.photo_name) for one in products]
     wanted = list(dict.fromkeys(member for member in members if member is not None))
     return members, intake.take(source, wanted, progress)
@@ -191,7 +191,7 @@ def _row(product: RawProduct, text_hash: str, photo: StoredPhoto | None, source:
 
 
 def _grow(table: ProductTable, merged: Merged, incoming: _Incoming, ingest_id: str, progress: Progress) -> ProductTable:
-    """Return the table with the merged rows in it, each placed in its split, fold and group."""
+    """Return the table with the merged rows and their splits, folds and groups."""
     rows = [*merged.updates.values(), *(row for _, row in merged.new)]
     progress(0.0, f"comparing {len(rows)} products with {len(table)}")
     keys = incoming.keys.take([row.source for row in rows])

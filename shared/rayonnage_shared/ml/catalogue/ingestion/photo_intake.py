@@ -1,4 +1,4 @@
-"""Photos into the content-addressed store: checked by the decoder that training uses, hashed, written once."""
+"""Add photos to the content-addressed store: checked with the decoder of training, hashed, written once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion.photo_sources import READ_ERRORS, PhotoSource, PhotoTooBig
 from rayonnage_shared.ml.features.photos import PhotoLimits, perceptual_hash
 
-_BATCH = 64  # photos in memory at a time: 64 × 5 MB at the very most
+_BATCH = 64  # photos in memory at a time: at most 64 × 5 MB
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPhoto:
-    """A photo that is in the store; `perceptual_hash` is None for a photo that shows nothing."""
+    """A photo in the store; `perceptual_hash` is None for a blank photo."""
 
     sha256: str
     perceptual_hash: int | None
@@ -27,7 +27,7 @@ class StoredPhoto:
 
 
 class PhotoIntake:
-    """Takes members of one source into the store; temporary files lie in a folder that the next ingest clears."""
+    """Adds members of one source to the store; temporary files lie in a folder that the next ingest clears."""
 
     def __init__(self, store: DatasetStore, known: Mapping[str, int | None], limits: PhotoLimits) -> None:
         self._store = store
@@ -36,7 +36,7 @@ class PhotoIntake:
         self._incoming = store.photos_folder / ".incoming"
 
     def take(self, source: PhotoSource, members: Sequence[str], progress: Progress) -> dict[str, StoredPhoto | str]:
-        """Return for each member its photo, or the reason for which it was refused."""
+        """Return for each member its photo, or the reason for refusal."""
         taken: dict[str, StoredPhoto | str] = {}
         if not members:
             return taken
@@ -65,7 +65,7 @@ class PhotoIntake:
         if sha256 in self._known and path.is_file():
             return StoredPhoto(sha256, self._known[sha256], is_new=False)
         try:
-            seen = perceptual_hash(content)  # decodes the whole file, which is what finds a broken one
+            seen = perceptual_hash(content)  # decodes the whole file, to detect broken ones
         except RayonnageError as error:
             return error.detail
         temporary = self._incoming / f"{sha256}-{os.getpid()}-{id(content)}"

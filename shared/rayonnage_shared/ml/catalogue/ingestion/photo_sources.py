@@ -1,4 +1,4 @@
-"""Photos as people send them: a zip that is not trusted, or a folder."""
+"""Sources of photos: an untrusted zip, or a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rayonnage_shared.core.errors import BadInput
 MAX_ENTRIES = 300_000
 MAX_UNPACKED_BYTES = 64 * 1024**3
 MAX_RATIO = 100
-"""JPEG does not shrink; a member of a bomb shrinks a thousandfold."""
+"""JPEG hardly compresses; a zip bomb does a thousandfold."""
 
 _RATIO_COUNTS_FROM_BYTES = 1 << 20
 _PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
@@ -28,11 +28,11 @@ class UnsafeArchive(BadInput):
 
 
 class PhotoTooBig(Exception):
-    """A photo holds more bytes than allowed."""
+    """A photo is larger than allowed."""
 
 
 class PhotoSource(ABC):
-    """Photos by file name, whatever folder they lie in; of two with the same name the first counts."""
+    """Photos by file name, in any folder; of two with the same name the first is used."""
 
     def __init__(self) -> None:
         self._by_name: dict[str, str] = {}
@@ -45,7 +45,7 @@ class PhotoSource(ABC):
             self._by_stem.setdefault(name.stem, path)
 
     def find(self, product_id: str, image_id: str, name: str) -> str | None:
-        """Return the member that shows this product: by its ids, else by the name that its row gives."""
+        """Return the member that shows this product: by its ids, else by the file name in its row."""
         if product_id and image_id:
             by_ids = self._by_stem.get(f"image_{image_id}_product_{product_id}")
             if by_ids is not None:
@@ -81,7 +81,7 @@ class PhotoFolder(PhotoSource):
 
 
 class PhotoArchive(PhotoSource):
-    """A zip whose every header was looked at before anything is unpacked."""
+    """A zip whose headers are all checked before anything is unpacked."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         super().__init__()
@@ -97,14 +97,14 @@ class PhotoArchive(PhotoSource):
                 self._add(entry.filename)
 
     def read(self, member: str, max_bytes: int) -> bytes:
-        # The header may lie about the size; reading stops at the limit whatever it says.
+        # The header may lie about the size, so reading stops at the limit.
         with self._archive.open(member) as file:
             return _bounded(file.read(max_bytes + 1), max_bytes)
 
 
 @contextmanager
 def open_photos(path: Path | None) -> Iterator[PhotoSource]:
-    """Give the photos in a zip or a folder; none for None. Raises UnsafeArchive."""
+    """Yield the photos of a zip or a folder; none for None. Raises UnsafeArchive."""
     if path is None:
         yield NoPhotos()
     elif path.is_dir():
@@ -119,7 +119,7 @@ def open_photos(path: Path | None) -> Iterator[PhotoSource]:
 
 
 READ_ERRORS = (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
-"""What reading a damaged member raises; zipfile has no common class for them."""
+"""The errors of reading a damaged member; zipfile has no common base class."""
 
 
 def _refuse_unsafe(entry: zipfile.ZipInfo) -> None:
@@ -127,7 +127,7 @@ def _refuse_unsafe(entry: zipfile.ZipInfo) -> None:
     shown = name[:80]
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]) or "\0" in entry.orig_filename:
-        raise UnsafeArchive(f"The entry {shown!r} points out of the archive.")
+        raise UnsafeArchive(f"The entry {shown!r} points outside the archive.")
     if stat.S_ISLNK(entry.external_attr >> 16):
         raise UnsafeArchive(f"The entry {shown!r} is a link.")
     if entry.flag_bits & _ENCRYPTED:

@@ -22,7 +22,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class IngestNotFound(NotFound):
-    code, title = "ingest_not_found", "There is no such ingest"
+    code, title = "ingest_not_found", "Ingest not found"
 
 
 class IngestReportBroken(RayonnageError):
@@ -31,7 +31,7 @@ class IngestReportBroken(RayonnageError):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of `rejects.csv`; `kind` is "row" (refused), "photo" (refused, its row got in) or "conflict"."""
+    """One line of `rejects.csv`; `kind` is "row" (rejected), "photo" (rejected, but not its row) or "conflict"."""
 
     line: int
     kind: str
@@ -48,7 +48,7 @@ class IngestReports:
         self._folder = data_path / "ingests"
 
     def write(self, report: IngestReport, findings: Iterable[Finding]) -> None:
-        """Keep a report and its findings; the oldest reports beyond MAX_KEPT go."""
+        """Save a report and its findings; delete the oldest reports beyond MAX_KEPT."""
         folder = self._folder / report.ingest_id
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "rejects.csv").open("w", newline="", encoding="utf-8") as file:
@@ -69,16 +69,16 @@ class IngestReports:
             raise IngestReportBroken(f"The report of ingest {ingest_id} is damaged: {first_fault(error)}.") from error
 
     def rejects_path(self, ingest_id: str) -> Path:
-        """Return where the findings of a finished ingest lie. Raises IngestNotFound."""
+        """Return the path of the findings of a finished ingest. Raises IngestNotFound."""
         return self._file(ingest_id, "rejects.csv")
 
     def _file(self, ingest_id: str, name: str) -> Path:
         path = self._folder / ingest_id / name
         if not re.match(INGEST_ID_PATTERN, ingest_id) or not path.is_file():
-            raise IngestNotFound(f"No report of an ingest `{ingest_id}`; it may still be at work.")
+            raise IngestNotFound(f"No report of an ingest `{ingest_id}`; it may still be running.")
         return path
 
 
 def without_formula(cell: str) -> str:
-    """Return a cell that no spreadsheet runs as a formula."""
+    """Escape a cell so that no spreadsheet evaluates it as a formula."""
     return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell

@@ -1,4 +1,4 @@
-"""What a labelled row must be to get in, as one pandera schema; each broken rule has a sentence for the report."""
+"""Validation of labelled rows by a pandera schema; each rule has a message for the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_TEXT_CHARACTERS = 20_000
 MAX_ID_CHARACTERS = 64
 _MAX_CODE_DIGITS = 9
 
-_NO_CONTENT = "there is neither text nor a usable photo"
+_NO_CONTENT = "it has neither text nor a usable photo"
 _TOO_LONG = f"longer than {MAX_TEXT_CHARACTERS:,} characters"
 _NUL = "contains NUL characters"
 _BAD_CODE = "prdtypecode is missing or not a whole number"
@@ -23,14 +23,14 @@ _BAD_ID = f"is longer than {MAX_ID_CHARACTERS} characters or not printable"
 def check_rows(
     products: Sequence[RawProduct], has_content: Sequence[bool], *, known_codes: Collection[int] | None
 ) -> list[Reject]:
-    """Return what is wrong, at most one entry a row, in the order of lines.
+    """Return the violations, at most one per row, in the order of lines.
 
-    `has_content` says which rows keep text after cleaning or have a good photo. With `known_codes` None any code goes.
+    `has_content` marks rows with text after cleaning or a valid photo. With `known_codes` None every code is accepted.
     """
     import pandas as pd
     from pandera.errors import SchemaErrors
 
-    if not products:  # without a value pandas cannot tell that a column holds text
+    if not products:  # without values pandas cannot infer a text column
         return []
     frame = pd.DataFrame(
         {

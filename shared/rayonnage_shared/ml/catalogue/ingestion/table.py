@@ -1,4 +1,4 @@
-"""Labelled products as people send them: one CSV, or features and target, read with line numbers for the report."""
+"""Read labelled products with line numbers: one CSV, or a features and a target CSV."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.catalogue.schemas import Reject
 
 MAX_CELL_CHARACTERS = 1_000_000
-"""A longer cell is no text but an unclosed quote that swallowed the rest of the file."""
+"""A longer cell means an unclosed quote that includes the rest of the file."""
 
 _CHUNK_BYTES = 1 << 20
 _INDEX_NAMES = frozenset({"", "unnamed: 0", "index"})
@@ -31,9 +31,9 @@ class UnreadableTable(BadInput):
 
 @dataclass(slots=True)
 class RawProduct:
-    """One row as it was sent; `line` is where it ends in the features file. Ids are "" where missing.
+    """A row as sent; `line` is where it ends in the features file. Ids are "" where missing.
 
-    `said` is `merging.Row`'s.
+    For `said`, see `merging.Row`.
     """
 
     line: int
@@ -48,7 +48,7 @@ class RawProduct:
 
 @dataclass(frozen=True, slots=True)
 class RawTable:
-    """All rows of an ingest, and those that could not even be cut into columns."""
+    """All rows of an ingest, and those that could not be split into columns."""
 
     products: list[RawProduct]
     rejects: list[Reject]
@@ -72,12 +72,12 @@ def read_products(features: Path, target: Path | None, *, max_rows: int) -> RawT
             raise UnreadableTable(
                 "The labels are missing: send a target file, or features with a column `prdtypecode`."
                 if labels is None
-                else "The labels stand twice: drop the target file, or the column `prdtypecode` of the features."
+                else "The labels are given twice: omit the target file, or the column `prdtypecode` of the features."
             )
         index = _index_column(header) if labels is not None else None
         for line, row in rows:
             if len(row) != len(header):
-                rejects.append(Reject(line=line, reason=f"{len(row)} columns where the header has {len(header)}"))
+                rejects.append(Reject(line=line, reason=f"{len(row)} columns, but the header has {len(header)}"))
                 continue
             values = {name: row[position] for name, position in columns.items()}
             if labels is not None and index is not None:
@@ -124,7 +124,7 @@ def _columns(header: list[str]) -> dict[str, int]:
     names = [name.strip().lower() for name in header]
     twice = [name for name in _COLUMNS if names.count(name) > 1]
     if twice:
-        raise UnreadableTable(f"The header names `{twice[0]}` twice.")
+        raise UnreadableTable(f"The header contains `{twice[0]}` twice.")
     return {name: names.index(name) for name in _COLUMNS if name in names}
 
 
@@ -132,7 +132,7 @@ def _index_column(header: list[str]) -> int:
     for position, name in enumerate(header):
         if name.strip().lower() in _INDEX_NAMES:
             return position
-    raise UnreadableTable("Features and target are joined on their unnamed first column, and one of them has none.")
+    raise UnreadableTable("Features and target are joined on their unnamed first column, which one of them lacks.")
 
 
 def _text(value: str) -> str:
@@ -152,7 +152,7 @@ def _shown(header: list[str]) -> str:
 
 @contextmanager
 def _rows_of(path: Path, name: str, max_rows: int) -> Iterator[tuple[list[str], Iterator[tuple[int, list[str]]]]]:
-    """Give the header, and an iterator of (line at which the row ends, cells)."""
+    """Return the header, and an iterator of (line at which the row ends, cells)."""
     encoding = _encoding(path, name)
     limit_before = csv.field_size_limit(MAX_CELL_CHARACTERS)
     try:
@@ -164,7 +164,7 @@ def _rows_of(path: Path, name: str, max_rows: int) -> Iterator[tuple[list[str], 
             yield header, _numbered(reader, name, max_rows)
     except csv.Error as error:
         raise UnreadableTable(
-            f"The {name} file is no valid CSV near line {reader.line_num}: {error}. Is a quote left open?"
+            f"The {name} file is not a valid CSV near line {reader.line_num}: {error}. Is a quote unclosed?"
         ) from error
     finally:
         csv.field_size_limit(limit_before)
@@ -184,7 +184,7 @@ def _numbered(reader: Iterator[list[str]], name: str, max_rows: int) -> Iterator
 def _delimiter(file: IO[str]) -> str:
     first = file.readline(MAX_CELL_CHARACTERS)
     file.seek(0)
-    return max(",;\t", key=first.count)  # the comma where none occurs: one column
+    return max(",;\t", key=first.count)  # without any delimiter it is a comma: one column
 
 
 def _encoding(path: Path, name: str) -> str:

@@ -1,7 +1,7 @@
 """The generated catalogue for demo and tests: French titles, drawn photos and the real data's habits.
 
-Missing descriptions, HTML, mojibake, typos, several languages, near-duplicates, unequal classes, and words that several
-categories share. Nothing in it comes from a real shop; the same seed gives the same bytes with the same Pillow.
+Missing descriptions, HTML, mojibake, typos, several languages, near-duplicates, unequal classes, and words shared by
+several categories. Nothing comes from a real shop. The same seed gives the same bytes with the same Pillow.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MISSING_DESCRIPTIONS = 0.35
 PHOTOS = 0.42
 NEAR_DUPLICATES = 0.06
 FOREIGN_WORDS = 0.13
-"""Share of titles whose main words are a neighbouring category's: what keeps a text model from being perfect."""
+"""Share of titles whose main words are a neighbouring category's: so that no text model is perfect."""
 
 _TYPED_AS_CP1252 = 0.05
 _TYPOS = 0.08
@@ -33,7 +33,7 @@ _ZIP_TIME = (2020, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What products of one category are called and look like."""
+    """Words and look of one category."""
 
     code: int
     rows: int
@@ -60,7 +60,7 @@ class Made:
 def generate_sample(folder: Path, seed: int = 20, progress: Progress = silent) -> None:
     """Write about 1,380 products of 27 codes into `folder`: `features.csv`, `target.csv` and `images.zip`.
 
-    `exemple.jpg`, `exemple-livre.jpg` and `exemple.json` beside them are unseen products for documentation to send.
+    `exemple.jpg`, `exemple-livre.jpg` and `exemple.json` are additional products for the documentation.
     """
     folder.mkdir(parents=True, exist_ok=True)
     products = _make_products(seed, progress)
@@ -138,7 +138,7 @@ def _make(
 
 
 def _twin(of: Made, chance: random.Random, product_id: int, image_id: int) -> Made:
-    """Return the same thing listed again: other number, other case, often the very same photo."""
+    """Return a near-duplicate listing: other number, other case, often the same photo."""
     title = (
         of.designation.upper() if chance.random() < 0.4 else f"{of.designation} - {chance.choice(['neuf', 'promo'])}"
     )
@@ -181,5 +181,5 @@ def _typo(text: str, chance: random.Random) -> str:
 
 
 def _as_cp1252(text: str) -> str:
-    """Return the mojibake that UTF-8 bytes give when read as Windows-1252."""
+    """Return `text` as mojibake: UTF-8 bytes decoded as Windows-1252."""
     return text.encode().decode("cp1252", errors="ignore")

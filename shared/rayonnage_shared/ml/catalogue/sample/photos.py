@@ -1,4 +1,4 @@
-"""Photos for the generated catalogue: a shape and a palette that lean towards the category, and much noise."""
+"""Photos for the generated catalogue: shapes and palettes typical of the category, with much noise."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Ink = ImageDraw.ImageDraw
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How products of a category look: a shape's name and three colours."""
+    """The look of a category: a shape and three colours."""
 
     shape: str
     palette: tuple[str, ...]
 
 
 def draw_photo(style: Style, chance: random.Random) -> bytes:
-    """Return a 500×500 JPEG of something in this style; no two are alike."""
+    """Return a 500×500 JPEG of something in this style; all are different."""
     background = chance.choice(["#ffffff", "#ffffff", "#f4f4f2", "#e8eef2", "#efe6da"])
     image = Image.new("RGB", (SIDE, SIDE), background)
     ink = ImageDraw.Draw(image)

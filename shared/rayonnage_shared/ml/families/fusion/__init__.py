@@ -1,1 +1,1 @@
-"""Ways to put the outputs of text and photo together."""
+"""Fusion families."""

@@ -1,4 +1,4 @@
-"""`concatenate`: a linear head on what both models saw and on what they say, beside the pool of their outputs."""
+"""`concatenate`: a linear head on the features and outputs of both models, added to the pool of their outputs."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _FILE = "head.npz"
 class ConcatenateFusion(Fusion):
     """Multinomial logistic regression on both feature vectors and both log probabilities.
 
-    It corrects the log-linear pool that `weighted` is, so that few rows leave that pool as it stands. A missing
-    modality is not zero-filled: what the other says alone goes through a scale and an offset by class, learned from
-    rows that lack the modality and from rows that have both and are shown with one.
+    It corrects the log-linear pool of `weighted`, so with few rows the pool stays nearly unchanged. A missing modality
+    is not zero-filled: the other output alone gets a scale and an offset per class, fitted on rows without the modality
+    and on rows with both, shown with one.
 
     Weighted F1, log loss on a kept-out quarter of 3,000 real pairs (three seeds), `weighted` beside it: 0.927, 0.230 to
-    0.910, 0.293 where the text model had learned from other products; where it had learned from the pairs themselves
-    the head was surely better by no penalty, and both are 0.947, 0.191. Text alone, calibration error: 0.024 to 0.095
+    0.910, 0.293 if the text model was trained on other products; if it was trained on the pairs themselves, no penalty
+    made the head significantly better, and both are 0.947, 0.191. Text alone, calibration error: 0.024 to 0.095
     in the first case, 0.015 to 0.044 in the second.
     """
 
@@ -53,18 +53,18 @@ class ConcatenateFusion(Fusion):
     parameters: ClassVar[Mapping[str, float | int | str | bool]] = {"penalty": 0.0, "dropout": 0.5, "photo_scale": 0.3}
     """`penalty` is the L2 strength on standardized inputs; 0 takes the best of a few, or no head, by cross-fitting.
 
-    `dropout` is how much of a row with both counts, beside rows that lack a modality, when one alone is learned.
-    `photo_scale` is the deviation of a photo feature where the other inputs' is 1.
+    `dropout` is the weight of rows with both modalities when a single output is corrected.
+    `photo_scale` is the standard deviation of photo features; that of other inputs is 1.
     """
 
     head: LinearModel
-    """Of text features, photo features, log probabilities of text, of photo, side by side; the pool is in it."""
+    """Weights of text features, photo features, and log probabilities of text and photo; includes the pool."""
     text_alone: Pool
     image_alone: Pool
 
     @classmethod
     def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
-        """Return the defaults with `parameters` in their place; raises BadInput for one that cannot be used."""
+        """Return the defaults updated with `parameters`. Raises BadInput for an invalid value."""
         resolved = super().resolve(parameters)
         for name, most, rule in (
             ("penalty", sys.float_info.max, "0 (choose) or above"),
@@ -79,7 +79,7 @@ class ConcatenateFusion(Fusion):
     def fit(
         cls, text: ModelOutput, image: ModelOutput, labels: Labels, fitting: Fitting = DEFAULTS
     ) -> FittedFusion[Self]:
-        """Return the head fitted on rows that have both, and the two corrections of one output alone."""
+        """Return the head fitted on rows with both modalities, and the two corrections of a single output."""
         settings = _settings(cls.resolve(fitting.parameters))
         has_text, has_image = _known(text.probabilities), _known(image.probabilities)
         rows = np.flatnonzero(has_text & has_image)
@@ -112,7 +112,7 @@ class ConcatenateFusion(Fusion):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Return what `save` wrote."""
+        """Load what `save` wrote."""
         with np.load(folder / _FILE, allow_pickle=False) as arrays:
             head = LinearModel(arrays["weights"], arrays["intercept"])
             text, image = (Pool((float(one[0]),), one[1:].astype(np.float32)) for one in arrays["alone"])
@@ -123,7 +123,7 @@ class ConcatenateFusion(Fusion):
 class _Settings:
     penalties: tuple[float, ...]
     chosen: bool
-    """Whether the penalty was asked for, so that nothing is left to choose."""
+    """Whether the penalty was given as a parameter."""
     dropout: float
     photo_scale: float
 
@@ -152,7 +152,7 @@ class _Both:
     def fit(self, progress: Progress) -> tuple[LinearModel, FloatArray, dict[str, float | int]]:
         """Return the head with the pool in it, held-out probabilities, and what was chosen.
 
-        A row's penalty is chosen by the other parts' rows alone.
+        A row's penalty is chosen on the other parts.
         """
         parts = parts_of(self.labels)
         numbers = np.unique(parts)
@@ -176,9 +176,9 @@ class _Both:
         return self._head(penalties), held_out, facts
 
     def _choice(self, losses: FloatArray) -> int:
-        """Return the row of `losses` (1 + penalties, n) that is best; 0, the pool alone, unless surely beaten.
+        """Return the row of `losses` (1 + penalties, n) that is best; 0 (the pool alone) unless significantly beaten.
 
-        Surely is by two standard errors of the mean difference: among few rows, noise would win now and then.
+        Significant means two standard errors of the mean difference, since noise wins now and then with few rows.
         """
         if self.settings.chosen:
             return 1
@@ -223,9 +223,9 @@ def _known(probabilities: FloatArray) -> NDArray[np.bool_]:
 def _fit_alone(
     probabilities: FloatArray, known: NDArray[np.bool_], other_known: NDArray[np.bool_], labels: Labels, dropout: float
 ) -> tuple[Pool, FloatArray]:
-    """Return the correction of one output that stands alone, and held-out probabilities by corrections that saw less.
+    """Return the correction of a single output, and its out-of-fold probabilities.
 
-    Rows on which the other output is known too count by `dropout`.
+    Rows with both outputs have the weight `dropout`.
     """
     rows = np.flatnonzero(known)
     output, classes = probabilities[rows], labels.classes[rows]

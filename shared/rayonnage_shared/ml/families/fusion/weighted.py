@@ -1,4 +1,4 @@
-"""`weighted`: a product of both outputs, each raised to a weight found on held-out rows."""
+"""`weighted`: a weighted product of both outputs, with weights fitted on held-out rows."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from rayonnage_shared.ml.fusion.log_linear_pool import Pool, fit_pool
 
 _FILE = "weights.npz"
 USUAL_WEIGHTS = (1.0, 0.5)
-"""Of text and photo; what few rows are drawn to."""
+"""The prior weights of text and photo, which dominate with few rows."""
 
 
 @dataclass(frozen=True)
 class WeightedFusion(Fusion):
     """A log-linear pool of both outputs: p ∝ text^text_weight · image^image_weight · exp(bias).
 
-    `bias` (n_classes,) float32 follows how often each class has both modalities; `rows` were fitted on.
+    `bias` (n_classes,) float32 corrects class frequencies; `rows` is the number of rows fitted on.
     """
 
     name: ClassVar[str] = "weighted"
@@ -48,7 +48,7 @@ class WeightedFusion(Fusion):
     ) -> FittedFusion[Self]:
         """Return the weights with the least log loss on rows where neither modality's probabilities are NaN.
 
-        Few rows are balanced against usual weights (1 and 0.5, no bias); without rows those stand alone.
+        The prior (1 and 0.5, no bias) dominates with few rows, and is used alone without rows.
         """
         cls.resolve(fitting.parameters)
         by_text, by_image = text.probabilities, image.probabilities
@@ -88,7 +88,7 @@ class WeightedFusion(Fusion):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Return what `save` wrote."""
+        """Load what `save` wrote."""
         with np.load(folder / _FILE, allow_pickle=False) as arrays:
             text_weight, image_weight = arrays["weights"].tolist()
             return cls(text_weight, image_weight, arrays["bias"], int(arrays["rows"]))

@@ -1,1 +1,1 @@
-"""Families for photos."""
+"""Photo families."""

@@ -38,7 +38,7 @@ class EfficientNetLite0(ImageModel):
 
     @classmethod
     def fit(cls, photos: Sequence[Path], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
-        """Return the model and held-out probabilities; nothing in it is random, so that the seed changes nothing."""
+        """Return the model and held-out probabilities; deterministic, so the seed has no effect."""
         from rayonnage_shared.ml.linear.head_curve import head_learning_curve
         from rayonnage_shared.ml.linear.photo_heads import fit_photo_heads
         from rayonnage_shared.ml.networks.backbone import build_backbone
@@ -69,7 +69,7 @@ class EfficientNetLite0(ImageModel):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Return what `save` wrote."""
+        """Load what `save` wrote."""
         return cls(
             PhotoFeatures((folder / "backbone.onnx").read_bytes()),
             LinearModel.load(folder / "head.npz"),

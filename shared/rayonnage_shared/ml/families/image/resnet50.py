@@ -1,4 +1,4 @@
-"""`resnet50`: ResNet-50 (He et al. 2015) with ImageNet weights, from a file, or from nothing."""
+"""`resnet50`: ResNet-50 (He et al. 2015) with ImageNet weights, weights from a file, or random weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rayonnage_shared.ml.networks.photo_networks import PhotoNetwork
 
 
 class ResNet50(PhotoNetwork):
-    """53 convolutions with short cuts, 2048 features of each photo."""
+    """53 convolutions with residual connections; 2048 features per photo."""
 
     name = "resnet50"
     backbone = Backbone(

@@ -1,4 +1,4 @@
-"""`vgg16`: VGG16 (Simonyan & Zisserman 2014) with ImageNet weights, from a file, or from nothing."""
+"""`vgg16`: VGG16 (Simonyan & Zisserman 2014) with ImageNet weights, weights from a file, or random weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rayonnage_shared.ml.networks.photo_networks import PhotoNetwork
 
 
 class Vgg16(PhotoNetwork):
-    """13 convolutions, 512 features of each photo; the slowest family for photos by far."""
+    """13 convolutions; 512 features per photo. By far the slowest photo family."""
 
     name = "vgg16"
     backbone = Backbone(

@@ -1,1 +1,1 @@
-"""Families for titles and descriptions."""
+"""Text families."""

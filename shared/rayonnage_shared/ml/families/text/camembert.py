@@ -43,9 +43,9 @@ from rayonnage_shared.ml.networks.subwords import Subwords
 
 _TRAINING = "rayonnage_shared.ml.networks.camembert.training"
 _FORMAT = 1
-"""Counts up when the training changes, so that a job does not go on with what older code left."""
+"""Incremented when the training code changes, so that a job does not resume from older files."""
 _FROM_SCRATCH = "none"
-# A hub's names: an owner may stand before. Also the folders that an operator may make; no way leads out of those.
+# A hub name, with an optional owner, or a folder of pretrained weights; never a path out of that folder.
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_CACHE = ".hub"
 _TRAINING_SHARE = 0.95
@@ -69,7 +69,7 @@ _NUMBERS: Mapping[str, tuple[float, float]] = {
 
 
 class Camembert(TextModel):
-    """A network that reads word pieces; deployments/camembert/README.md says what its parameters mean.
+    """A network over word pieces. deployments/camembert/README.md explains its parameters.
 
     With the size of camembert-base one product takes 130 ms in fp32 and 70 ms in int8 at 64 word pieces, 250 and 130 at
     128, on one busy core; its files are 442 and 111 MB.
@@ -103,7 +103,7 @@ class Camembert(TextModel):
 
     @classmethod
     def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
-        """Return the defaults with `parameters` in their place; raises BadInput for what cannot be trained with."""
+        """Return the defaults updated with `parameters`. Raises BadInput for an invalid value."""
         resolved = super().resolve(parameters)
         for name, (least, most) in _WHOLE_NUMBERS.items():
             resolved[name] = whole_number(resolved, name, least, most)
@@ -111,7 +111,9 @@ class Camembert(TextModel):
             resolved[name] = number(resolved, name, low, high)
         asked_precision(resolved)
         if int(resolved["width"]) % _HEAD_WIDTH:
-            raise BadInput(f"Parameter 'width' of camembert is a multiple of {_HEAD_WIDTH}, not {resolved['width']}.")
+            raise BadInput(
+                f"Parameter 'width' of camembert must be a multiple of {_HEAD_WIDTH}, not {resolved['width']}."
+            )
         if not _NAME.fullmatch(str(resolved["weights"])):
             raise BadInput(
                 "Parameter 'weights' of camembert is a name on the hub, such as 'camembert-base', the name of a folder "
@@ -171,7 +173,7 @@ class Camembert(TextModel):
     def output(self, texts: Sequence[ProductText]) -> ModelOutput:
         """Return calibrated probabilities (n, n_classes); features (n, width) are the classifier's hidden layer.
 
-        Each text runs alone: nothing is padded, and no text sees another.
+        Each text runs alone, without padding.
         """
         found = [self._network.run(self._subwords.padded([text])) for text in texts]
         none = self._network.run_padded([])
@@ -188,7 +190,7 @@ class Camembert(TextModel):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Return what `save` wrote."""
+        """Load what `save` wrote."""
         document = json.loads((folder / "camembert.json").read_text(encoding="utf-8"))
         tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
         return cls(
@@ -200,7 +202,7 @@ class Camembert(TextModel):
 
 @dataclass(frozen=True, slots=True)
 class _Trained:
-    """What the process with torch left: a network, and what torch says of the held-out rows and those `checked`."""
+    """The result of the torch process: a network, and its outputs for the held-out and the `checked` rows."""
 
     network: bytes
     subwords: Subwords
@@ -212,7 +214,7 @@ class _Trained:
 
 
 def _train(inputs: Mapping[str, Any], fitting: Fitting) -> _Trained:
-    """Run the training in torch's environment, unless an earlier attempt at the same got to its end."""
+    """Run the training in the torch environment, unless an earlier attempt finished."""
     from rayonnage_shared.ml.networks.settings import CamembertSettings
 
     with _work_folder(json.dumps(inputs, ensure_ascii=False).encode(), fitting.checkpoints) as folder:
@@ -234,7 +236,7 @@ def _train(inputs: Mapping[str, Any], fitting: Fitting) -> _Trained:
 
 
 def _weights(name: str, pretrained: Path | None) -> dict[str, str | None]:
-    """Return where weights of this name are: a folder that is there goes before a hub."""
+    """Return the location of weights: an existing folder takes precedence over the hub."""
     if name == _FROM_SCRATCH:
         return {"source": "none", "name": name, "folder": None, "hub_cache": None}
     folder = pretrained / name if pretrained else None
@@ -246,7 +248,7 @@ def _weights(name: str, pretrained: Path | None) -> dict[str, str | None]:
 
 @contextmanager
 def _work_folder(inputs: bytes, checkpoints: Path | None) -> Iterator[Path]:
-    """Give a folder that holds `inputs.json`, and what an earlier run with the same inputs left there."""
+    """Yield a folder with `inputs.json` and the files of an earlier run with the same inputs."""
     if checkpoints is None:
         with tempfile.TemporaryDirectory(prefix="camembert-") as name:
             (Path(name) / "inputs.json").write_bytes(inputs)

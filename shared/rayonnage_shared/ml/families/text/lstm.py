@@ -1,4 +1,4 @@
-"""`lstm`: words in their order, read both ways by a recurrent network."""
+"""`lstm`: a bidirectional recurrent network over words."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Lstm(TextModel):
 
     @classmethod
     def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
-        """Return the defaults with `parameters` in their place; raises BadInput for what cannot be trained with."""
+        """Return the defaults updated with `parameters`. Raises BadInput for an invalid value."""
         from rayonnage_shared.ml.networks.keras.lstm_training import LstmSettings
 
         resolved = super().resolve(parameters)
@@ -64,7 +64,7 @@ class Lstm(TextModel):
 
     @classmethod
     def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
-        """Return the model that never saw the first fold, that fold's probabilities, and curves over the epochs."""
+        """Return the model fitted without the first fold, that fold's probabilities, and learning curves."""
         from rayonnage_shared.ml.networks.keras.lstm_training import fit_lstm
 
         trained = fit_lstm(texts, labels, cls.resolve(fitting.parameters), fitting)
@@ -85,7 +85,7 @@ class Lstm(TextModel):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Return what `save` wrote."""
+        """Load what `save` wrote."""
         return cls(
             WordTokens.load(folder / "words.json"),
             ScoringNetwork(folder / "network.onnx"),

@@ -1,4 +1,4 @@
-"""`tfidf-embedding`, the default: what `tfidf-svm` sees, and a multilingual sentence embedding beside it."""
+"""`tfidf-embedding`, the default: the features of `tfidf-svm` plus a multilingual sentence embedding."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TfidfEmbedding(TextModel):
 
     @classmethod
     def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
-        """Return the model and held-out probabilities; nothing in it is random, so that the seed changes nothing."""
+        """Return the model and held-out probabilities; deterministic, so the seed has no effect."""
         from rayonnage_shared.ml.linear.text_training import LinearSettings, fit_linear_text
 
         numbers = {name: float(value) for name, value in cls.resolve(fitting.parameters).items()}
@@ -64,5 +64,5 @@ class TfidfEmbedding(TextModel):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Return what `save` wrote."""
+        """Load what `save` wrote."""
         return cls(LinearText.load(folder))

@@ -43,7 +43,7 @@ class TfidfSvm(TextModel):
 
     @classmethod
     def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
-        """Return the model and held-out probabilities; nothing in it is random, so that the seed changes nothing."""
+        """Return the model and held-out probabilities; deterministic, so the seed has no effect."""
         from rayonnage_shared.ml.linear.text_training import LinearSettings, fit_linear_text
 
         numbers = {name: float(value) for name, value in cls.resolve(fitting.parameters).items()}
@@ -60,5 +60,5 @@ class TfidfSvm(TextModel):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Return what `save` wrote."""
+        """Load what `save` wrote."""
         return cls(LinearText.load(folder))

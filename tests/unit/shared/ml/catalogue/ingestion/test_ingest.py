@@ -99,8 +99,8 @@ def test_bad_rows_are_rejected_with_line_and_reason(store: DatasetStore) -> None
     assert (report.rows_added, report.rows_rejected) == (1, 8)
     reasons = {reject.line: reject.reason for reject in report.rejects}
     assert reasons == {
-        3: "there is neither text nor a usable photo",
-        4: "there is neither text nor a usable photo",
+        3: "it has neither text nor a usable photo",
+        4: "it has neither text nor a usable photo",
         5: "prdtypecode is not a known code; set allow_new_codes to add it",
         6: "prdtypecode is missing or not a whole number",
         7: "prdtypecode is missing or not a whole number",
