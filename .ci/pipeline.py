@@ -94,17 +94,24 @@ def make_plan(
     return Plan(tuple(outcomes), inputs, tuple(chosen))
 
 
-def carry_out(plan: Plan, table: Table, engine: Engine, budget: Budget, recorded: Commit | None) -> list[Outcome]:
-    """Run what the plan has chosen; return what happened to every suite. With `recorded`, passes are written down."""
+def carry_out(
+    plan: Plan,
+    table: Table,
+    engine: Engine,
+    budget: Budget,
+    *,
+    done: dict[str, Outcome],
+    recorded: Commit | None,
+) -> None:
+    """Run what the plan has chosen, and put into `done` what happened. With `recorded`, passes are written down."""
     started = time.monotonic()
-    done = {outcome.name: outcome for outcome in plan.outcomes}
     needed = {package for suite in plan.chosen for package in suite.debian}
     packages = missing_packages({name: command for name, command in table.debian.items() if name in needed})
-    summary = []
     if packages:
         print("==== Debian packages", flush=True)
         status = install_packages(packages)
-        summary.append(Outcome("Debian packages", "passed" if status == 0 else "failed", " ".join(packages)))
+        word = "passed" if status == 0 else "failed"
+        done["Debian packages"] = Outcome("Debian packages", word, " ".join(packages))
     waiting_for_engine = [suite for suite in plan.chosen if suite.engine]
     if waiting_for_engine:
         engine.begin()
@@ -118,7 +125,6 @@ def carry_out(plan: Plan, table: Table, engine: Engine, budget: Budget, recorded
             waiting_for_engine.remove(suite)
             if not waiting_for_engine:
                 engine.end()  # it holds a dozen gigabytes
-    return [*summary, *done.values()]
 
 
 def _outcome(suite: Suite, engine: Engine, inputs: Mapping[str, str], recorded: Commit | None) -> Outcome:
@@ -187,13 +193,19 @@ def main(arguments: Sequence[str]) -> int:
     print("\n".join(map(str, plan.outcomes)), flush=True)
     if options.plan:
         return 0
-    with _nothing_left_running(engine):
-        outcomes = carry_out(plan, table, engine, budget, commit if recording else None)
-    print("\n==== Summary")
-    print("\n".join(map(str, outcomes)))
-    if recording and any(outcome.word == "passed" for outcome in outcomes):
+    planned = {
+        one.name: Outcome(one.name, "not run", "interrupted") if one.word == "run" else one for one in plan.outcomes
+    }
+    done: dict[str, Outcome] = {}
+    try:
+        with _nothing_left_running(engine):
+            carry_out(plan, table, engine, budget, done=done, recorded=commit if recording else None)
+    finally:
+        print("\n==== Summary")
+        print("\n".join(map(str, {**planned, **done}.values())), flush=True)
+    if recording and any(outcome.word == "passed" for outcome in done.values()):
         print(f"Commit {RECORD} to keep this record.")
-    return int(any(outcome.word == "failed" for outcome in outcomes))
+    return int(any(outcome.word == "failed" for outcome in done.values()))
 
 
 @contextlib.contextmanager

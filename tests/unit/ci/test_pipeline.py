@@ -117,6 +117,17 @@ def test_what_exceeds_its_limit_is_stopped_and_has_failed(repository: Repository
     assert summary(done.stdout) == ["FAILED  test-pages: stopped after N s"]
 
 
+def test_a_run_that_is_stopped_says_what_it_had_done(repository: Repository) -> None:
+    repository.replace("Makefile", "@echo the pages", "@kill -TERM $$(cut -d' ' -f4 /proc/$$PPID/stat); sleep 600")
+    done = repository.run("suites")
+    assert done.returncode == 143
+    assert summary(done.stdout) == [
+        "passed  test-models: N s; 61 passed, 2 skipped in 7.50s",
+        "NOT RUN test-pages: interrupted",
+    ]
+    assert set(repository.record()) == {"test-models"}
+
+
 def test_the_arguments_of_an_outer_make_do_not_reach_the_suites(repository: Repository) -> None:
     done = repository.run("suites", "test-models", ARGS="--all", MAKEFLAGS="-- ARGS=--all", MAKELEVEL="1")
     assert "\nthe models\n" in done.stdout

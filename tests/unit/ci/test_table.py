@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -24,16 +25,16 @@ def is_below(file: Path, paths: Iterable[str]) -> bool:
     return any((ROOT / path) in (file, *file.parents) for path in paths)
 
 
-def imported_names(file: Path) -> Iterator[str]:
-    """Give the dotted names of this project's modules that a file imports, anywhere in it."""
+@functools.cache
+def imported_files(file: Path) -> frozenset[Path]:
+    """Return the files of this project that a file imports directly, anywhere in it."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names = [one.name for one in node.names]
+            names += [one.name for one in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{one.name}" for one in node.names)]
-        else:
-            continue
-        yield from (name for name in names if name.startswith(OWN))
+            names += [node.module, *(f"{node.module}.{one.name}" for one in node.names)]
+    return frozenset(found for name in names if name.startswith(OWN) for found in module_files(name))
 
 
 def module_files(name: str) -> Iterator[Path]:
@@ -55,7 +56,7 @@ def import_closure(starts: Iterable[Path]) -> set[Path]:
         file = to_read.pop()
         if file not in seen:
             seen.add(file)
-            to_read += [found for name in imported_names(file) for found in module_files(name)]
+            to_read += imported_files(file)
     return seen
 
 
