@@ -81,7 +81,8 @@ def test_what_the_tests_import_is_an_input_or_excluded(suite: Suite) -> None:
     ]
     reached = import_closure([*tests, *conftests])
     listed = (*TABLE.common, *suite.paths, *suite.excluded)
-    assert sorted(str(file.relative_to(ROOT)) for file in reached if not is_below(file, listed)) == []
+    unlisted = sorted(str(file.relative_to(ROOT)) for file in reached if not is_below(file, listed))
+    assert not unlisted, f"add these to the paths of {suite.name}, or to `common`, in .ci/suites.toml: {unlisted}"
 
 
 def test_the_record_is_no_input_of_the_suites_that_it_is_about() -> None:
