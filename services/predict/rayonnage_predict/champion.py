@@ -13,10 +13,8 @@ import structlog
 from prometheus_client import Gauge
 
 from rayonnage_shared.core.errors import DependencyDown, Overloaded, RayonnageError
-from rayonnage_shared.core.prefork import this_worker
 from rayonnage_shared.ml.bundles.bundle import Bundle, load_bundle
 from rayonnage_shared.ml.bundles.champion import read_champion
-from rayonnage_shared.observability.multiprocess_metrics import forget
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -26,20 +24,16 @@ CHAMPION_INFO = Gauge(
     "rayonnage_champion_info",
     "The bundle that serves; always 1.",
     ["version", "family"],
-    multiprocess_mode="mostrecent",
 )
 CHAMPION_CREATED = Gauge(
     "rayonnage_champion_created_timestamp_seconds",
     "When the bundle that serves was trained, seconds since 1970.",
-    multiprocess_mode="mostrecent",
 )
 IN_FLIGHT = Gauge(
     "rayonnage_predict_in_flight",
     "Predict requests that run or wait for a thread.",
-    multiprocess_mode="livesum",
 )
-if this_worker() is None:
-    CHAMPION_CREATED.set(float("nan"))  # until there is one; 0 would be a model of 1970
+CHAMPION_CREATED.set(float("nan"))  # until there is one; 0 would be a model of 1970
 
 
 class ModelNotReady(DependencyDown):
@@ -122,7 +116,7 @@ class Serving:
 
     def _show(self, bundle: Bundle) -> None:
         if self._shown is not None:
-            forget(CHAMPION_INFO, *self._shown)
+            CHAMPION_INFO.remove(*self._shown)
         self._shown = (bundle.version, bundle.family)
         CHAMPION_INFO.labels(*self._shown).set(1)
         CHAMPION_CREATED.set(bundle.manifest.created_at.timestamp())

@@ -16,7 +16,7 @@ from rayonnage_predict.request_parsing import PredictRequest
 from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.bundles.bundle import Bundle
 from rayonnage_shared.ml.features.photos import PhotoLimits
-from rayonnage_shared.observability.multiprocess_metrics import RecentVersions
+from rayonnage_shared.observability.recent_versions import RecentVersions
 from rayonnage_shared.observability.tracing import tracing
 from rayonnage_shared.predictions.inference import describe, prepare
 from rayonnage_shared.predictions.log import PredictionLog

@@ -13,12 +13,6 @@ class PredictSettings(ServiceSettings, StorageSettings, DatabaseSettings):
 
     predict_host: str = Field("127.0.0.1", description="Address that predict listens on.")
     predict_port: int = Field(8003, ge=1, le=65535, description="Port that predict listens on.")
-    predict_workers: int = Field(
-        1,
-        ge=1,
-        le=32,
-        description="Processes that serve predict's port; each holds the model (about 300 MB) and PREDICT_THREADS.",
-    )
     predict_threads: int = Field(2, ge=1, le=64, description="Products judged at the same time; one core each.")
     predict_max_waiting: int = Field(
         64, ge=1, description="Requests that may wait for a thread; one more is answered 503 with Retry-After."

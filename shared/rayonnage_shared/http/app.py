@@ -10,16 +10,14 @@ from contextlib import AbstractAsyncContextManager
 import structlog
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Request, Response
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from rayonnage_shared.core.errors import DependencyDown
-from rayonnage_shared.core.prefork import Worker, this_worker
 from rayonnage_shared.core.version import VERSION
 from rayonnage_shared.http.middleware import RequestContext
 from rayonnage_shared.http.problems import add_problem_documents, problems
 from rayonnage_shared.http.schemas import Health
 from rayonnage_shared.observability.http_metrics import add_http_metrics
-from rayonnage_shared.observability.multiprocess_metrics import exposition
 from rayonnage_shared.observability.tracing import stop_tracing, tracing
 
 log = structlog.get_logger()
@@ -47,16 +45,12 @@ def create_service(
     `/health/ready` requires the checks in `readiness` and only reports those in `reported`. With `max_body_bytes` None
     each route sets its own limit. `app_class` lets the gateway serve its documentation offline.
     """
-    lifespan = _tracing(lifespan)
-    if (worker := this_worker()) is not None:
-        lifespan = _telling(lifespan, worker, readiness)
-        readiness = {**readiness, "workers": worker.why_others_are_not_ready}
     extra = {} if app_class is not FastAPI else {"docs_url": None, "redoc_url": None}
     app = app_class(
         title=title,
         description=description,
         version=VERSION,
-        lifespan=lifespan,
+        lifespan=_tracing(lifespan),
         responses=problems(),
         # FastAPI's own OpenTelemetry support would read OTEL_* variables with every request.
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
@@ -75,8 +69,7 @@ def create_service(
 
 async def metrics(_request: Request) -> Response:
     """Return the metrics in the Prometheus text format."""
-    text = exposition() if this_worker() is None else await to_thread.run_sync(exposition)
-    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def _health_router(readiness: Mapping[str, ReadinessCheck], reported: Mapping[str, ReadinessCheck]) -> APIRouter:
@@ -111,27 +104,6 @@ def _tracing(lifespan: Lifespan) -> Lifespan:
             yield
         if tracing() is not None:
             await to_thread.run_sync(stop_tracing)
-
-    return longer
-
-
-def _telling(lifespan: Lifespan, worker: Worker, readiness: Mapping[str, ReadinessCheck]) -> Lifespan:
-    """Return `lifespan` with the other workers told, while it lasts, whether this one is ready."""
-
-    async def why_not_ready() -> str | None:
-        found = await _ask_all(readiness)
-        return "; ".join(f"{name}: {reason}" for name, reason in found.items() if reason is not None) or None
-
-    @contextlib.asynccontextmanager
-    async def longer(app: FastAPI) -> AsyncIterator[None]:
-        async with lifespan(app):
-            task = asyncio.create_task(worker.tell(why_not_ready))
-            try:
-                yield
-            finally:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
 
     return longer
 

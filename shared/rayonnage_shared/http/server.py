@@ -11,8 +11,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from rayonnage_shared.core.prefork import EXIT_NOT_STARTED, this_worker
-
+EXIT_NOT_STARTED = 3  # as in `uvicorn.run`
 DRAIN_S = 8  # after SIGTERM
 GONE_WITHIN_S = 9  # including the lifespan; container engines and the supervisor kill after ten seconds
 
@@ -21,8 +20,7 @@ def serve(app: FastAPI, *, host: str, port: int, trusted_proxies: str = "") -> N
     """Serve `app` until SIGTERM or SIGINT; requests in progress get eight seconds to finish.
 
     `trusted_proxies` lists the addresses whose X-Forwarded-For is trusted; none by default. After the signal,
-    `app.state.stopping` is true, so that endless streams can end. A worker serves the socket that
-    its parent has bound to `host` and `port`; see `workers`.
+    `app.state.stopping` is true, so that endless streams can end.
     """
     config = uvicorn.Config(
         app,
@@ -40,9 +38,8 @@ def serve(app: FastAPI, *, host: str, port: int, trusted_proxies: str = "") -> N
     )
     app.state.stopping = False
     server = _Server(config, app)
-    worker = this_worker()
     try:
-        server.run(None if worker is None else [worker.listening_socket()])
+        server.run()
     except KeyboardInterrupt:
         return
     if not server.started:

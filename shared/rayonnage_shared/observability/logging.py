@@ -19,10 +19,8 @@ from rayonnage_shared.core.settings import ServiceSettings
 SECRET_FIELDS = frozenset({"password", "token", "access_token", "refresh_token", "authorization", "secret", "image"})
 
 
-def set_up_logging(service: str, settings: ServiceSettings, *, worker: int | None = None) -> None:
+def set_up_logging(service: str, settings: ServiceSettings) -> None:
     """Send structlog and standard logging to stdout and to `<logs_path>/<service>.log`, rotated by size.
-
-    One of several workers writes to `<service>-<worker>.log`: two would rotate one file under each other.
 
     Both get JSON lines; stdout can use a console format in development. Secrets are masked by field name. structlog's
     events are rendered and written directly: the standard library's records and formatters cost five times as much.
@@ -31,11 +29,11 @@ def set_up_logging(service: str, settings: ServiceSettings, *, worker: int | Non
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_service(service, worker),
+        _add_service(service),
         _mask_secrets,
         structlog.processors.format_exc_info,
     ]
-    sinks = _sinks(service if worker is None else f"{service}-{worker}", settings)
+    sinks = _sinks(service, settings)
     structlog.configure(
         processors=[*shared, _Lines(sinks)],
         wrapper_class=structlog.make_filtering_bound_logger(_level(settings.log_level)),
@@ -172,11 +170,9 @@ def _level(name: str) -> int:
     return logging.getLevelNamesMapping()[name.upper()]
 
 
-def _add_service(service: str, worker: int | None) -> Any:
+def _add_service(service: str) -> Any:
     def add(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
         event["service"] = service
-        if worker is not None:
-            event["worker"] = worker
         return event
 
     return add

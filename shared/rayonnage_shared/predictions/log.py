@@ -35,9 +35,7 @@ KEEP_FEEDBACK_DAYS: float = 365
 
 WRITTEN = Counter("rayonnage_prediction_log_written", "Predictions written to the database.")
 DROPPED = Counter("rayonnage_prediction_log_dropped", "Predictions that no row was written of.")
-WAITING = Gauge(
-    "rayonnage_prediction_log_waiting", "Predictions that wait for being written.", multiprocess_mode="livesum"
-)
+WAITING = Gauge("rayonnage_prediction_log_waiting", "Predictions that wait for being written.")
 
 
 class WaitingRows:
