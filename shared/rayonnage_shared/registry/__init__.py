@@ -1,1 +1,1 @@
-"""Which bundle serves, where it came from, and which old ones are removed."""
+"""Promotion, rollback and retention of bundles."""

@@ -1,4 +1,4 @@
-"""Move the champion pointer, the only place that does. The pointer is the truth; the audit table records its moves."""
+"""Promotion and rollback. The champion pointer is authoritative; the audit table records each move of it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class NothingToRollBackTo(Conflict):
 def promote(models_path: Path, engine: Engine, version: str, by: str, reason: str) -> Promotion:
     """Make `version` the champion; promoting the champion again changes nothing.
 
-    A broken pointer is replaced, which leaves nothing to roll back to. Raises BundleNotFound or BundleBroken before
-    anything has moved.
+    A broken pointer is replaced; there is then nothing to roll back to. Raises BundleNotFound or BundleBroken before
+    the pointer is moved.
     """
     with champion_lock(models_path):
         present = _champion_or_repair(models_path)
@@ -59,7 +59,7 @@ def rollback(models_path: Path, engine: Engine, by: str, reason: str) -> Promoti
 
 
 def record_champion(models_path: Path, engine: Engine) -> None:
-    """Record the last move in the audit table if a crash came between the two; ignore a broken pointer."""
+    """Record the pointer's last move if a crash prevented that; ignore a broken pointer."""
     with champion_lock(models_path):
         present = readable_champion(models_path)
         if present is not None:
@@ -67,7 +67,7 @@ def record_champion(models_path: Path, engine: Engine) -> None:
 
 
 def _champion_or_repair(models_path: Path) -> Champion | None:
-    """Return the champion, or None for a broken pointer, which the promotion is going to replace."""
+    """Return the champion; log a broken pointer, which the promotion replaces, and return None."""
     try:
         return read_champion(models_path)
     except ChampionBroken as error:
@@ -84,7 +84,7 @@ def _move(models_path: Path, engine: Engine, present: Champion | None, champion:
 
 
 def _record(engine: Engine, champion: Champion) -> Promotion:
-    """Write the move to the audit table unless it is there already."""
+    """Write the move to the audit table unless it is already there."""
     promotion = Promotion(
         version=champion.version,
         previous=champion.previous,

@@ -43,8 +43,8 @@ def prune(models_path: Path, store: DatasetStore, *, bundles_kept: int, datasets
 def prune_bundles(models_path: Path, kept: int) -> list[str]:
     """Remove all but the newest `kept` bundles and return what was removed.
 
-    The champion, the bundles it was made from and those it can be rolled back to stay. A broken bundle stays too, and
-    does not count: the version of the platform that made it may still read it. Raises ChampionBroken.
+    The champion, the bundles it kept models from and the last three of its history stay. A broken bundle stays too,
+    since another version of the platform may be able to read it, and is not counted. Raises ChampionBroken.
     """
     manifests = _readable_manifests(models_path)
     needed = _needed(models_path, manifests)
@@ -90,7 +90,7 @@ def _needed(models_path: Path, manifests: dict[str, Manifest]) -> set[str]:
 
 
 def _datasets_named(models_path: Path) -> set[str]:
-    """Return the dataset versions that the bundles name, as far as broken ones still show it."""
+    """Return the dataset versions that bundles were trained on, including those that broken manifests still name."""
     named = set()
     for version in list_versions(models_path):
         try:

@@ -1,1 +1,1 @@
-"""Bundles on the model volume, and the champion pointer."""
+"""Bundles on the model volume, their manifests, and the champion pointer."""

@@ -1,4 +1,4 @@
-"""The bundle: everything that serving needs, in one folder with a manifest and the sha256 of each file."""
+"""A bundle: the models, thresholds and manifest that serving needs, in one folder, with the sha256 of each file."""
 
 from __future__ import annotations
 
@@ -25,52 +25,52 @@ DECISIONS_NAME = "decisions.json"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a bundle makes of one product; probability vectors are (n_classes,), None for a modality not used."""
+    """The result for one product; probability vectors are (n_classes,), None for a modality that was not used."""
 
     probabilities: FloatArray
     text: FloatArray | None
     image: FloatArray | None
     accepted: bool
     times: tuple[float, float, float, float]
-    """By `time.perf_counter`: the beginning, the end of the text's model, of the photo's, and of the fusion."""
+    """`time.perf_counter` at the start and after the text model, the photo model and the fusion."""
 
     @property
     def position(self) -> int:
-        """Position of the most probable class."""
+        """Return the position of the most probable class."""
         return int(self.probabilities.argmax())
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded bundle. Thread-safe: nothing changes after loading."""
+    """A loaded bundle; thread-safe, since nothing changes after loading."""
 
     manifest: Manifest
     text_model: TextModel | None
     image_model: ImageModel | None
     fusion: Fusion | None
-    """None where there is one modality only."""
+    """None if the bundle has only one modality."""
     decisions: Decisions
 
     @property
     def version(self) -> str:
-        """The version, as the manifest has it."""
+        """Return the version that the manifest names."""
         return self.manifest.version
 
     @property
     def codes(self) -> tuple[int, ...]:
-        """The product type code of each class."""
+        """Return the product type code of each class."""
         return self.manifest.categories.codes
 
     @property
     def family(self) -> str:
-        """The name under which predictions are attributed: `fusion`, or the only family there is."""
+        """Return the family that predictions are attributed to: `fusion`, or that of the only model."""
         families = self.manifest.families
         return "fusion" if families.text and families.image else str(families.text or families.image)
 
     def predict(self, text: ProductText | None, pixels: Pixels | None) -> Outcome:
         """Return the outcome for one product; `pixels` is (size, size, 3).
 
-        A modality for which the bundle has no model counts as missing. Raises ModalityMissing when none is left.
+        A modality without a model counts as missing. Raises ModalityMissing if none remains.
         """
         has_text, has_image = text is not None, pixels is not None
         started = time.perf_counter()
@@ -92,7 +92,7 @@ class Bundle:
         )
 
     def combine(self, text: ModelOutput | None, image: ModelOutput | None) -> FloatArray:
-        """Return probabilities (n, n_classes) from the outputs of the modalities that there are, at least one."""
+        """Return probabilities (n, n_classes) from the outputs of one modality or both."""
         if self.fusion is not None:
             return self.fusion.combine(text, image)
         known = image if text is None else text
@@ -101,7 +101,7 @@ class Bundle:
         return known.probabilities
 
     def warm_up(self) -> None:
-        """Run each model once, so that the first request does not pay for first-use set-up."""
+        """Run each model once, so that the first request does not wait for lazy initialisation."""
         if self.text_model is not None:
             self.text_model.predict_proba([ProductText("piscine gonflable", "pour enfant")])
         if self.image_model is not None:
@@ -119,12 +119,12 @@ def _missing(has_text: bool, has_image: bool) -> str:
 
 
 def load_bundle(models_path: Path, version: str) -> Bundle:
-    """Return the bundle `version`, its files checked against the manifest. Raises BundleNotFound or BundleBroken."""
+    """Load a version and check its files against the manifest. Raises BundleNotFound or BundleBroken."""
     return _load(models_path / version, read_manifest(models_path, version))
 
 
 def load_folder(folder: Path) -> Bundle:
-    """Return the bundle in `folder`, wherever it lies. Raises BundleNotFound or BundleBroken."""
+    """Load the bundle in `folder`, which may be anywhere. Raises BundleNotFound or BundleBroken."""
     return _load(folder, read_manifest_in(folder))
 
 

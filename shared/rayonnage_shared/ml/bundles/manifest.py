@@ -1,4 +1,4 @@
-"""A bundle's manifest: its model, and the only place that reads or writes `manifest.json`."""
+"""The manifest of a bundle: its schema, and the only code that reads or writes it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BundleBroken(RayonnageError):
 
 
 class _Section(BaseModel):
-    """Keeps unknown keys, so that a manifest with additional fields stays readable and is shown whole."""
+    """Base of the manifest's parts; unknown keys are kept, so that they are tolerated and still shown."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -51,7 +51,7 @@ class Families(_Section):
 
 
 class DatasetReference(_Section):
-    """The dataset version that a bundle was trained on; `sha256` is of its products."""
+    """The dataset version that a bundle was trained on; `sha256` is the hash of its products file."""
 
     version: str
     sha256: str
@@ -131,7 +131,7 @@ def list_versions(models_path: Path) -> list[str]:
 
 
 def creation_time(version: str) -> datetime:
-    """Return the time in the name of a version, which is when its training was planned; 1970 where it is no time."""
+    """Return the time in a version's name, at which its training was planned; 1970 if it is not a valid time."""
     try:
         return datetime.strptime(version.split("-", maxsplit=1)[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
@@ -157,7 +157,7 @@ def check_files(folder: Path, expected: dict[str, str]) -> None:
 
 def _what_is_wrong(error: ValidationError) -> str:
     for fault in error.errors():
-        if fault["loc"] == ("format",) and fault["type"] == "literal_error":  # it explains all other faults
+        if fault["loc"] == ("format",) and fault["type"] == "literal_error":  # the cause of all other faults
             return f"has a manifest of format {fault['input']!r}; this code reads format 1"
     return f"has no valid manifest: {first_fault(error)}"
 
