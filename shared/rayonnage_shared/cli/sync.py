@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from rayonnage_shared.core.files import FileLocked
 from rayonnage_shared.sync.mlflow.settings import MlflowServerSettings
 from rayonnage_shared.sync.settings import SyncSettings
 
@@ -81,14 +82,14 @@ def _make_store(settings: ServerSettings) -> None:
     from rayonnage_shared.sync.mlflow.client import connect
     from rayonnage_shared.sync.mlflow.server import store_address
     from rayonnage_shared.sync.mlflow.target import NAME
-    from rayonnage_shared.sync.runner import Busy, only_one
+    from rayonnage_shared.sync.runner import lock_target
 
     address = store_address(settings)
     file = sqlite_path(address)
     while file is not None and not file.exists():
         try:
-            with only_one(settings, NAME):
+            with lock_target(settings, NAME):
                 print("Creating MLflow's tables …", flush=True)
                 connect(settings.model_copy(update={"mlflow_tracking_uri": address})).ready()
-        except Busy:
+        except FileLocked:
             time.sleep(0.5)

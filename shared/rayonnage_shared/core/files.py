@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import time
 from pathlib import Path
+from typing import TextIO
 
 from rayonnage_shared.core.errors import Conflict
 
@@ -12,6 +15,7 @@ FOLDER_MODE = 0o700
 FILE_MODE = 0o444
 REMOVED = ".removed-"
 """Prefix of a folder that is being removed."""
+_LOCK_RETRY_S = 0.05
 
 
 def write_atomically(path: Path, content: bytes | memoryview, *, mode: int = 0o666) -> None:
@@ -37,6 +41,47 @@ def remove_folder(folder: Path) -> None:
     """Remove a folder; a reader sees the whole folder or none. Raises OSError."""
     doomed = folder.rename(folder.with_name(f"{REMOVED}{folder.name}"))
     shutil.rmtree(doomed)
+
+
+class FileLocked(Exception):
+    """Another process holds the lock on this file."""
+
+
+def open_locked(path: Path, *, wait_s: float | None = None) -> TextIO:
+    """Open `path` for appending and return it with an exclusive lock on it, which ends when the file is closed.
+
+    The kernel also frees the lock when the process dies, so that a killed process leaves nothing to clean up.
+    Wait at most `wait_s` seconds for the lock, or without a limit. Raises FileLocked.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = None if wait_s is None else time.monotonic() + wait_s
+    file = path.open("a+", encoding="utf-8")
+    try:
+        while not _try_lock(file, fcntl.LOCK_EX, wait=deadline is None):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise FileLocked(str(path))
+            time.sleep(_LOCK_RETRY_S)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock that `open_locked` takes."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return not _try_lock(file, fcntl.LOCK_SH, wait=False)
+    except FileNotFoundError:
+        return False
+
+
+def _try_lock(file: TextIO, kind: int, *, wait: bool) -> bool:
+    try:
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class InTheWay(Conflict):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from rayonnage_shared.core.files import FileLocked, is_locked, open_locked
 
 
 class AlreadyRunning(Exception):
@@ -19,13 +20,12 @@ class AlreadyRunning(Exception):
 
 @contextmanager
 def only_run(folder: Path) -> Iterator[None]:
-    """Hold the lock of the run folder; the kernel releases it when this process ends. Raises AlreadyRunning."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(_pid_in(folder)) from None
+    """Hold the lock of the run folder until the block or the process ends. Raises AlreadyRunning."""
+    try:
+        file = open_locked(folder / "lock", wait_s=0)
+    except FileLocked:
+        raise AlreadyRunning(_pid_in(folder)) from None
+    with file:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -33,15 +33,8 @@ def only_run(folder: Path) -> Iterator[None]:
 
 
 def holder(folder: Path) -> int | None:
-    """Return the id of the process that holds the lock, or None."""
-    try:
-        with (folder / "lock").open(encoding="ascii") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return None
-    except BlockingIOError:
-        return _pid_in(folder)
-    return None
+    """Return the process that holds the lock, or None when it is free."""
+    return _pid_in(folder) if is_locked(folder / "lock") else None
 
 
 def _pid_in(folder: Path) -> int | None:

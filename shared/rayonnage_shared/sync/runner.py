@@ -8,15 +8,14 @@ when something is pending, and the command line syncs after its own work and onl
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
 
+from rayonnage_shared.core.files import FileLocked, open_locked
 from rayonnage_shared.sync.base import MARKERS_FOLDER, Say, SyncTarget, SyncTargetUnavailable
 from rayonnage_shared.sync.settings import SyncSettings
 
@@ -67,12 +66,12 @@ def last_success(settings: SyncSettings, name: str) -> float | None:
 def _sync(target: SyncTarget, settings: SyncSettings, say: Say) -> Result:
     name = target.name
     try:
-        with only_one(settings, name):
+        with lock_target(settings, name):
             if not target.pending():
                 return Result(name, "nothing to do")
             target.sync(say)
             _success_path(settings, name).touch()
-    except Busy:
+    except FileLocked:
         return Result(name, "busy", "Another process is syncing it right now.")
     except SyncTargetUnavailable as error:
         return Result(name, "away", error.detail)
@@ -82,21 +81,9 @@ def _sync(target: SyncTarget, settings: SyncSettings, say: Say) -> Result:
     return Result(name, "done")
 
 
-class Busy(Exception):
-    """Another process is syncing the same target."""
-
-
-@contextlib.contextmanager
-def only_one(settings: SyncSettings, name: str) -> Iterator[None]:
-    """Hold the lock of this target. Raises Busy."""
-    path = settings.models_path / MARKERS_FOLDER / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy from error
-        yield
+def lock_target(settings: SyncSettings, name: str) -> TextIO:
+    """Return the open lock file of this target; closing it frees the lock. Raises FileLocked."""
+    return open_locked(settings.models_path / MARKERS_FOLDER / f"{name}.lock", wait_s=0)
 
 
 def _success_path(settings: SyncSettings, name: str) -> Path:

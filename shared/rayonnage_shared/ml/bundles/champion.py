@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, TextIO
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
 from ulid import ULID
 
 from rayonnage_shared.core.errors import RayonnageError, first_fault
-from rayonnage_shared.core.files import write_atomically
+from rayonnage_shared.core.files import open_locked, write_atomically
 from rayonnage_shared.ml.bundles.manifest import Version
 
 POINTER_NAME = "champion.json"
@@ -84,13 +82,9 @@ def write_champion(models_path: Path, champion: Champion) -> None:
     write_atomically(models_path / POINTER_NAME, document.encode())
 
 
-@contextlib.contextmanager
-def champion_lock(models_path: Path) -> Iterator[None]:
-    """Hold the lock under which the pointer is read and moved, so that two moves never interleave."""
-    models_path.mkdir(parents=True, exist_ok=True)
-    with (models_path / ".champion.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def champion_lock(models_path: Path) -> TextIO:
+    """Wait for the lock under which the pointer is read and moved; return its open file, which frees it when closed."""
+    return open_locked(models_path / ".champion.lock")
 
 
 _REPAIR = "To repair it, promote a version with POST /models/{version}/promote or `rayonnage promote`."

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rayonnage_shared.core.errors import RayonnageError
-from rayonnage_shared.core.files import REMOVED
+from rayonnage_shared.core.files import REMOVED, FileLocked, open_locked
 from rayonnage_shared.ml.catalogue.datasets import Current, DatasetStore
 from rayonnage_shared.ml.catalogue.products import TEST, TRAIN
 from rayonnage_shared.ml.catalogue.schemas import Dataset
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _STAGING = ".staging-"
-_RETRY_S = 0.05
 
 
 class IngestBusy(RayonnageError):
@@ -33,20 +30,14 @@ class IngestBusy(RayonnageError):
 
 @contextmanager
 def writing(store: DatasetStore, *, wait_s: float) -> Iterator[None]:
-    """Hold the writer lock, and remove the files of a writer that crashed. Raises IngestBusy after `wait_s`.
-
-    The kernel releases the lock when the process dies.
-    """
-    store.folder.mkdir(parents=True, exist_ok=True)
-    with (store.folder / ".lock").open("w") as file:
-        deadline = time.monotonic() + wait_s
-        while not _locked(file.fileno()):
-            if time.monotonic() >= deadline:
-                raise IngestBusy(
-                    "Another ingest is writing a dataset version; try again when it is done.",
-                    headers={"Retry-After": "10"},
-                )
-            time.sleep(_RETRY_S)
+    """Hold the writer lock, and remove the files of a writer that crashed. Raises IngestBusy after `wait_s`."""
+    try:
+        file = open_locked(store.folder / ".lock", wait_s=wait_s)
+    except FileLocked as error:
+        raise IngestBusy(
+            "Another ingest is writing a dataset version; try again when it is done.", headers={"Retry-After": "10"}
+        ) from error
+    with file:
         for leftover in (*store.folder.glob(f"{_STAGING}*"), *store.folder.glob(f"{REMOVED}*")):
             shutil.rmtree(leftover, ignore_errors=True)
         shutil.rmtree(store.photos_folder / ".incoming", ignore_errors=True)
@@ -116,14 +107,6 @@ def _next_version(store: DatasetStore, sha256: str) -> tuple[datetime, str]:
         latest = datetime.strptime(last[0].split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
         moment = max(moment, latest + timedelta(seconds=1))
     return moment, f"{moment:%Y%m%dT%H%M%SZ}-{sha256[:4]}"
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _sha256(path: Path) -> str:

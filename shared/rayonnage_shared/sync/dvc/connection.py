@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import getpass
 import os
 import time
@@ -11,16 +10,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from rayonnage_shared.core.files import write_atomically
+from rayonnage_shared.core.files import FileLocked, open_locked, write_atomically
 from rayonnage_shared.sync.base import SyncTargetUnavailable
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
 
 REMOTE_NAME = "rayonnage"
 PROBE_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30  # of one S3 request; a shard of 64 MB goes in parts
-_RETRY_S = 0.2
 
 CONFIG = """\
 [core]
@@ -67,7 +65,7 @@ def open_repository(settings: VersioningSettings) -> Iterator[Any]:
     _prepare(folder)
     _probe(settings)
     deadline = time.monotonic() + settings.dvc_lock_wait_s
-    with _only_one(folder, deadline):
+    with _lock(folder, settings.dvc_lock_wait_s):
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
@@ -152,21 +150,11 @@ def _probe(settings: VersioningSettings) -> None:
         raise SyncTargetUnavailable(f"{url} does not answer: {error}") from error
 
 
-@contextlib.contextmanager
-def _only_one(folder: Path, deadline: float) -> Iterator[None]:
-    (folder / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
-    with (folder / ".dvc" / "tmp" / "rayonnage.lock").open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() >= deadline:
-                    raise SyncTargetUnavailable(
-                        "Another process is pushing or pulling; try again when it is done."
-                    ) from error
-                time.sleep(_RETRY_S)
-        yield
+def _lock(folder: Path, wait_s: float) -> TextIO:
+    try:
+        return open_locked(folder / ".dvc" / "tmp" / "rayonnage.lock", wait_s=wait_s)
+    except FileLocked as error:
+        raise SyncTargetUnavailable("Another process is pushing or pulling; try again when it is done.") from error
 
 
 @contextlib.contextmanager
