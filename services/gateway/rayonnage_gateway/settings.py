@@ -7,7 +7,14 @@ from typing import Annotated
 import limits
 from pydantic import BeforeValidator, Field
 
-from rayonnage_shared.core.settings import OptionalSecret, Proxies, ServiceSettings
+from rayonnage_shared.core.settings import (
+    MEBIBYTE,
+    IngestBodySettings,
+    OptionalSecret,
+    PredictBodySettings,
+    Proxies,
+    ServiceSettings,
+)
 
 
 def _rate_limit(value: object) -> object:
@@ -19,10 +26,8 @@ def _rate_limit(value: object) -> object:
 
 RateLimit = Annotated[str | None, BeforeValidator(_rate_limit)]
 
-MEBIBYTE = 1024 * 1024
 
-
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(ServiceSettings, PredictBodySettings, IngestBodySettings):
     """Where the services are, how long they may take, and how much callers may send."""
 
     gateway_host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
@@ -50,8 +55,6 @@ class GatewaySettings(ServiceSettings):
         None, description="Where rate limits are counted when several gateways share them; in memory when empty."
     )
 
-    predict_max_body_bytes: int = Field(10 * MEBIBYTE, gt=0, description="Largest body of a prediction, bytes.")
-    ingest_max_body_bytes: int = Field(2 * 1024 * MEBIBYTE, gt=0, description="Largest body of an ingest, bytes.")
     small_max_body_bytes: int = Field(64 * 1024, gt=0, description="Largest body of every other route, bytes.")
     gateway_held_bytes: int = Field(
         256 * MEBIBYTE, ge=0, description="Bodies of predictions held for a replay, all together; more are streamed."

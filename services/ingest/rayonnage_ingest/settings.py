@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from rayonnage_shared.core.settings import DatabaseSettings, ServiceSettings, StorageSettings
+from rayonnage_shared.core.settings import (
+    DatabaseSettings,
+    IngestBodySettings,
+    PhotoSettings,
+    ServiceSettings,
+    StorageSettings,
+)
 
 
-class IngestSettings(ServiceSettings, StorageSettings, DatabaseSettings):
+class IngestSettings(ServiceSettings, StorageSettings, DatabaseSettings, IngestBodySettings, PhotoSettings):
     """Settings of the ingest service."""
 
     ingest_host: str = Field("127.0.0.1", description="Address that ingest listens on.")
     ingest_port: int = Field(8001, ge=1, le=65535, description="Port that ingest listens on.")
-    ingest_max_body_bytes: int = Field(2 * 1024 * 1024 * 1024, gt=0, description="Largest body of an ingest, bytes.")
     ingest_max_rows: int = Field(1_000_000, gt=0, description="Maximum rows of one ingest.")
     ingest_max_waiting: int = Field(
         2, ge=0, le=100, description="Ingests that may wait for the running one; further ones get 503."
@@ -30,5 +35,3 @@ class IngestSettings(ServiceSettings, StorageSettings, DatabaseSettings):
         le=24 * 366,
         description="Hours between two ingests of feedback (POST /feedback); 0 disables them.",
     )
-    max_image_bytes: int = Field(5_000_000, gt=0, description="Largest photo, bytes.")
-    max_image_pixels: int = Field(25_000_000, gt=0, description="Largest photo, width × height in pixels.")

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from rayonnage_shared.core.settings import DatabaseSettings, ServiceSettings, StorageSettings
+from rayonnage_shared.core.settings import (
+    DatabaseSettings,
+    PhotoSettings,
+    PredictBodySettings,
+    ServiceSettings,
+    StorageSettings,
+)
 from rayonnage_shared.predictions.log import KEEP_FEEDBACK_DAYS
 
 
-class PredictSettings(ServiceSettings, StorageSettings, DatabaseSettings):
+class PredictSettings(ServiceSettings, StorageSettings, DatabaseSettings, PredictBodySettings, PhotoSettings):
     """Settings of the predict service."""
 
     predict_host: str = Field("127.0.0.1", description="Address that predict listens on.")
@@ -17,9 +23,6 @@ class PredictSettings(ServiceSettings, StorageSettings, DatabaseSettings):
     predict_max_waiting: int = Field(
         64, ge=1, description="Requests that may wait for a thread; one more is answered 503 with Retry-After."
     )
-    predict_max_body_bytes: int = Field(10_000_000, gt=0, description="Largest body of a predict request, bytes.")
-    max_image_bytes: int = Field(5_000_000, gt=0, description="Largest photo, bytes.")
-    max_image_pixels: int = Field(25_000_000, gt=0, description="Largest photo, width × height in pixels.")
     prediction_log_texts: bool = Field(
         True,
         description="Keep titles and descriptions in the log of predictions, as drift and feedback need them. They may "

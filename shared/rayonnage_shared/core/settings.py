@@ -88,6 +88,28 @@ class StorageSettings(Settings):
     )
 
 
+MEBIBYTE = 1024 * 1024
+
+
+class PredictBodySettings(Settings):
+    """Limit of a predict request, for the gateway and predict alike."""
+
+    predict_max_body_bytes: int = Field(10 * MEBIBYTE, gt=0, description="Largest body of a predict request, bytes.")
+
+
+class IngestBodySettings(Settings):
+    """Limit of an ingest request, for the gateway and ingest alike."""
+
+    ingest_max_body_bytes: int = Field(2048 * MEBIBYTE, gt=0, description="Largest body of an ingest request, bytes.")
+
+
+class PhotoSettings(Settings):
+    """Limits of one photo, for ingest and predict alike."""
+
+    max_image_bytes: int = Field(5_000_000, gt=0, description="Largest photo, bytes.")
+    max_image_pixels: int = Field(25_000_000, gt=0, description="Largest photo, width × height in pixels.")
+
+
 class DatabaseSettings(Settings):
     """The database."""
 

@@ -65,7 +65,10 @@ def all_settings(classes: Mapping[str, type[Settings]] | None = None) -> list[Se
 
 
 def env_example(classes: Mapping[str, type[Settings]] | None = None) -> str:
-    """Return the text of `.env.example`: each setting once, with description and default; secrets are empty."""
+    """Return the text of `.env.example`: each setting once, with its description and its default, secrets empty.
+
+    Raises ValueError where two classes declare a setting with different defaults or descriptions.
+    """
     groups: dict[str, list[Setting]] = {}
     for setting in all_settings(classes):
         services = list(setting.fields)
@@ -80,19 +83,14 @@ def env_example(classes: Mapping[str, type[Settings]] | None = None) -> str:
 
 
 def _example_lines(setting: Setting) -> Iterator[str]:
-    descriptions: dict[str, list[str]] = {}
-    defaults = {_shown(field.get_default(call_default_factory=True)) for field in setting.fields.values()}
-    for service, field in setting.fields.items():
-        text = field.description or ""
-        if len(defaults) > 1:
-            text += f" Default: {_shown(field.get_default(call_default_factory=True)) or 'empty'}."
-        descriptions.setdefault(text, []).append(service)
-    for text, services in descriptions.items():
-        yield f"# {text}" if len(descriptions) == 1 else f"# {', '.join(services)}: {text}"
+    field, *others = setting.fields.values()
+    if any((one.default, one.description) != (field.default, field.description) for one in others):
+        raise ValueError(f"{setting.name} differs between {', '.join(setting.fields)}; declare it in one shared class")
+    yield f"# {field.description}"
     if setting.secret:
         made = " `make run` writes a random one to .env." if setting.name in FIRST_VALUES else ""
         yield f"# A secret: it has no default.{made}"
-    default = "" if setting.secret or len(defaults) > 1 else defaults.pop()
+    default = "" if setting.secret else _shown(field.get_default(call_default_factory=True))
     yield f"#{setting.name}={default}\n"
 
 
