@@ -20,6 +20,7 @@ from rayonnage_shared.auth.revocations import current_revocations, prune_tokens
 from rayonnage_shared.auth.schemas import JsonWebKeys, Revocations
 from rayonnage_shared.auth.signing_keys import KeyFolder, SigningKey, signing_key
 from rayonnage_shared.auth.tokens import SHARED_SECRET_KID, TokenVerifier
+from rayonnage_shared.core.background import background
 from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.database.engine import reading, writing
 
@@ -90,12 +91,9 @@ class Feed:
     async def kept_current(self) -> AsyncIterator[None]:
         """Refresh in the background until the block ends."""
         stopping = asyncio.Event()
-        task = asyncio.create_task(self._follow(stopping))
-        try:
+        # Not cancelled: that would close the connection of a read in a thread.
+        async with background(self._follow(stopping), stop=stopping.set):
             yield
-        finally:
-            stopping.set()  # not cancelled: that would close the connection of a read in a thread
-            await task
 
     async def trouble(self) -> str | None:
         """Return None if the database and the key folder can be read, else the reason."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +10,7 @@ import structlog
 
 from rayonnage_ingest.ingestions import Ingestions
 from rayonnage_ingest.uploads import Upload
+from rayonnage_shared.core.background import background
 from rayonnage_shared.core.errors import RayonnageError
 
 log = structlog.get_logger()
@@ -26,13 +26,8 @@ async def taking_feedback(ingestions: Ingestions, every_h: float) -> AsyncIterat
     if not every_h:
         yield
         return
-    task = asyncio.create_task(_take(ingestions, every_h * HOUR_S))
-    try:
+    async with background(_take(ingestions, every_h * HOUR_S)):
         yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def _take(ingestions: Ingestions, every_s: float) -> None:

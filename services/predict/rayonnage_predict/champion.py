@@ -12,6 +12,7 @@ from typing import TypeVar
 import structlog
 from prometheus_client import Gauge
 
+from rayonnage_shared.core.background import background
 from rayonnage_shared.core.errors import DependencyDown, Overloaded, RayonnageError
 from rayonnage_shared.ml.bundles.bundle import Bundle, load_bundle
 from rayonnage_shared.ml.bundles.champion import read_champion
@@ -69,13 +70,10 @@ class Serving:
     async def following_champion(self) -> AsyncIterator[None]:
         """Load the champion, then keep following the pointer until the block ends."""
         await self._follow_once()
-        task = asyncio.create_task(self._follow())
         try:
-            yield
+            async with background(self._follow()):
+                yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
             self._threads.shutdown(wait=True, cancel_futures=True)
             self._loader.shutdown(wait=True, cancel_futures=True)
 

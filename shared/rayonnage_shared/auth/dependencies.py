@@ -15,6 +15,7 @@ from fastapi.security import OAuth2PasswordBearer
 
 from rayonnage_shared.auth.schemas import JsonWebKeys, Revocations
 from rayonnage_shared.auth.tokens import Principal, TokenVerifier
+from rayonnage_shared.core.background import background
 from rayonnage_shared.core.errors import NotAllowed, NotAuthenticated
 from rayonnage_shared.core.settings import TokenSettings
 
@@ -55,17 +56,14 @@ async def refreshing_keys(verifier: TokenVerifier, settings: TokenSettings) -> A
     While auth is down, the last known keys and revocations stay in use. No revocation is missed, since nobody can log
     out then.
     """
-    async with httpx2.AsyncClient(base_url=settings.auth_url, timeout=2.0) as client:
-        task = asyncio.create_task(_follow(verifier, client))
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+    async with (
+        httpx2.AsyncClient(base_url=settings.auth_url, timeout=2.0) as client,
+        background(_poll(verifier, client)),
+    ):
+        yield
 
 
-async def _follow(verifier: TokenVerifier, client: httpx2.AsyncClient) -> None:
+async def _poll(verifier: TokenVerifier, client: httpx2.AsyncClient) -> None:
     keys_fetched_at = float("-inf")
     reachable = True
     while True:
