@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import structlog
 from fastapi import FastAPI
@@ -20,6 +19,7 @@ from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_gateway.upstream import PoolLimits, Upstream
 from rayonnage_shared.auth.dependencies import refreshing_keys
 from rayonnage_shared.auth.tokens import TokenVerifier
+from rayonnage_shared.core.background import background
 from rayonnage_shared.http.app import create_service
 from rayonnage_shared.observability.metrics_server import metrics_server
 
@@ -47,21 +47,18 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             for pool in pools:
                 pool.open()
             try:
-                async with refreshing_keys(verifier, settings), _background(documentation.keep_fresh()):
+                async with refreshing_keys(verifier, settings), background(documentation.keep_fresh()):
                     yield
             finally:
                 for pool in pools:
                     pool.close()
-
-    async def keys() -> str | None:
-        return None if verifier.has_keys else "the keys that tokens are verified with have not come from auth yet"
 
     app = create_service(
         title="Rayonnage",
         description="Predicts the product type code of a product from its title, description and photo.",
         lifespan=lifespan,
         routers=[own_router(readiness), docs_router()],
-        readiness={"keys": keys},
+        readiness={"keys": verifier.why_not_ready},
         reported={service: functools.partial(readiness.trouble, service) for service in upstreams},
         max_body_bytes=None,  # each public route has its own limit
         metrics_route=False,  # inside the network only: on a port of its own
@@ -83,17 +80,6 @@ def _limits(settings: GatewaySettings, streams: int) -> PoolLimits:
         connect_timeout_s=settings.gateway_connect_timeout_s,
         keep_alive_s=settings.gateway_keep_alive_s,
     )
-
-
-@contextlib.asynccontextmanager
-async def _background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 @contextlib.contextmanager

@@ -38,9 +38,6 @@ def create_app(settings: IngestSettings) -> FastAPI:
             finally:
                 await ingestions.close()
 
-    async def keys() -> str | None:
-        return None if verifier.has_keys else "auth's public keys have not been fetched yet"
-
     async def disk() -> str | None:
         try:
             await to_thread.run_sync(lambda: store.folder.mkdir(parents=True, exist_ok=True))
@@ -53,7 +50,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
         description="Labelled products in, dataset versions out.",
         lifespan=lifespan,
         routers=[router],
-        readiness={"data": disk, "auth": keys},
+        readiness={"data": disk, "auth": verifier.why_not_ready},
         max_body_bytes=None,  # uploads have their own limit; no other route reads a body
     )
     app.state.verifier = verifier

@@ -51,15 +51,12 @@ def create_app(settings: PredictSettings) -> FastAPI:
             await to_thread.run_sync(feedback.close)
             await to_thread.run_sync(prediction_log.stop, time_to_close(app, STOP_WITHIN_S))
 
-    async def keys() -> str | None:
-        return None if verifier.has_keys else "auth's public keys have not been fetched yet"
-
     app = create_service(
         title="Rayonnage predict",
         description="Product type codes from title, description and photo.",
         lifespan=lifespan,
         routers=[router],
-        readiness={"champion": serving.why_not_ready, "auth": keys},
+        readiness={"champion": serving.why_not_ready, "auth": verifier.why_not_ready},
         reported={"prediction_log": prediction_log.why_not_writing},
         max_body_bytes=settings.predict_max_body_bytes,
     )

@@ -63,15 +63,12 @@ def create_app(settings: TrainSettings) -> FastAPI:
         await app.state.metrics.refresh()
         return await metrics(request)
 
-    async def keys() -> str | None:
-        return None if verifier.has_keys else "auth's public keys have not been fetched yet"
-
     app = create_service(
         title="Rayonnage train",
         description="Training jobs, promotion and rollback, drift reports.",
         lifespan=lifespan,
         routers=[train_routes, job_routes, model_routes, drift_routes],
-        readiness={"database": database, "auth": keys},
+        readiness={"database": database, "auth": verifier.why_not_ready},
         max_body_bytes=MAX_BODY_BYTES,
         metrics_route=False,
     )

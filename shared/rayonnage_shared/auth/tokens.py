@@ -52,6 +52,10 @@ class TokenVerifier:
     def has_keys(self) -> bool:
         return bool(self._keys)
 
+    async def why_not_ready(self) -> str | None:
+        """Return None when tokens can be verified, else what is missing."""
+        return None if self.has_keys else "auth's public keys have not been fetched yet"
+
     def replace_keys(self, keys: Iterable[Mapping[str, Any]]) -> None:
         """Trust exactly these JSON Web Keys; keys for another algorithm are ignored.
 

@@ -172,9 +172,11 @@ def test_no_text_makes_the_verifier_fail_in_another_way(text: str) -> None:
         STRICT.verify(text)
 
 
-def test_before_the_first_key_the_platform_says_that_it_is_not_ready() -> None:
+async def test_before_the_first_key_the_platform_says_that_it_is_not_ready() -> None:
     verifier = TokenVerifier(_settings())
     assert not verifier.has_keys
+    assert await verifier.why_not_ready() == "auth's public keys have not been fetched yet"
+    assert await STRICT.why_not_ready() is None
     with pytest.raises(DependencyDown):
         verifier.verify(_signed())
 
