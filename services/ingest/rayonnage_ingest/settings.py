@@ -7,13 +7,13 @@ from pydantic import Field
 from rayonnage_shared.core.settings import (
     DatabaseSettings,
     IngestBodySettings,
-    PhotoSettings,
+    PhotoLimitSettings,
     ServiceSettings,
     StorageSettings,
 )
 
 
-class IngestSettings(ServiceSettings, StorageSettings, DatabaseSettings, IngestBodySettings, PhotoSettings):
+class IngestSettings(ServiceSettings, StorageSettings, DatabaseSettings, IngestBodySettings, PhotoLimitSettings):
     """Settings of the ingest service."""
 
     ingest_host: str = Field("127.0.0.1", description="Address that ingest listens on.")

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from rayonnage_shared.core.settings import (
     DatabaseSettings,
-    PhotoSettings,
+    PhotoLimitSettings,
     PredictBodySettings,
     ServiceSettings,
     StorageSettings,
@@ -14,7 +14,7 @@ from rayonnage_shared.core.settings import (
 from rayonnage_shared.predictions.log import KEEP_FEEDBACK_DAYS
 
 
-class PredictSettings(ServiceSettings, StorageSettings, DatabaseSettings, PredictBodySettings, PhotoSettings):
+class PredictSettings(ServiceSettings, StorageSettings, DatabaseSettings, PredictBodySettings, PhotoLimitSettings):
     """Settings of the predict service."""
 
     predict_host: str = Field("127.0.0.1", description="Address that predict listens on.")

@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
+from rayonnage_shared.cli.report_tables import share
 from rayonnage_shared.drift.schemas import DriftReport
 from rayonnage_shared.jobs.schemas import Job
 from rayonnage_shared.ops.platform_state import ChampionState, LogState, Picture, ServiceState, Traffic
@@ -99,7 +100,7 @@ def _champion(champion: ChampionState | None, now: datetime) -> RenderableType:
     facts.add_row("families", escape(champion.families))
     if champion.trained_at is not None:
         facts.add_row("trained", f"{_lasting(now - champion.trained_at)} ago")
-    facts.add_row("test F1", f"macro {_share(champion.f1_macro)}, weighted {_share(champion.f1_weighted)}")
+    facts.add_row("test F1", f"macro {share(champion.f1_macro)}, weighted {share(champion.f1_weighted)}")
     if champion.served and champion.served != {champion.version}:
         facts.add_row("[yellow]predict serves[/]", f"[yellow]{escape(', '.join(sorted(champion.served)))}[/]")
     return facts
@@ -165,9 +166,7 @@ def _drift(report: DriftReport | None, now: datetime) -> RenderableType:
         facts.add_row(escape(column.name), f"{ratio:.1f} × the threshold")
     if report.performance is not None:
         found = report.performance
-        words = (
-            f"{_share(found.accuracy)} right of {found.labelled}, {_share(found.expected_accuracy)} on the test split"
-        )
+        words = f"{share(found.accuracy)} right of {found.labelled}, {share(found.expected_accuracy)} on the test split"
         facts.add_row("feedback", f"[bold red]{words}[/]" if found.alarm else words)
     if report.decision is not None:
         facts.add_row("decision", escape(report.decision.reason))
@@ -198,10 +197,6 @@ def _lasting(span: timedelta) -> str:
 
 def _megabytes(count: float | None) -> RenderableType:
     return _NOTHING if count is None else f"{count / 1e6:.0f} MB"
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
 
 
 def _per_second(value: float | None) -> str:

@@ -28,7 +28,7 @@ def print_report(console: Console, report: EvaluationReport, *, classes: bool) -
     if classes:
         table = Table("code", "category", "rows", "precision", "recall", "F1")
         for row in report.test.classes:
-            table.add_row(str(row.code), row.label, str(row.rows), *map(_share, (row.precision, row.recall, row.f1)))
+            table.add_row(str(row.code), row.label, str(row.rows), *map(share, (row.precision, row.recall, row.f1)))
         console.print(table)
 
 
@@ -38,9 +38,9 @@ def _print_headline(console: Console, report: EvaluationReport) -> None:
     parts: dict[str, Headline | None] = {"bundle": report.test, "text alone": report.text, "photo alone": report.image}
     for name, one in parts.items():
         if one is not None:
-            table.add_row(name, str(one.rows), *map(_share, (one.accuracy, one.f1_macro, one.f1_weighted, one.ece)))
+            table.add_row(name, str(one.rows), *map(share, (one.accuracy, one.f1_macro, one.f1_weighted, one.ece)))
     console.print(table)
-    accepted, precision = _share(report.test.accepted), _share(report.test.accepted_precision)
+    accepted, precision = share(report.test.accepted), share(report.test.accepted_precision)
     console.print(f"accepted as it serves: {accepted} of the rows, {precision} of them right")
 
 
@@ -60,18 +60,19 @@ def _by_promise(reports: Iterable[SelectiveReport]) -> dict[tuple[str, float], S
 
 def _selective_cells(reports: dict[tuple[str, float], SelectiveReport], key: tuple[str, float]) -> tuple[str, str, str]:
     one = reports.get(key)
-    return ("–", "–", "–") if one is None else (str(one.rows), _share(one.coverage), _share(one.precision))
+    return ("–", "–", "–") if one is None else (str(one.rows), share(one.coverage), share(one.precision))
 
 
 def _print_disagreement(console: Console, report: EvaluationReport) -> None:
     found = report.disagreement
     assert found is not None
-    console.print(f"\nText and photo differ on {_share(found.share)} of {found.rows} rows that have both")
+    console.print(f"\nText and photo differ on {share(found.share)} of {found.rows} rows that have both")
     table = Table("accuracy where they", "rows", "text", "photo", "both")
     for name, one in (("differ", found.differing), ("agree", found.agreeing)):
-        table.add_row(name, str(one.rows), *map(_share, (one.text, one.image, one.both)))
+        table.add_row(name, str(one.rows), *map(share, (one.text, one.image, one.both)))
     console.print(table)
 
 
-def _share(value: float | None) -> str:
+def share(value: float | None) -> str:
+    """Return a number between 0 and 1 as the tables show it."""
     return "–" if value is None else f"{value:.3f}"

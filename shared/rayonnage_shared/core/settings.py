@@ -103,7 +103,7 @@ class IngestBodySettings(Settings):
     ingest_max_body_bytes: int = Field(2048 * MEBIBYTE, gt=0, description="Largest body of an ingest request, bytes.")
 
 
-class PhotoSettings(Settings):
+class PhotoLimitSettings(Settings):
     """Limits of one photo, for ingest and predict alike."""
 
     max_image_bytes: int = Field(5_000_000, gt=0, description="Largest photo, bytes.")

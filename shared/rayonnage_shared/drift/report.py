@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from rayonnage_shared.core.files import write_atomically
+from rayonnage_shared.core.files import sync_to_disk, write_atomically
 from rayonnage_shared.database.tables import PredictionRow
 from rayonnage_shared.drift.evidently.report import EvidentlyFailed, EvidentlyMissing, EvidentlyReport, evidently_report
 from rayonnage_shared.drift.observations import JudgedProduct, Observations, observe
@@ -180,11 +179,7 @@ def _new_folder(folder: Path, name: str) -> Iterator[_Making]:
         except OSError:
             if not (folder / name / JSON_NAME).exists():
                 raise
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_to_disk(folder)
 
 
 def _prune(data_path: Path) -> None:

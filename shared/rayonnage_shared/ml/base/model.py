@@ -88,6 +88,11 @@ class ModelOutput(NamedTuple):
     features: FloatArray
 
 
+def known_rows(table: FloatArray) -> NDArray[np.bool_]:
+    """Return (n,) bool: which rows of `table` (n, width) have no NaN."""
+    return np.asarray(~np.isnan(table).any(axis=1))
+
+
 M_co = TypeVar("M_co", covariant=True)
 
 

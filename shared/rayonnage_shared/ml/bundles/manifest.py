@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer, ValidationError
 
 from rayonnage_shared.core.errors import NotFound, RayonnageError, first_fault
-from rayonnage_shared.core.files import write_atomically
+from rayonnage_shared.core.files import sha256_of, write_atomically
 from rayonnage_shared.ml.base.categories import Categories
 
 MANIFEST_NAME = "manifest.json"
@@ -141,7 +140,7 @@ def creation_time(version: str) -> datetime:
 def hash_files(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file below `folder` except the manifest, by path relative to it."""
     return {
-        path.relative_to(folder).as_posix(): _sha256(path)
+        path.relative_to(folder).as_posix(): sha256_of(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST_NAME
     }
@@ -160,8 +159,3 @@ def _what_is_wrong(error: ValidationError) -> str:
         if fault["loc"] == ("format",) and fault["type"] == "literal_error":  # the cause of all other faults
             return f"has a manifest of format {fault['input']!r}; this code reads format 1"
     return f"has no valid manifest: {first_fault(error)}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

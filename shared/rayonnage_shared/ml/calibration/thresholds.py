@@ -21,7 +21,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.ml.base.model import FloatArray, IntArray
+from rayonnage_shared.ml.base.model import FloatArray, IntArray, known_rows
 
 Mode = Literal["text", "image", "both"]
 MODES: tuple[Mode, ...] = ("text", "image", "both")
@@ -94,7 +94,7 @@ class Decisions:
 
 
 def _thresholds(probabilities: FloatArray, classes: IntArray, folds: IntArray, promised: float) -> FloatArray:
-    known = ~np.isnan(probabilities).any(axis=1)
+    known = known_rows(probabilities)
     rows, folds = _Rows.of(probabilities[known], classes[known]), folds[known]
     if len(np.unique(folds)) < 2:
         folds = np.arange(len(folds)) % _PARTS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rayonnage_shared.core.errors import RayonnageError
-from rayonnage_shared.core.files import REMOVED, FileLocked, open_locked
+from rayonnage_shared.core.files import REMOVED, FileLocked, open_locked, sha256_of, sync_to_disk
 from rayonnage_shared.ml.catalogue.datasets import Current, DatasetStore
 from rayonnage_shared.ml.catalogue.products import TEST, TRAIN
 from rayonnage_shared.ml.catalogue.schemas import Dataset
@@ -54,17 +53,17 @@ def write_version(
     staging.mkdir()
     products = staging / "products.parquet"
     parquet.write_table(table, products, compression="zstd")
-    sha256 = _sha256(products)
+    sha256 = sha256_of(products)
     created_at, version = _next_version(store, sha256)
     dataset = _describe(table, version=version, parent=parent, demo=demo, created_at=created_at, sha256=sha256)
     manifest = {"format": 1, **dataset.model_dump(mode="json"), "ingest_id": ingest_id}
     _write(staging / "manifest.json", manifest)
     if sync_photos:
         os.sync()  # one sync for thousands of small files, before anything points to them
-    _sync(products)
-    _sync(staging)
+    sync_to_disk(products)
+    sync_to_disk(staging)
     staging.rename(store.folder / version)
-    _sync(store.folder)
+    sync_to_disk(store.folder)
     _point(store, version, demo=demo)
     return dataset
 
@@ -77,7 +76,7 @@ def _point(store: DatasetStore, version: str, *, demo: bool) -> None:
     _write(temporary / "current.json", {"real": after.real, "demo": after.demo})
     (temporary / "current.json").replace(store.pointer_path)
     temporary.rmdir()
-    _sync(store.folder)
+    sync_to_disk(store.folder)
 
 
 def _describe(
@@ -109,21 +108,8 @@ def _next_version(store: DatasetStore, sha256: str) -> tuple[datetime, str]:
     return moment, f"{moment:%Y%m%dT%H%M%SZ}-{sha256[:4]}"
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _write(path: Path, document: dict[str, object]) -> None:
     with path.open("w", encoding="utf-8") as file:
         json.dump(document, file, indent=2)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

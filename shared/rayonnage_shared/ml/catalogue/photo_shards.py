@@ -20,7 +20,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from rayonnage_shared.core.errors import RayonnageError
-from rayonnage_shared.core.files import write_atomically
+from rayonnage_shared.core.files import sha256_of, write_atomically
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 
 INDEX_NAME = "photo_shards.json"
@@ -73,9 +73,7 @@ def pack(store: DatasetStore, photos: Sequence[str], folder: Path) -> Path:
                 member = tarfile.TarInfo(_member_name(name))
                 member.size = os.fstat(photo.fileno()).st_size
                 tar.addfile(member, photo)
-    with temporary.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return temporary.replace(folder / f"{sha256}.tar")
+    return temporary.replace(folder / f"{sha256_of(temporary)}.tar")
 
 
 def unpack(shard: Path, store: DatasetStore, wanted: Collection[str]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rayonnage_shared.ml.base.model import FloatArray, IntArray
+from rayonnage_shared.ml.base.model import FloatArray, IntArray, known_rows
 from rayonnage_shared.ml.calibration.thresholds import Mode
 from rayonnage_shared.ml.evaluation.plot_files import PLOTS_FOLDER
 from rayonnage_shared.ml.evaluation.schemas import BundleMetrics, EvaluationReport, LearningCurve, SelectiveReport
@@ -119,7 +119,7 @@ def _selective(
     lowest = 1.0
     for mode, table in tables.items():
         label, colour = _MODES[mode]
-        known = ~np.isnan(table).any(axis=1)
+        known = known_rows(table)
         if not known.any():
             continue
         coverage, precision = _precision_by_coverage(table[known], truth[known])

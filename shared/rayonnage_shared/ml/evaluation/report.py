@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from rayonnage_shared.core.errors import first_fault
 from rayonnage_shared.core.files import write_atomically
-from rayonnage_shared.ml.base.model import Curve, FloatArray, IntArray
+from rayonnage_shared.ml.base.model import Curve, FloatArray, IntArray, known_rows
 from rayonnage_shared.ml.bundles.manifest import BundleBroken
 from rayonnage_shared.ml.calibration.thresholds import MODES, Decisions, Mode
 from rayonnage_shared.ml.evaluation.schemas import (
@@ -81,7 +81,7 @@ def selective_on(
     judges = list(promises)
     found = []
     for mode, table in tables.items():
-        known = ~np.isnan(table).any(axis=1)
+        known = known_rows(table)
         rows = table[known]
         correct = rows.argmax(axis=1) == truth[known]
         for decisions in judges if known.any() else ():
@@ -208,7 +208,7 @@ def _bundle_metrics(
 
 
 def _alone(table: FloatArray, truth: IntArray, codes: tuple[int, ...]) -> Headline | None:
-    rows = ~np.isnan(table).any(axis=1)
+    rows = known_rows(table)
     if not rows.any():
         return None
     found = evaluate(table[rows], truth[rows], codes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.ml.base.model import FloatArray, IntArray
+from rayonnage_shared.ml.base.model import FloatArray, IntArray, known_rows
 from rayonnage_shared.ml.calibration.thresholds import Decisions, Mode
 
 PROMISES = (0.90, 0.95, 0.99)
@@ -39,7 +39,7 @@ def selective_metrics(
     """
     metrics = []
     for mode, table in tables.items():
-        known = ~np.isnan(table).any(axis=1)
+        known = known_rows(table)
         if not known.any():
             continue
         metrics += [_metrics(mode, promised, table[known], classes[known], folds[known]) for promised in promises]

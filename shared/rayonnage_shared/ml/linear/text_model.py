@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from rayonnage_shared.ml.base.model import FloatArray, ProductText
+from rayonnage_shared.ml.base.model import FloatArray, ProductText, TextModel
 from rayonnage_shared.ml.calibration.curve import Calibration
 from rayonnage_shared.ml.features.tfidf import Tfidf
 from rayonnage_shared.ml.linear.svm import LinearModel
@@ -45,3 +45,19 @@ class LinearText:
         """Load what `save` wrote."""
         linear = LinearModel.load(folder / "linear.npz")
         return cls(Tfidf.load(folder), linear, Calibration.load(folder / "calibration.npz"))
+
+
+class LinearTextModel(TextModel):
+    """What the families with a linear classifier of texts share: its arrays are all that they save."""
+
+    def __init__(self, fitted: LinearText) -> None:
+        self._fitted = fitted
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays."""
+        self._fitted.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Return what `save` wrote."""
+        return cls(LinearText.load(folder))

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rayonnage_shared.ml.networks.onnx_graph import OnnxGraph
 from rayonnage_shared.ml.networks.torch_weights import read_torch_weights
-
-if TYPE_CHECKING:
-    import onnx
 
 INPUT_SIZE = 224
 EMBEDDING_SIZE = 1280
@@ -80,31 +78,17 @@ def _check(network: bytes) -> None:
             )
 
 
-class _Graph:
-    """An ONNX graph under construction; each method adds nodes and returns the name of their output."""
+class _Graph(OnnxGraph):
+    """The parts of the network."""
 
     def __init__(self, weights: Weights) -> None:
+        super().__init__()
         self.weights = weights
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        from onnx import helper
-
-        name = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def constant(self, name: str, values: NDArray[Any]) -> str:
-        from onnx import numpy_helper
-
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-        return name
 
     def normalized_pixels(self, pixels: str) -> str:
         planes = self.add("Cast", self.add("Transpose", pixels, perm=[0, 3, 1, 2]), to=1)
-        centred = self.add("Sub", planes, self.constant("mean", np.array(_MEAN, np.float32)))
-        return self.add("Mul", centred, self.constant("scale", np.array(1 / _SCALE, np.float32)))
+        centred = self.add("Sub", planes, self.constant("mean", np.array([_MEAN], np.float32)))
+        return self.add("Mul", centred, self.constant("scale", np.array([1 / _SCALE], np.float32)))
 
     def convolution(self, features: str, name: str, batch_norm: str, *, size: int, stride: int, groups: int = 1) -> str:
         """Add a convolution with its batch norm folded in, padded as TensorFlow's `same` does (the odd one behind)."""
@@ -158,11 +142,11 @@ class _Graph:
 
 
 def _serialize(weights: Weights, *, with_logits: bool) -> bytes:
-    from onnx import TensorProto, checker, helper
+    from onnx import TensorProto, helper
 
     graph = _Graph(weights)
-    graph.constant("zero", np.array(0, np.float32))
-    graph.constant("six", np.array(6, np.float32))
+    graph.constant("zero", np.array([0], np.float32))
+    graph.constant("six", np.array([6], np.float32))
     features = graph.normalized_pixels("pixels")
     features = graph.relu6(graph.convolution(features, "_conv_stem", "_bn0", size=INPUT_SIZE, stride=2))
     size = INPUT_SIZE // 2
@@ -180,11 +164,4 @@ def _serialize(weights: Weights, *, with_logits: bool) -> bytes:
         graph.add("Gemm", graph.add("Flatten", last), kernel, bias, output="logits", transB=1)
         outputs.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 1000]))
     pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", INPUT_SIZE, INPUT_SIZE, 3])
-    model = helper.make_model(
-        helper.make_graph(graph.nodes, "efficientnet-lite0", [pixels], outputs, graph.constants),
-        opset_imports=[helper.make_opsetid("", _OPSET)],
-        ir_version=_IR_VERSION,
-        producer_name="rayonnage",
-    )
-    checker.check_model(model)
-    return bytes(model.SerializeToString(deterministic=True))
+    return graph.serialize("efficientnet-lite0", [pixels], outputs, opset=_OPSET, ir_version=_IR_VERSION)

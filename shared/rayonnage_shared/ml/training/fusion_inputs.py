@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.ml.base.model import FloatArray, IntArray, ModelOutput, ProductText
+from rayonnage_shared.ml.base.model import FloatArray, IntArray, ModelOutput, ProductText, known_rows
 from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products
@@ -29,7 +29,7 @@ def learning_rows(text: FloatArray, image: FloatArray, classes: IntArray) -> Int
 
     Rows with both and rows with one are thinned out evenly within each class.
     """
-    has_text, has_image = known(text), known(image)
+    has_text, has_image = known_rows(text), known_rows(image)
     kept = [
         _thinned(np.flatnonzero(rows), classes, most)
         for rows, most in (
@@ -127,8 +127,3 @@ def _spread(features: FloatArray, rows: NDArray[np.bool_]) -> FloatArray:
 def without_features(probabilities: FloatArray) -> ModelOutput:
     """Return a model output for a fusion that looks at no features."""
     return ModelOutput(probabilities, np.empty((len(probabilities), 0), dtype=np.float32))
-
-
-def known(probabilities: FloatArray) -> NDArray[np.bool_]:
-    """Return which rows of `probabilities` (n, n_classes) are not NaN."""
-    return np.asarray(~np.isnan(probabilities).any(axis=1))

@@ -14,7 +14,16 @@ import numpy as np
 from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.ml.base.categories import Categories
-from rayonnage_shared.ml.base.model import Family, Fitted, Fitting, FloatArray, ImageModel, Labels, TextModel
+from rayonnage_shared.ml.base.model import (
+    Family,
+    Fitted,
+    Fitting,
+    FloatArray,
+    ImageModel,
+    Labels,
+    TextModel,
+    known_rows,
+)
 from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.bundles.bundle import DECISIONS_NAME, load_bundle
 from rayonnage_shared.ml.bundles.manifest import (
@@ -36,7 +45,6 @@ from rayonnage_shared.ml.families import fusion_family, image_family, text_famil
 from rayonnage_shared.ml.training.fusion_inputs import (
     FusionInputs,
     WaitingFeatures,
-    known,
     learning_rows,
     without_features,
 )
@@ -221,7 +229,7 @@ class Training:
         by_text, by_image = without_features(text[rows]), without_features(image[rows])
         if family.needs_features:
             assert plan.text is not None and plan.image is not None
-            both, some = known(text[rows]) & known(image[rows]), train.take(rows)
+            both, some = known_rows(text[rows]) & known_rows(image[rows]), train.take(rows)
             inputs = FusionInputs(self.building, self._features, self.store, self.progress)
             by_text = inputs.text(plan.text, some, by_text.probabilities, both)
             by_image = inputs.image(plan.image, some, by_image.probabilities, both)

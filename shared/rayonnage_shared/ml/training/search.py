@@ -11,7 +11,17 @@ from typing import Any, Literal
 import numpy as np
 
 from rayonnage_shared.core.errors import BadInput
-from rayonnage_shared.ml.base.model import Choice, Family, Fitted, Fitting, FloatArray, Labels, Parameters, Span
+from rayonnage_shared.ml.base.model import (
+    Choice,
+    Family,
+    Fitted,
+    Fitting,
+    FloatArray,
+    Labels,
+    Parameters,
+    Span,
+    known_rows,
+)
 from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.metrics.classification import evaluate
 
@@ -124,7 +134,7 @@ def _suggest(trial: Any, name: str, what: Span | Choice) -> Value:
 
 def _score(held_out: FloatArray, labels: Labels, goal: Goal) -> float:
     """Return what is to be made large, over the rows that have held-out probabilities."""
-    known = ~np.isnan(held_out).any(axis=1)
+    known = known_rows(held_out)
     if not known.any():
         raise BadInput("The dataset has too few rows to hold any out, so that nothing can be compared.")
     probabilities, classes = held_out[known], labels.classes[known]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from rayonnage_shared.core.errors import BadInput, NotFound, RayonnageError
-from rayonnage_shared.core.files import write_atomically
+from rayonnage_shared.core.files import sha256_of, write_atomically
 from rayonnage_shared.ml.bundles.champion import POINTER_NAME, read_champion
 from rayonnage_shared.ml.bundles.manifest import VERSION_PATTERN, BundleBroken, check_files, read_manifest_in
 from rayonnage_shared.ml.catalogue.datasets import DatasetBroken, DatasetNotFound, DatasetStore, read_dataset
@@ -248,8 +247,7 @@ def _is_whole(folder: Path) -> bool:
     try:
         read_index(folder)
         expected = read_dataset(folder).sha256
-        with (folder / "products.parquet").open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == expected
+        return sha256_of(folder / "products.parquet") == expected
     except (OSError, DatasetBroken, DatasetNotFound, ShardBroken):
         return False
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import structlog
@@ -145,32 +145,24 @@ class DvcTarget:
             return
         except BundleNotFound:
             return  # pruned a moment ago
-        try:
+        with _pruned_meanwhile(folder):
             pointer = remote.push(folder)
-        except FileNotFoundError:
-            if folder.is_dir():
-                raise
-            return  # pruned meanwhile
-        pointer.write(folder)
-        self._of_bundles.write(version, {"remote": self._address})
-        log.info("dvc.pushed", bundle=version, bytes=pointer.size)
-        say(f"Bundle {version} is on {self._address}.")
+            pointer.write(folder)
+            self._of_bundles.write(version, {"remote": self._address})
+            log.info("dvc.pushed", bundle=version, bytes=pointer.size)
+            say(f"Bundle {version} is on {self._address}.")
 
     def _push_dataset(self, remote: DvcRemote, version: str, say: Say) -> None:
         folder = self._store.folder / version
-        try:
+        with _pruned_meanwhile(folder):
             index = self._push_photos(remote, version)
             write_index(folder, index)
             pointer = remote.push(folder)
-        except FileNotFoundError:
-            if folder.is_dir():
-                raise
-            return  # pruned meanwhile
-        pointer.write(folder)
-        self._of_datasets.write(version, {"remote": self._address, "shards": sorted(index)})
-        self._of_datasets.remove(version + _PARTIAL)
-        log.info("dvc.pushed", dataset=version, bytes=pointer.size, shards=len(index))
-        say(f"Dataset {version} and its photos are on {self._address}.")
+            pointer.write(folder)
+            self._of_datasets.write(version, {"remote": self._address, "shards": sorted(index)})
+            self._of_datasets.remove(version + _PARTIAL)
+            log.info("dvc.pushed", dataset=version, bytes=pointer.size, shards=len(index))
+            say(f"Dataset {version} and its photos are on {self._address}.")
 
     def _push_photos(self, remote: DvcRemote, version: str) -> ShardIndex:
         """Push all photos of a version and return the shards that contain them."""
@@ -272,3 +264,13 @@ class DvcTarget:
             return
         for shard in shards - needed:
             pointer_path(self._shards / f"{shard}.tar").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _pruned_meanwhile(folder: Path) -> Iterator[None]:
+    """Ignore missing files if retention has removed the whole folder."""
+    try:
+        yield
+    except FileNotFoundError:
+        if folder.is_dir():
+            raise

@@ -22,6 +22,7 @@ from rayonnage_shared.ml.base.model import (
     Labels,
     ModelOutput,
     Parameters,
+    known_rows,
 )
 from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.families.fusion.weighted import USUAL_WEIGHTS
@@ -81,7 +82,7 @@ class ConcatenateFusion(Fusion):
     ) -> FittedFusion[Self]:
         """Return the head fitted on rows with both modalities, and the two corrections of a single output."""
         settings = _settings(cls.resolve(fitting.parameters))
-        has_text, has_image = _known(text.probabilities), _known(image.probabilities)
+        has_text, has_image = known_rows(text.probabilities), known_rows(image.probabilities)
         rows = np.flatnonzero(has_text & has_image)
         both = _Both.of(text, image, rows, labels.take(rows), settings)
         correction, table, facts = both.fit(fitting.progress)
@@ -214,10 +215,6 @@ class _Both:
             start = width + position * n_classes
             head.weights[np.arange(start, start + n_classes), np.arange(n_classes)] += weight
         return LinearModel(head.weights, (head.intercept + pool.bias).astype(np.float32))
-
-
-def _known(probabilities: FloatArray) -> NDArray[np.bool_]:
-    return np.asarray(~np.isnan(probabilities).any(axis=1))
 
 
 def _fit_alone(

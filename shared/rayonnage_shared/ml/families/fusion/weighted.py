@@ -18,6 +18,7 @@ from rayonnage_shared.ml.base.model import (
     IntArray,
     Labels,
     ModelOutput,
+    known_rows,
 )
 from rayonnage_shared.ml.fusion.cross_fitting import parts_of
 from rayonnage_shared.ml.fusion.log_linear_pool import Pool, fit_pool
@@ -52,7 +53,7 @@ class WeightedFusion(Fusion):
         """
         cls.resolve(fitting.parameters)
         by_text, by_image = text.probabilities, image.probabilities
-        rows = np.flatnonzero(~(np.isnan(by_text).any(axis=1) | np.isnan(by_image).any(axis=1)))
+        rows = np.flatnonzero(known_rows(by_text) & known_rows(by_image))
         held_out = np.full_like(by_text, np.nan)
         parts = parts_of(labels.take(rows))
         for number in np.unique(parts):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import ClassVar, Self
 
 from rayonnage_shared.ml.base.model import (
@@ -15,14 +14,13 @@ from rayonnage_shared.ml.base.model import (
     ModelOutput,
     ProductText,
     Span,
-    TextModel,
 )
 from rayonnage_shared.ml.base.progress import part
 from rayonnage_shared.ml.features.sentence_embedding import embedding_input, encode, encode_many
-from rayonnage_shared.ml.linear.text_model import LinearText
+from rayonnage_shared.ml.linear.text_model import LinearTextModel
 
 
-class TfidfEmbedding(TextModel):
+class TfidfEmbedding(LinearTextModel):
     """TF-IDF and sentence embedding; about 3 ms for one product."""
 
     name = "tfidf-embedding"
@@ -39,9 +37,6 @@ class TfidfEmbedding(TextModel):
         "balance": Span(0.0, 1.0),
     }
 
-    def __init__(self, fitted: LinearText) -> None:
-        self._fitted = fitted
-
     @classmethod
     def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
         """Return the model and held-out probabilities; deterministic, so the seed has no effect."""
@@ -57,12 +52,3 @@ class TfidfEmbedding(TextModel):
         """Return calibrated probabilities (n, n_classes); the features are the embedding (n, 512)."""
         embedding = encode([embedding_input(text) for text in texts])
         return ModelOutput(self._fitted.probabilities(texts, embedding), embedding)
-
-    def save(self, folder: Path) -> None:
-        """Write the arrays."""
-        self._fitted.save(folder)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Load what `save` wrote."""
-        return cls(LinearText.load(folder))

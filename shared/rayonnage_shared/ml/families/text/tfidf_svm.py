@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
@@ -17,12 +16,11 @@ from rayonnage_shared.ml.base.model import (
     ModelOutput,
     ProductText,
     Span,
-    TextModel,
 )
-from rayonnage_shared.ml.linear.text_model import LinearText
+from rayonnage_shared.ml.linear.text_model import LinearTextModel
 
 
-class TfidfSvm(TextModel):
+class TfidfSvm(LinearTextModel):
     """TF-IDF of words and characters and a linear SVM; well under a millisecond for one title."""
 
     name = "tfidf-svm"
@@ -38,9 +36,6 @@ class TfidfSvm(TextModel):
         "balance": Span(0.0, 1.0),
     }
 
-    def __init__(self, fitted: LinearText) -> None:
-        self._fitted = fitted
-
     @classmethod
     def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
         """Return the model and held-out probabilities; deterministic, so the seed has no effect."""
@@ -53,12 +48,3 @@ class TfidfSvm(TextModel):
     def output(self, texts: Sequence[ProductText]) -> ModelOutput:
         """Return calibrated probabilities (n, n_classes); a linear model of terms has no features."""
         return ModelOutput(self._fitted.probabilities(texts), np.empty((len(texts), 0), dtype=np.float32))
-
-    def save(self, folder: Path) -> None:
-        """Write the arrays."""
-        self._fitted.save(folder)
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Load what `save` wrote."""
-        return cls(LinearText.load(folder))

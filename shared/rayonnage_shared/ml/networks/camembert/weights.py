@@ -5,7 +5,6 @@ No code comes with weights, and none is unpickled: safetensors, or a checkpoint 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.core.files import sha256_of
 from rayonnage_shared.ml.base.model import ProductText
 from rayonnage_shared.ml.networks.camembert.torch_process import WeightsUnavailable
 from rayonnage_shared.ml.networks.subwords import LONGEST_PIECE, Subwords
@@ -94,7 +94,7 @@ def _pretrained(folder: Path, facts: dict[str, Any], n_classes: int, max_tokens:
         use_safetensors=weights.suffix == ".safetensors",
     )
     document = tokenizer.backend_tokenizer.to_str()
-    return Start(model, Subwords(document, max_tokens), {**facts, "file": weights.name, "sha256": _sha256(weights)})
+    return Start(model, Subwords(document, max_tokens), {**facts, "file": weights.name, "sha256": sha256_of(weights)})
 
 
 def _from_scratch(small: Small, texts: Sequence[ProductText], *, n_classes: int, max_tokens: int, kept: Path) -> Start:
@@ -208,8 +208,3 @@ def _is_whole(folder: Path) -> bool:
 
 def _first_of(folder: Path, names: Sequence[str]) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayonnage_shared.ml.networks.keras.onnx_export import IR_VERSION, OPSET
+from rayonnage_shared.ml.networks.onnx_graph import OnnxGraph
 from rayonnage_shared.ml.networks.scoring_network import FEATURES, SCORES
 
 Weights = NDArray[np.float32]
@@ -57,9 +58,9 @@ def build_lstm(weights: LstmWeights) -> bytes:
 
     Each word's states of both directions are pooled by their mean and by their maximum over the words of the row.
     """
-    from onnx import TensorProto, checker, helper
+    from onnx import TensorProto, helper
 
-    graph = _Graph()
+    graph = OnnxGraph()
     units = len(weights.forward.recurrent)
     words = graph.add("Cast", graph.add("Greater", "tokens", graph.constant("padding", np.int32(0))), to=1)
     lengths = graph.add("ReduceSum", words, graph.constant("axis_1", np.array([1])), keepdims=1)
@@ -84,46 +85,19 @@ def build_lstm(weights: LstmWeights) -> bytes:
     lowered = graph.add("Mul", graph.add("Sub", mask, graph.constant("one", np.float32(1))), graph.constant("low", LOW))
     largest = graph.add("ReduceMax", graph.add("Add", by_row, lowered), axes=[1], keepdims=0)
     pooled = graph.add("Concat", mean, largest, axis=1)
-    features = graph.add("Relu", graph.dense("dense", pooled, weights.features), output=FEATURES)
-    graph.add("LogSoftmax", graph.dense("head", features, weights.scores), axis=1, output=SCORES)
+    features = graph.add("Relu", _dense(graph, "dense", pooled, weights.features), output=FEATURES)
+    graph.add("LogSoftmax", _dense(graph, "head", features, weights.scores), axis=1, output=SCORES)
     tokens = helper.make_tensor_value_info("tokens", TensorProto.INT32, ["n", "length"])
     outputs = [
         helper.make_tensor_value_info(SCORES, TensorProto.FLOAT, ["n", len(weights.scores.bias)]),
         helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["n", len(weights.features.bias)]),
     ]
-    model = helper.make_model(
-        helper.make_graph(graph.nodes, "lstm", [tokens], outputs, graph.constants),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="rayonnage",
-    )
-    checker.check_model(model)
-    return bytes(model.SerializeToString(deterministic=True))
+    return graph.serialize("lstm", [tokens], outputs, opset=OPSET, ir_version=IR_VERSION)
 
 
-class _Graph:
-    """An ONNX graph under construction; each method returns the name of what it added."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        from onnx import helper
-
-        name = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def constant(self, name: str, values: Any) -> str:
-        from onnx import numpy_helper
-
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values).reshape(np.shape(values)), name))
-        return name
-
-    def dense(self, name: str, inputs: str, layer: Dense) -> str:
-        kernel, bias = self.constant(f"{name}_kernel", layer.kernel), self.constant(f"{name}_bias", layer.bias)
-        return self.add("Add", self.add("MatMul", inputs, kernel), bias)
+def _dense(graph: OnnxGraph, name: str, inputs: str, layer: Dense) -> str:
+    kernel, bias = graph.constant(f"{name}_kernel", layer.kernel), graph.constant(f"{name}_bias", layer.bias)
+    return graph.add("Add", graph.add("MatMul", inputs, kernel), bias)
 
 
 def _both(weights: LstmWeights, of: Any) -> Weights:
