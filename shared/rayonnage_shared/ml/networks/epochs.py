@@ -17,7 +17,7 @@ _TEMPERATURES = tuple(float(one) for one in np.geomspace(0.5, 8, 33))
 class EpochMetrics:
     """One epoch: mean log loss, accuracy and macro F1 of the training rows while it ran, and of the held-out rows.
 
-    Held-out metrics are None where nothing is held out.
+    Held-out metrics are None if nothing is held out.
     """
 
     loss: float
@@ -27,14 +27,14 @@ class EpochMetrics:
     held_out_accuracy: float | None
     held_out_f1_macro: float | None
     held_out_tempered_loss: float | None = None
-    """Log loss of the held-out rows at the temperature that suits them best: what calibration leaves of it."""
+    """Log loss of the held-out rows at their best temperature, as after calibration."""
 
 
 def best_epoch(history: Sequence[EpochMetrics], start_loss: float | None) -> int:
-    """Return the first epoch with the least held-out loss, 0 for the start; the last one where nothing is held out.
+    """Return the first epoch with the least held-out loss, 0 for the start; the last one if nothing is held out.
 
-    The tempered loss counts where it is known: a network grows too sure of itself, which calibration mends, long
-    before it stops getting better. By the plain loss the LSTM stopped at 0.632 weighted F1 on 3,756 real products, by
+    The tempered loss is used if known: a network becomes overconfident, which calibration corrects, long before it
+    stops improving. By the plain loss the LSTM stopped at 0.632 weighted F1 on 3,756 real products, by
     the tempered one at 0.665.
     """
     best, least = 0, math.inf if start_loss is None else start_loss
@@ -46,7 +46,7 @@ def best_epoch(history: Sequence[EpochMetrics], start_loss: float | None) -> int
 
 
 def tempered_loss(scores: FloatArray, truth: IntArray) -> float:
-    """Return the mean log loss of log-probabilities (n, n_classes), n ≥ 1, at the temperature that makes it least."""
+    """Return the mean log loss of log-probabilities (n, n_classes), n ≥ 1, at the temperature that minimizes it."""
     rows = np.arange(len(truth))
     losses = []
     for temperature in _TEMPERATURES:
@@ -57,7 +57,7 @@ def tempered_loss(scores: FloatArray, truth: IntArray) -> float:
 
 
 def learning_curves(history: Sequence[EpochMetrics]) -> tuple[Curve, ...]:
-    """Return loss, accuracy and macro F1 over the epochs; nothing where nothing was held out.
+    """Return loss, accuracy and macro F1 over the epochs; empty if nothing was held out.
 
     Training metrics are computed while each epoch runs, with dropout, so they may be worse than the held-out ones.
     """

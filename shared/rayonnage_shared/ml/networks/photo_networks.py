@@ -1,4 +1,4 @@
-"""What the Keras photo families share: a known network below, a dense layer and a softmax above, in one ONNX file."""
+"""The Keras photo families: a pretrained network, a dense layer and a softmax, in one ONNX file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
 
 
 class PhotoNetwork(ImageModel):
-    """Photo family whose network is trained by Keras and served as ONNX."""
+    """A photo family trained with Keras and served as ONNX."""
 
     backbone: ClassVar[Backbone]
     parameters: ClassVar[Mapping[str, float | int | str | bool]] = {
@@ -64,10 +64,10 @@ class PhotoNetwork(ImageModel):
 
     @classmethod
     def fit(cls, photos: Sequence[Path], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
-        """Return the model that never saw the first fold, that fold's probabilities, and curves over the epochs.
+        """Return the model fitted without the first fold, that fold's probabilities, and learning curves.
 
         With pretrained weights the head is trained on the frozen network's features, then the last block with it at a
-        low rate; without, the whole network from random numbers. Raises WeightsMissing and HubUnreachable too.
+        low rate; without, the whole network from random weights. Also raises WeightsMissing and HubUnreachable.
         """
         from rayonnage_shared.ml.networks.keras.photo_training import fit_photos
 

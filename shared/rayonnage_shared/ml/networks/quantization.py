@@ -32,15 +32,14 @@ from rayonnage_shared.ml.networks.scoring_network import ROW_BY_ROW
 PRECISIONS = ("fp32", "int8")
 
 MAX_F1_LOSS = 0.005
-"""Half a point of weighted or macro F1: what the better of two seeds gains, and far below what one family gains on
-another, so that a model is not made worse than its neighbours for the sake of speed."""
+"""Half a point of weighted or macro F1: the difference between two seeds, and far below that between families."""
 MAX_ECE_RISE = 0.01
-"""A third of the calibration error that a model may have (0.03); `decision` promises a precision by it."""
+"""A third of the allowed calibration error (0.03), on which the promised precision of `decision` depends."""
 
 CALIBRATION_INPUTS = 128
-"""Real inputs from which the ranges of activations are taken; ONNX Runtime's examples use about 100."""
+"""Real inputs for the activation ranges; ONNX Runtime's examples use about 100."""
 
-_CONVOLUTION_NODES = ("Conv", "Add", "Relu", "Clip", "MaxPool")  # the rest costs nothing, and the head decides
+_CONVOLUTION_NODES = ("Conv", "Add", "Relu", "Clip", "MaxPool")  # the rest is cheap, and the head is sensitive
 _RECURRENT_NODES = ("LSTM", "Gather", "MatMul")
 
 
@@ -68,14 +67,14 @@ V = TypeVar("V", bound=Variant)
 
 @dataclass(frozen=True)
 class Chosen(Generic[V]):
-    """The variant that is used, and what the manifest says of the choice."""
+    """The chosen variant, and the facts for the manifest."""
 
     variant: V
     facts: Mapping[str, Any]
 
 
 def asked_precision(parameters: Mapping[str, Any]) -> str:
-    """Return the parameter `precision`; raises BadInput for one that there is not."""
+    """Return the parameter `precision`; raises BadInput for an unknown one."""
     asked = str(parameters["precision"])
     if asked not in PRECISIONS:
         raise BadInput(f"Parameter 'precision' must be one of {', '.join(PRECISIONS)}, not {asked!r}.")
@@ -83,12 +82,12 @@ def asked_precision(parameters: Mapping[str, Any]) -> str:
 
 
 def choose(asked: str, fp32: V, classes: IntArray, make_int8: Callable[[], V]) -> Chosen[V]:
-    """Return the int8 variant where it is asked for and loses no more than is allowed, else the fp32 one."""
+    """Return the int8 variant if requested and within the allowed losses, else the fp32 one."""
     known = np.isfinite(fp32.held_out).all(axis=1)
     if asked == "fp32":
         return Chosen(fp32, {"asked": asked, "used": "fp32"})
     if not known.any():
-        reason = "no rows were held out to compare the two on"
+        reason = "there are no held-out rows to compare on"
         return Chosen(fp32, {"asked": asked, "used": "fp32", "reason": reason})
     int8 = make_int8()
     before, after = (_metrics(one, classes, known) for one in (fp32, int8))
@@ -113,7 +112,7 @@ def choose_network(
     quantize: Callable[[bytes], bytes],
     score: Callable[[bytes], FloatArray],
 ) -> Chosen[Variant]:
-    """Return the choice for a network with one held-out fold, whose fp32 `scores` are at hand.
+    """Return the choice for a network with one held-out fold, whose fp32 `scores` are known.
 
     `score` returns a network's log-probabilities for the held-out rows; int8 has its own calibration curve.
     """
@@ -130,7 +129,7 @@ def choose_network(
 
 
 def quantize_convolutions(network: bytes, input_name: str, inputs: Sequence[NDArray[Any]]) -> bytes:
-    """Return a convolutional network whose convolutions are int8, with fixed ranges taken from `inputs` (1, …)."""
+    """Return a convolutional network whose convolutions are int8, with fixed activation ranges from `inputs` (1, …)."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -160,9 +159,9 @@ def quantize_convolutions(network: bytes, input_name: str, inputs: Sequence[NDAr
 
 
 def quantize_recurrences(network: bytes) -> bytes:
-    """Return a recurrent network with int8 weights; ranges of its activations are taken anew from each input.
+    """Return a recurrent network with int8 weights; activation ranges are computed for each input.
 
-    They would be taken from a whole batch, so it is marked to be run row by row.
+    They would depend on the whole batch, so the network is marked to run row by row.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -204,7 +203,7 @@ def _objection(fp32: PrecisionMetrics, int8: PrecisionMetrics) -> str:
 
 @contextmanager
 def _files(network: bytes) -> Iterator[tuple[Path, Path]]:
-    """Give the network as a file and a place for the result; the library's advice on the log is kept off it."""
+    """Yield the network as a file and a path for the result; silence the library's log."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

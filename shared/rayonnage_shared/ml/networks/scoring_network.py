@@ -1,4 +1,4 @@
-"""Runs an exported network in ONNX Runtime: one input, log-probabilities and features out."""
+"""Run an exported network in ONNX Runtime: one input, log-probabilities and features out."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ SCORES, FEATURES = "scores", "features"
 """Names of a network's outputs, in this order."""
 
 ROW_BY_ROW = "row_by_row"
-"""Metadata of a network whose answer to a row would change with the other rows of a batch."""
+"""Metadata key of a network whose output for a row depends on the other rows of a batch."""
 
 _STEP = 64
-"""Rows between two reports of progress, which is also where a cancelled job stops."""
+"""Rows between two progress reports, at which a cancelled job stops."""
 
 T = TypeVar("T")
 
 
 class Scored(NamedTuple):
-    """What a network says of n rows: log-probabilities (n, n_classes) and features (n, width), both float32."""
+    """A network's output for n rows: log-probabilities (n, n_classes) and features (n, width), both float32."""
 
     scores: FloatArray
     features: FloatArray
@@ -37,17 +37,17 @@ class Scored(NamedTuple):
 class ScoringNetwork:
     """A network with one input and outputs `scores` and `features`; threads may share it.
 
-    One call uses one thread: two callers at once get more rows through than two threads on one row.
+    One call uses one thread: two concurrent calls have a higher throughput than two threads on one row.
     """
 
     def __init__(self, network: bytes | Path) -> None:
-        """Open a network that was just exported, or a file; a file's content is not held beside what runs it."""
+        """Open an exported network, in memory or in a file; a file's content is not kept in memory."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors; converted graphs hold initializers that only optimizers care for
+        options.log_severity_level = 3  # errors only; converted graphs have initializers that cause warnings
         self._network = network
         opened = network if isinstance(network, bytes) else str(network)
         self._session = onnxruntime.InferenceSession(opened, options, providers=["CPUExecutionProvider"])
@@ -61,21 +61,21 @@ class ScoringNetwork:
         path.write_bytes(self._network if isinstance(self._network, bytes) else self._network.read_bytes())
 
     def run(self, inputs: NDArray[Any]) -> Scored:
-        """Return what the network says of `inputs`, whose first axis is the rows."""
+        """Return the output for `inputs`, whose first axis is the rows."""
         scores, features = self._session.run([SCORES, FEATURES], {self._input: inputs})
         return Scored(np.asarray(scores, dtype=np.float32), np.asarray(features, dtype=np.float32))
 
     def run_padded(self, rows: Sequence[Sequence[int]]) -> Scored:
-        """Return what a network of word numbers says of rows of any lengths, of none too; each stands for itself."""
+        """Return the output for token rows of any lengths, or for none; each row runs alone."""
         step = 1 if self._row_by_row else _STEP
         found = [self.run(padded(rows[start : start + step])) for start in range(0, len(rows), step)]
         none = Scored(*(np.empty((0, width), dtype=np.float32) for width in self._widths))
         return Scored(*(np.concatenate(parts) for parts in zip(none, *found, strict=True)))
 
     def run_each(self, items: Sequence[T], read: Callable[[T], NDArray[Any]], progress: Progress = silent) -> Scored:
-        """Return what the network says of each of one or more `items` read as one row, on all cores.
+        """Return the output for each of one or more `items`, read as one row each, on all cores.
 
-        One by one: on a CPU a network costs as much for a row in a batch as alone, and memory stays small.
+        One by one: on a CPU batches are not faster per row, and memory stays small.
         """
         found: list[Scored] = []
         with ThreadPoolExecutor(usable_cores(), thread_name_prefix="network") as pool:

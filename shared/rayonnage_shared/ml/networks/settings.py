@@ -10,9 +10,9 @@ from rayonnage_shared.core.settings import Settings
 
 
 class CamembertSettings(Settings):
-    """What training the family `camembert` needs beside the workspace."""
+    """The torch environment for training the family `camembert`."""
 
     camembert_python: Path = Field(
         Path(".venv-camembert/bin/python"),
-        description="Interpreter with torch, which trains the family `camembert`; `make camembert-env` makes it.",
+        description="Interpreter with torch, which trains the family `camembert`; `make camembert-env` creates it.",
     )

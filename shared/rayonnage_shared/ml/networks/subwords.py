@@ -1,4 +1,4 @@
-"""Products as numbers of word pieces: one way for serving and for training, which is in torch's environment."""
+"""Tokenize products into word pieces, the same way for serving and for training in the torch environment."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.base.model import ProductText
 
 LONGEST_PIECE = 16
-"""Characters of the longest word piece (SentencePiece's default, with which CamemBERT's were made)."""
+"""Maximum length of a word piece (SentencePiece's default, used by CamemBERT)."""
 
 
 class Subwords:
-    """Word pieces, as a `tokenizer.json` describes them, and the longest input; threads may share it.
+    """A tokenizer from a `tokenizer.json`, with a maximum input length; threads may share it.
 
-    Gives what transformers' CamembertTokenizer gives with `truncation="longest_first"`. Raises BadInput for a tokenizer
-    without CamemBERT's marks.
+    Equals transformers' CamembertTokenizer with `truncation="longest_first"`. Raises BadInput for a tokenizer
+    without CamemBERT's special tokens.
     """
 
     def __init__(self, document: str, max_tokens: int) -> None:
@@ -35,9 +35,9 @@ class Subwords:
         self.size = int(self._tokenizer.get_vocab_size())
 
     def ids(self, text: ProductText) -> list[int]:
-        """Return a product's numbers: title and description as a pair, or the one that it has, or the marks alone.
+        """Return a product's token ids: title and description as a pair, or a single text, or special tokens alone.
 
-        Of a pair that is too long the longer one is cut, then both to equal length.
+        A pair that is too long is truncated to equal lengths, the longer one first.
         """
         if not (text.title and text.description):
             only = self._pieces(text.title or text.description)
@@ -53,24 +53,24 @@ class Subwords:
         return [self._start, *first, self._end, self._end, *second, self._end]
 
     def padded(self, texts: Sequence[ProductText]) -> NDArray[np.int64]:
-        """Return the numbers of one or more products (n, longest) int64."""
+        """Return the token ids of one or more products (n, longest) int64."""
         return padded([self.ids(text) for text in texts], self._padding)
 
     def _mark(self, mark: str) -> int:
         number = self._tokenizer.token_to_id(mark)
         if number is None:
-            raise BadInput(f"The tokenizer of these weights has no {mark}, so it is none of CamemBERT's.")
+            raise BadInput(f"The tokenizer of these weights has no {mark}, so it is not a CamemBERT tokenizer.")
         return int(number)
 
     def _pieces(self, text: str) -> list[int]:
-        # What is cut off here lies behind the last piece that is kept.
+        # The text cut off here lies behind the last piece kept.
         near = text[: LONGEST_PIECE * self.max_tokens]
         ids: list[int] = self._tokenizer.encode(near, add_special_tokens=False).ids
         return ids
 
 
 def padded(ids: Sequence[Sequence[int]], padding: int) -> NDArray[np.int64]:
-    """Return lists of numbers as rows (n, longest) int64."""
+    """Return lists of token ids as rows (n, longest) int64."""
     rows = np.full((len(ids), max(len(one) for one in ids)), padding, dtype=np.int64)
     for row, one in zip(rows, ids, strict=True):
         row[: len(one)] = one

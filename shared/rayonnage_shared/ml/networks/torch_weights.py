@@ -1,7 +1,7 @@
-"""Reads weights that torch saved in its legacy format (before 1.6), without torch and without running any code in them.
+"""Read weights in torch's legacy format (before 1.6) without torch and without running code.
 
-Such a file is five pickles in a row (magic number, protocol, machine facts, state dictionary, storage keys), followed
-by one raw block for each key: the element count as an int64, then the elements, little-endian.
+Such a file is a sequence of five pickles (magic number, protocol, machine facts, state dictionary, storage keys),
+followed by one raw block per key: the element count as an int64, then the elements, little-endian.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _TensorReference(NamedTuple):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds dictionaries of tensor references and refuses every other class or function."""
+    """Unpickles dictionaries of tensor references and refuses every other class or function."""
 
     def __init__(self, file: BytesIO) -> None:
         super().__init__(file)
@@ -44,12 +44,12 @@ class _Unpickler(pickle.Unpickler):
             return _reference
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]
-        raise WeightsNotReadable(f"{module}.{name} has no place in a file of weights")
+        raise WeightsNotReadable(f"{module}.{name} is not allowed in a file of weights")
 
     def persistent_load(self, pid: Any) -> str:
         kind, dtype, key, _device, _count, view = pid
         if kind != "storage" or view is not None:
-            raise WeightsNotReadable("only plain storages are understood")
+            raise WeightsNotReadable("only plain storages are supported")
         self.dtypes[key] = dtype
         return str(key)
 
@@ -64,7 +64,7 @@ def read_torch_weights(content: bytes) -> dict[str, NDArray[Any]]:
     """Return the tensors of a legacy torch file by name, each as a contiguous array; raises `WeightsNotReadable`."""
     file = BytesIO(content)
     if _unpickle(file) != _MAGIC_NUMBER or _unpickle(file) != _PROTOCOL:
-        raise WeightsNotReadable("this is not torch's legacy format")
+        raise WeightsNotReadable("it is not in torch's legacy format")
     _unpickle(file)
     unpickler = _Unpickler(file)
     references: dict[str, _TensorReference] = unpickler.load()

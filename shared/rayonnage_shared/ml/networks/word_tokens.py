@@ -1,4 +1,4 @@
-"""Cleaned titles and descriptions as rows of word numbers, for a network that reads them in order."""
+"""Encode cleaned titles and descriptions as rows of word ids for a recurrent network."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from numpy.typing import NDArray
 from rayonnage_shared.ml.base.model import ProductText
 
 PADDING, UNKNOWN, DIVIDER = 0, 1, 2
-"""Numbers that stand for no word, for one that is not in the vocabulary, and between title and description."""
+"""Ids of padding, of unknown words, and of the separator between title and description."""
 
 _SPECIAL = 3
 _WORD = re.compile(r"\w+")
-_MAX_TITLE_SHARE = 0.75  # of the length; some titles hold the whole description
+_MAX_TITLE_SHARE = 0.75  # of the length; some titles contain the whole description
 
 Tokens = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
 class WordTokens:
-    """A vocabulary, and how many words of a product are read. Case and accents do not count: shops leave both out."""
+    """A vocabulary, and the number of words read per product. Ignores case and accents, which shops often omit."""
 
     words: tuple[str, ...]
     length: int
 
     @classmethod
     def of(cls, texts: Sequence[ProductText], *, vocabulary: int, min_rows: int, length: int) -> Self:
-        """Return the `vocabulary` most frequent words that stand in `min_rows` of the texts or more."""
+        """Return the `vocabulary` most frequent words that occur in at least `min_rows` texts."""
         rows: Counter[str] = Counter()
         for text in texts:
             rows.update({*_words(text.title), *_words(text.description)})
@@ -45,7 +45,7 @@ class WordTokens:
 
     @property
     def size(self) -> int:
-        """How many numbers there are."""
+        """Number of ids."""
         return len(self.words) + _SPECIAL
 
     @cached_property
@@ -53,7 +53,7 @@ class WordTokens:
         return {word: number for number, word in enumerate(self.words, _SPECIAL)}
 
     def row(self, text: ProductText) -> list[int]:
-        """Return the numbers of one product, at least one and at most `length`."""
+        """Return the ids of one product, at least one and at most `length`."""
         title = _words(text.title)[: int(self.length * _MAX_TITLE_SHARE)]
         words = [self._numbers.get(word, UNKNOWN) for word in title]
         words.append(DIVIDER)
@@ -61,7 +61,7 @@ class WordTokens:
         return words
 
     def rows(self, texts: Sequence[ProductText]) -> Tokens:
-        """Return (n, longest of them) int32, filled up with PADDING behind."""
+        """Return (n, longest) int32, right-padded with PADDING."""
         return padded([self.row(text) for text in texts])
 
     def save(self, path: Path) -> None:
@@ -77,7 +77,7 @@ class WordTokens:
 
 
 def padded(rows: Sequence[Sequence[int]]) -> Tokens:
-    """Return rows of numbers as one (n, longest) int32 array, filled up with PADDING behind."""
+    """Return rows of ids as one (n, longest) int32 array, right-padded with PADDING."""
     table = np.full((len(rows), max(map(len, rows), default=1)), PADDING, dtype=np.int32)
     for place, row in zip(table, rows, strict=True):
         place[: len(row)] = row

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 SCORES, FEATURES = "scores", "features"
-"""Names of the outputs, as `scoring_network` has them, which torch's environment cannot import."""
+"""Names of the outputs, as in `scoring_network`, which the torch environment cannot import."""
 
 
 def scores_and_features(model: Any, input_ids: Any) -> tuple[Any, Any]:
-    """Return log-probabilities (n, n_classes) and what the last layer sees (n, width), without dropout.
+    """Return log-probabilities (n, n_classes) and the last layer's inputs (n, width), without dropout.
 
-    Padding is known by its number. These are the layers of transformers' CamembertClassificationHead, which gives away
-    only their end.
+    Padding is recognised by its token id. These are the layers of transformers' CamembertClassificationHead, which
+    returns only the last one's output.
     """
     import torch
 
@@ -27,7 +27,7 @@ def scores_and_features(model: Any, input_ids: Any) -> tuple[Any, Any]:
 def export(model: Any, example: Sequence[int], path: Path) -> None:
     """Write `model` with the input `input_ids` (n, length) int64 and the outputs `scores` and `features`.
 
-    It takes any number of rows, padded or not, of any length up to the network's longest; `example` is a real row.
+    It accepts any number of rows, padded or not, up to the network's maximum length; `example` is a real row.
     """
     import torch
 
@@ -40,10 +40,10 @@ def export(model: Any, example: Sequence[int], path: Path) -> None:
             return scores_and_features(self.model, input_ids)
 
     model.cpu().eval()
-    # Two rows: the exporter takes a size of 1 for a constant.
+    # Two rows: the exporter treats a size of 1 as a constant.
     input_ids = torch.tensor([list(example), list(example)])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its own deprecations, of no interest to who reads the job's log
+        warnings.simplefilter("ignore")  # its own deprecation warnings do not belong into the job's log
         program = torch.onnx.export(
             Serving().eval(),
             (input_ids,),

@@ -1,7 +1,6 @@
 """The training loop of a CamemBERT: epochs, early stopping, checkpoints. Runs in torch's environment.
 
-The held-out fold decides when to stop and which epoch was best, so the model does a little better there than on
-products that nobody has looked at.
+The held-out fold decides when to stop and which epoch is best, so its metrics are slightly optimistic.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from rayonnage_shared.ml.networks.camembert.export import scores_and_features
 from rayonnage_shared.ml.networks.epochs import EpochMetrics, best_epoch, tempered_loss
 from rayonnage_shared.ml.networks.subwords import padded
 
-_MAX_GRADIENT_NORM = 1.0  # as BERT and RoBERTa were fine-tuned
+_MAX_GRADIENT_NORM = 1.0  # as in BERT's and RoBERTa's fine-tuning
 _SORTED_TOGETHER = 50
 """Batches whose rows are sorted by length together: little padding, and the order stays nearly random."""
 _SCORING_BATCH = 64
@@ -30,7 +29,7 @@ _SCORING_BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to learn; the family's parameters of these names."""
+    """Training parameters, named as the family's."""
 
     epochs: int
     batch: int
@@ -42,7 +41,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Word pieces of n products, their classes (n,), and how much each counts in the loss (n,)."""
+    """Word pieces of n products, their classes (n,), and the weight of each in the loss (n,)."""
 
     ids: Sequence[Sequence[int]]
     classes: IntArray
@@ -50,7 +49,7 @@ class Examples:
 
 
 class Learner:
-    """Trains a CamembertForSequenceClassification; `epochs` is what came of each so far."""
+    """Trains a CamembertForSequenceClassification; `epochs` has the metrics of each so far."""
 
     def __init__(
         self,
@@ -63,7 +62,7 @@ class Learner:
         checkpoint: Path,
         origin: str,
     ) -> None:
-        """Go on from `checkpoint` where there is one; `origin` names the weights that `model` began with."""
+        """Resume from `checkpoint` if there is one; `origin` names the initial weights of `model`."""
         import torch
 
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -83,9 +82,9 @@ class Learner:
         self.resumed_after = len(self.epochs)
 
     def learn(self, progress: Progress) -> int:
-        """Train to the last epoch, or until none was better for a while; return the best one, from 1, and be as then.
+        """Train with early stopping; return the number of the best epoch, from 1, and restore its weights.
 
-        Without held-out rows the last is the best. Ends equal whether or not it was interrupted after any epoch.
+        Without held-out rows the last epoch is the best. An interruption after any epoch does not change the result.
         """
         while len(self.epochs) < self._recipe.epochs and not self._waited_enough():
             self.epochs.append(self._epoch(progress))
@@ -115,7 +114,7 @@ class Learner:
 
         recipe, train, number = self._recipe, self._train, len(self.epochs)
         random = np.random.default_rng([self._seed, number])
-        # Seeded by the epoch, so that dropout in a resumed training is what it would have been.
+        # Seeded by the epoch, so that dropout is the same in a resumed training.
         torch.manual_seed(int(random.integers(2**62)))
         batches = batches_of([len(one) for one in train.ids], recipe.batch, random)
         predicted = np.empty_like(train.classes)
@@ -134,7 +133,7 @@ class Learner:
         return EpochMetrics(total / seen, accuracy, f1, *held_out)
 
     def _step(self, rows: IntArray) -> tuple[float, IntArray]:
-        """Learn from one batch; return the sum of its losses and the classes it was taken for."""
+        """Train on one batch; return the sum of its losses and the predicted classes."""
         import torch
 
         ids = self._padded([self._train.ids[row] for row in rows])
@@ -152,7 +151,7 @@ class Learner:
     def _judge(self) -> tuple[float | None, float | None, float | None, float | None]:
         """Return log loss, accuracy, macro F1 and tempered log loss of the held-out rows.
 
-        Losses are over rows of classes that training rows have.
+        Losses cover rows of classes that have training rows.
         """
         classes = self._held_out.classes
         if not len(classes):
@@ -178,8 +177,8 @@ class Learner:
         return bool(self.epochs) and len(self.epochs) - best_epoch(self.epochs, None) >= self._recipe.patience
 
     def _keep(self) -> None:
-        """Write what a later run goes on from: the weights of the best epoch first, the checkpoint that counts on them
-        second, and only then forget older ones."""
+        """Write the checkpoint of a later run: the best epoch's weights first, then the checkpoint that refers to them,
+        and only then delete older ones."""
         best = self._weights_of(best_epoch(self.epochs, None))
         if best == self._weights_of(len(self.epochs)):
             self._write(best, self.model.state_dict())
@@ -198,7 +197,7 @@ class Learner:
         if not self._checkpoint.exists():
             return
         state = self._read(self._checkpoint)
-        if state["origin"] != self._origin:  # the operator put other weights under the same name
+        if state["origin"] != self._origin:  # the weights under this name were replaced
             return
         self.epochs = [EpochMetrics(**epoch) for epoch in state["epochs"]]
         self.model.load_state_dict(state["model"])
@@ -233,6 +232,6 @@ def batches_of(lengths: Sequence[int], size: int, random: np.random.Generator) -
 
 
 def learning_rate_factor(step: int, steps: int, warm_up: float) -> float:
-    """Return what the learning rate is multiplied by: linearly up over a share of all steps, then linearly to 0."""
+    """Return the learning rate factor: linear warm-up over a fraction of all steps, then linear decay to 0."""
     rising = warm_up * steps
     return (step + 1) / (rising + 1) if step < rising else (steps - step) / (steps - rising)

@@ -1,7 +1,7 @@
-"""Runs a module of this package in an environment that has torch, which this one has not.
+"""Run a module of this package in a separate environment with torch.
 
-Both ends are here. They share a folder of plain files; the child says on its standard output, in lines of JSON, how far
-it is and why it failed. The module may import what needs NumPy and the standard library only.
+This module is both parent and child. They share a folder of plain files; the child reports progress and errors as JSON
+lines on standard output. It may import only modules that need nothing beyond NumPy and the standard library.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from rayonnage_shared.core.host import die_with
 from rayonnage_shared.ml.base.progress import Progress
 
 _HEARTBEAT_S = 1.0
-"""Longest time between two calls of a caller's progress, which is how it stops the work."""
+"""Maximum time between two calls of the progress callback, which can stop the work."""
 _SILENCE_S = 1800.0
-"""A child that says nothing for so long is stuck: the longest step without a word is a download of some 500 MB."""
+"""A child silent for this long is stuck; the longest silent step is a download of some 500 MB."""
 _STEPS_APART_S = 0.5
 _LAST_LINES = 12
 _OF_ANOTHER_PYTHON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 
 class TorchEnvironmentMissing(RayonnageError):
-    status, code, title = 503, "torch_environment_missing", "The environment that trains this family is missing"
+    status, code, title = 503, "torch_environment_missing", "The environment for training this family is missing"
 
 
 class WeightsUnavailable(DependencyDown):
-    code, title = "weights_unavailable", "Pretrained weights cannot be had now"
+    code, title = "weights_unavailable", "Pretrained weights are not available"
 
 
 class TorchTrainingFailed(RayonnageError):
-    code, title = "torch_training_failed", "The training in torch's environment failed"
+    code, title = "torch_training_failed", "The training in the torch environment failed"
 
 
 Lines = queue.SimpleQueue[str | None]
-"""What a child has written, line by line, and None at its end."""
+"""The child's output, line by line, and None at its end."""
 
 _FAILURES: Mapping[str, type[RayonnageError]] = {
     one.code: one for one in (BadInput, TorchEnvironmentMissing, WeightsUnavailable)
@@ -54,16 +54,16 @@ _FAILURES: Mapping[str, type[RayonnageError]] = {
 
 
 def run_in_torch(python: Path, module: str, folder: Path, progress: Progress) -> None:
-    """Run `python -m module folder` to its end; it ends before this function does, and with this process.
+    """Run `python -m module folder` to its end. The child never outlives this function or this process.
 
-    What `progress` raises stops it. Raises TorchEnvironmentMissing, TorchTrainingFailed, or what the module raised of
-    BadInput and WeightsUnavailable.
+    An exception of `progress` stops it. Raises TorchEnvironmentMissing, TorchTrainingFailed, or BadInput and
+    WeightsUnavailable of the module.
     """
-    python = python.absolute()  # not resolved: the link's place is what makes it an environment
+    python = python.absolute()  # not resolved: the location of the link makes it an environment
     if not os.access(python, os.X_OK) or python.is_dir():
         raise TorchEnvironmentMissing(
-            f"This family is trained in an environment of its own, and there is no interpreter at {python}. "
-            "Run `make camembert-env`, or name one that has deployments/camembert/requirements.txt in CAMEMBERT_PYTHON."
+            f"This family is trained in a separate environment, but there is no interpreter at {python}. "
+            "Run `make camembert-env`, or set CAMEMBERT_PYTHON to one with deployments/camembert/requirements.txt."
         )
     with _started(python, module, folder) as (process, lines):
         failure = _follow(lines, progress)
@@ -77,7 +77,7 @@ def run_in_torch(python: Path, module: str, folder: Path, progress: Progress) ->
 
 @contextmanager
 def _started(python: Path, module: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], Lines]]:
-    """Start the child and give it with the lines that it writes; it and its children are gone afterwards."""
+    """Yield the child and its output lines; kill it and its children afterwards."""
     environment = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_PYTHON}
     environment |= {"PYTHONPATH": str(_code(folder)), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
     # Threads that wait without sleeping take the cores from predict: a training of 200 texts beside other work took
@@ -106,7 +106,7 @@ def _started(python: Path, module: str, folder: Path) -> Iterator[tuple[subproce
 
 
 def _code(folder: Path) -> Path:
-    """Return a folder to import from that holds this package alone, not what is installed beside it here."""
+    """Return an import folder with this package alone, not the other packages installed here."""
     code = folder / "code"
     code.mkdir(exist_ok=True)
     link = code / "rayonnage_shared"
@@ -116,7 +116,7 @@ def _code(folder: Path) -> Path:
 
 
 def _follow(lines: Lines, progress: Progress) -> dict[str, str] | None:
-    """Pass on what the child says until it closes its output; return the failure that it told of."""
+    """Forward the child's reports until it closes its output; return the failure it reported."""
     said, heard_at, failure = (0.0, "starting torch"), time.monotonic(), None
     while True:
         progress(*said)
@@ -125,7 +125,7 @@ def _follow(lines: Lines, progress: Progress) -> dict[str, str] | None:
         except queue.Empty:
             if time.monotonic() - heard_at > _SILENCE_S:
                 raise TorchTrainingFailed(
-                    f"torch's process said nothing for {_SILENCE_S:.0f} s and was ended."
+                    f"The torch process was silent for {_SILENCE_S:.0f} s and was killed."
                 ) from None
             continue
         heard_at = time.monotonic()
@@ -148,9 +148,9 @@ def _read(process: subprocess.Popen[str], lines: Lines) -> None:
 
 
 def serve_parent(work: Callable[[Path, Progress], None]) -> int:
-    """In the child: do `work` in the folder that the command line names, and tell the parent; return the exit status.
+    """In the child: run `work` in the folder of the command line, report to the parent, and return the exit status.
 
-    Only this function writes to the parent; whatever libraries print goes to standard error.
+    Only this function writes to the parent; output of libraries goes to standard error.
     """
     folder, parent = Path(sys.argv[1]), int(sys.argv[2])
     die_with(parent)

@@ -1,9 +1,9 @@
-"""Fine-tunes a CamemBERT, run by torch's environment: `python -m …networks.camembert_training FOLDER PARENT`.
+"""Fine-tune a CamemBERT, in the torch environment: `python -m …networks.camembert.training FOLDER PARENT`.
 
 That environment has NumPy, tokenizers, torch and transformers (deployments/camembert/requirements.txt), and of this
-workspace `rayonnage_shared` alone, of which only what needs no more than that is imported here.
+workspace only `rayonnage_shared`, of which this module imports only what needs no other package.
 
-`families.text.camembert` writes `inputs.json` into the folder, starts this, and reads what it leaves: `network.onnx`,
+`families.text.camembert` writes `inputs.json` to the folder, starts this module, and reads its output: `network.onnx`,
 `tokenizer.json`, `scores.npz` and, last, `outcome.json`.
 """
 
@@ -30,13 +30,13 @@ from rayonnage_shared.ml.networks.camembert.weights import Beginning, Small, beg
 CHECKED_ROWS = 64
 """Rows on which the exported network is compared with the trained one."""
 
-_WEIGHTS_READ, _LEARNED = 0.02, 0.9  # shares of the time
+_WEIGHTS_READ, _LEARNED = 0.02, 0.9  # fractions of the time
 
 T = TypeVar("T")
 
 
 def work(folder: Path, progress: Progress) -> None:
-    """Do what `inputs.json` asks for. Raises BadInput, WeightsUnavailable."""
+    """Run the training described by `inputs.json`. Raises BadInput, WeightsUnavailable."""
     inputs = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
     parameters = inputs["parameters"]
     progress(0.0, "looking for weights")
@@ -107,7 +107,7 @@ def _beginning(document: Mapping[str, Any]) -> Beginning:
 
 
 def _known(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Return a dataclass of the values that it knows."""
+    """Return a dataclass from those values that are its fields."""
     return cls(**{field.name: values[field.name] for field in fields(cls)})  # type: ignore[arg-type]
 
 

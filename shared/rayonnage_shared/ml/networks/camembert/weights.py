@@ -1,6 +1,6 @@
-"""Where a CamemBERT begins: weights of a hub, of a local folder, or none. Runs in torch's environment.
+"""Initial weights of a CamemBERT: from a hub, from a local folder, or random. Runs in the torch environment.
 
-No code comes with weights, and none is unpickled: safetensors, or a checkpoint that torch reads as plain tensors.
+Weights never run code and are not unpickled: safetensors, or a checkpoint that torch reads as plain tensors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HEAD_WIDTH = 32
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """Which weights: `name` on the hub, or in the `folder` that has them; `revision` is the hub's."""
+    """Which weights: `name` on the hub, or in a local `folder`; `revision` is the hub's."""
 
     source: Source
     name: str
@@ -40,14 +40,14 @@ class Beginning:
     revision: str | None = None
 
     def facts(self) -> dict[str, str]:
-        """Return what the manifest says of it."""
+        """Return the facts for the manifest."""
         known = {"source": self.source, "name": self.name, "revision": self.revision}
         return {name: value for name, value in known.items() if value}
 
 
 @dataclass(frozen=True)
 class Start:
-    """An unfitted classifier (a CamembertForSequenceClassification), its word pieces, and what it came from."""
+    """An unfitted classifier (a CamembertForSequenceClassification), its tokenizer, and its origin."""
 
     model: Any
     subwords: Subwords
@@ -56,7 +56,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Small:
-    """The network that is trained from scratch."""
+    """The size of a network trained from scratch."""
 
     layers: int
     width: int
@@ -66,10 +66,10 @@ class Small:
 def begin(
     beginning: Beginning, small: Small, texts: Sequence[ProductText], *, n_classes: int, max_tokens: int, work: Path
 ) -> Start:
-    """Return what training starts from, what `found` returned being given.
+    """Return the untrained classifier for the result of `found`.
 
-    `texts`, the training rows, give a network without weights its word pieces. Those stay in `work`, so that a resumed
-    training has the same. The caller seeds torch, since the head is drawn here. Raises BadInput.
+    A network without weights gets its word pieces from `texts`, the training rows. They are kept in `work`, so that a
+    resumed training has the same. The caller seeds torch, since the head is initialised here. Raises BadInput.
     """
     if beginning.source == "none":
         return _from_scratch(small, texts, n_classes=n_classes, max_tokens=max_tokens, kept=work / "tokenizer.json")
@@ -83,7 +83,7 @@ def _pretrained(folder: Path, facts: dict[str, Any], n_classes: int, max_tokens:
 
     weights = _first_of(folder, _WEIGHT_FILES)
     assert weights is not None
-    # transformers' own conversion, also where there is only SentencePiece's file.
+    # transformers converts also from SentencePiece's file alone.
     tokenizer = CamembertTokenizer.from_pretrained(str(folder), local_files_only=True)
     model = CamembertForSequenceClassification.from_pretrained(
         str(folder),
@@ -125,8 +125,8 @@ def _from_scratch(small: Small, texts: Sequence[ProductText], *, n_classes: int,
 def learn_word_pieces(texts: Sequence[ProductText], size: int) -> str:
     """Return a `tokenizer.json` of at most `size` word pieces, the same for the same texts; lower case, for few texts.
 
-    Byte-pair encoding, where CamemBERT has a unigram model: that one takes 40 s to learn from 3,756 real products and
-    comes out different each time, this one 2 s.
+    Byte-pair encoding instead of CamemBERT's unigram model, which takes 40 s for 3,756 real products and differs in
+    each run; this takes 2 s.
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -146,9 +146,9 @@ def learn_word_pieces(texts: Sequence[ProductText], size: int) -> str:
 
 
 def found(beginning: Beginning, max_tokens: int) -> Beginning:
-    """Return the same with its files in a folder, and known to be fit for texts of `max_tokens`, but not read yet.
+    """Return the weights as files in a folder, checked to support `max_tokens`, but not loaded yet.
 
-    What was fetched from a hub once is not asked for again. Raises BadInput, WeightsUnavailable.
+    Files fetched from a hub are cached. Raises BadInput, WeightsUnavailable.
     """
     if beginning.source == "none":
         return beginning
@@ -163,7 +163,7 @@ def found(beginning: Beginning, max_tokens: int) -> Beginning:
 def _check(folder: Path, name: str, max_tokens: int) -> None:
     if not _is_whole(folder):
         raise BadInput(
-            f"Weights {name!r} are not whole: config.json, one of {' and '.join(_WEIGHT_FILES)}, and one of "
+            f"Weights {name!r} are incomplete: config.json, one of {' and '.join(_WEIGHT_FILES)}, and one of "
             f"{' and '.join(_TOKENIZER_FILES)} are needed."
         )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -191,7 +191,7 @@ def _snapshot(name: str, cache: Path | None) -> Path:
         folder = Path(snapshot_download(name, cache_dir=cache, allow_patterns=wanted, etag_timeout=_HUB_TIMEOUT_S))
     except RepositoryNotFoundError as err:
         raise BadInput(
-            f"The hub knows no weights {name!r} that are open to us, and there is no such folder of pretrained weights."
+            f"The hub has no public weights {name!r}, and there is no such folder of pretrained weights."
         ) from err
     except (HTTPError, OSError) as err:
         raise WeightsUnavailable(

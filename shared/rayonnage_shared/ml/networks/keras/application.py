@@ -9,11 +9,11 @@ from rayonnage_shared.ml.networks.keras.pretrained_weights import HubFile
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A network of keras.applications that takes blue, green, red minus ImageNet's means ("caffe" there)."""
+    """A network of keras.applications with BGR input minus ImageNet's means (mode "caffe")."""
 
     application: str
-    """Name of the function."""
+    """Name of its function."""
     hub: HubFile
     """Its ImageNet weights without the classifier."""
     last_block: str
-    """What the names of the layers begin with that fine-tuning changes."""
+    """Name prefix of the layers that fine-tuning changes."""

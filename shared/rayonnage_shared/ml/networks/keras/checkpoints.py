@@ -1,4 +1,4 @@
-"""What a network's training leaves after each epoch, so that a killed one goes on where it was. Arrays, no pickle."""
+"""Checkpoints after each epoch, from which a killed training resumes. Arrays, no pickle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """The network after its last epoch, its optimizer, and what happened so far."""
+    """The network after its last epoch, its optimizer, and the history."""
 
     variables: Arrays
     optimizer: Arrays
@@ -39,7 +39,7 @@ class Last:
 
 
 def fingerprint(facts: Mapping[str, Any], *arrays: NDArray[Any]) -> str:
-    """Return a sha256 of what a training depends on; a checkpoint of another training is not gone on with."""
+    """Return a sha256 of the inputs of a training, so that it resumes only its own checkpoints."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
@@ -47,7 +47,7 @@ def fingerprint(facts: Mapping[str, Any], *arrays: NDArray[Any]) -> str:
 
 
 class Checkpoints:
-    """The files of one phase of a training below `folder`; without a folder nothing is written and nothing found."""
+    """The files of one phase of a training below `folder`; without a folder nothing is written or found."""
 
     def __init__(self, folder: Path | None, phase: str, fingerprint: str) -> None:
         self._folder = folder
@@ -55,22 +55,22 @@ class Checkpoints:
         self._fingerprint = fingerprint
 
     def write_best(self, best: Best) -> None:
-        """Keep this as the best; call it before `write_last` of the same epoch."""
+        """Save the best epoch; call it before `write_last` of the same epoch."""
         self._write("best", {**_named("variable", best.variables), "held_out_scores": best.held_out_scores})
 
     def write_last(self, last: Last) -> None:
-        """Keep this as the state from which a training goes on."""
+        """Save the state from which a training resumes."""
         history = json.dumps([asdict(one) for one in last.history])
         arrays = {**_named("variable", last.variables), **_named("optimizer", last.optimizer)}
         self._write("last", {**arrays, "history": np.array(history)})
 
     def read_best(self) -> Best | None:
-        """Return what `write_best` kept, or None."""
+        """Return what `write_best` saved, or None."""
         arrays = self._read("best")
         return None if arrays is None else Best(_numbered("variable", arrays), arrays["held_out_scores"])
 
     def read_last(self) -> Last | None:
-        """Return what `write_last` kept, or None."""
+        """Return what `write_last` saved, or None."""
         arrays = self._read("last")
         if arrays is None:
             return None
@@ -95,7 +95,7 @@ class Checkpoints:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 arrays = dict(content)
         except (OSError, EOFError, ValueError, zipfile.BadZipFile):
-            return None  # written in one step, so the disk has lost it: begin anew rather than fail for ever
+            return None  # written atomically, so the disk has lost data: start again rather than fail forever
         return arrays if str(arrays.pop("fingerprint", "")) == self._fingerprint else None
 
 

@@ -1,7 +1,7 @@
 """The LSTM text network as ONNX, written node by node.
 
 tf2onnx turns Keras' masked recurrences into two `Loop`s of 70 small nodes, which take 48 ms for 128 words. ONNX has an
-operator for the whole of it, which knows the length of each row and takes 2 ms; so does dynamic int8 quantization.
+operator for the whole layer, which takes row lengths into account and 2 ms; dynamic int8 quantization supports it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from rayonnage_shared.ml.networks.scoring_network import FEATURES, SCORES
 
 Weights = NDArray[np.float32]
 
-# Keras keeps the gates as input, forget, cell, output; ONNX as input, output, forget, cell.
+# Keras orders the gates as input, forget, cell, output; ONNX as input, output, forget, cell.
 _GATES = (0, 3, 1, 2)
 
 LOW = np.float32(4)
-"""What is taken from padding before a maximum over states between -1 and 1."""
+"""Subtracted from padding before the maximum over states between -1 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """One direction of the recurrence as Keras holds it: (width, 4·units), (units, 4·units) and (4·units,)."""
+    """One direction of the recurrence in Keras' layout: (width, 4·units), (units, 4·units) and (4·units,)."""
 
     kernel: Weights
     recurrent: Weights
@@ -36,7 +36,7 @@ class Direction:
 
 @dataclass(frozen=True, slots=True)
 class Dense:
-    """A dense layer as Keras holds it: (inputs, outputs) and (outputs,)."""
+    """A dense layer in Keras' layout: (inputs, outputs) and (outputs,)."""
 
     kernel: Weights
     bias: Weights

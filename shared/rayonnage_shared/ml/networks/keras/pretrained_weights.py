@@ -1,7 +1,7 @@
-"""Weights that a photo network begins with: ImageNet's from Keras' hub, a file of the operator's, or none.
+"""Initial weights of a photo network: ImageNet's from Keras' hub, a local file, or random.
 
-Both kinds of files lie in one folder that only operators and downloads write to. A training's parameter names a file
-there and can name no other; only arrays are read from it, never code.
+Both kinds of files lie in one folder that only operators and downloads write to. A training parameter can name only
+files in it; only arrays are read from them, never code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_BYTES = 500_000_000
 
 
 class WeightsMissing(BadInput):
-    code, title = "weights_missing", "These pretrained weights are not there"
+    code, title = "weights_missing", "Pretrained weights not found"
 
 
 class HubUnreachable(DependencyDown):
@@ -41,7 +41,7 @@ class HubFile:
     address: str
     md5: str
     limit_s: float = 1800.0
-    """How long the whole download may take."""
+    """Time limit of the whole download."""
 
     @property
     def name(self) -> str:
@@ -51,14 +51,14 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class PretrainedWeights:
-    """What a network begins with; `path` and `sha256` are None for random numbers."""
+    """Initial weights; `path` and `sha256` are None for random ones."""
 
     source: Literal["imagenet", "file", "none"]
     path: Path | None = None
     sha256: str | None = None
 
     def facts(self) -> dict[str, str]:
-        """Return what the manifest says of it."""
+        """Return the facts for the manifest."""
         if self.path is None or self.sha256 is None:
             return {"source": self.source}
         return {"source": self.source, "file": self.path.name, "sha256": self.sha256}
@@ -74,15 +74,15 @@ def check_weights(asked: str) -> None:
 
 
 def find_weights(asked: str, folder: Path | None, hub: HubFile, progress: Progress) -> PretrainedWeights:
-    """Return the weights that are asked for, downloaded into `folder` where they are not there yet.
+    """Return the requested weights, downloaded to `folder` if missing.
 
-    Raises BadInput for a name that is none, WeightsMissing, or HubUnreachable.
+    Raises BadInput for an invalid name, WeightsMissing, or HubUnreachable.
     """
     check_weights(asked)
     if asked == NONE:
         return PretrainedWeights("none")
     if folder is None:
-        raise WeightsMissing("There is no folder of pretrained weights here; take 'none' for parameter 'weights'.")
+        raise WeightsMissing("There is no folder of pretrained weights; set parameter 'weights' to 'none'.")
     if asked == IMAGENET:
         path = folder / hub.name
         if not (path.is_file() and _digest(path, "md5") == hub.md5):
@@ -91,7 +91,7 @@ def find_weights(asked: str, folder: Path | None, hub: HubFile, progress: Progre
     path = folder / asked
     if not path.is_file():
         there = ", ".join(sorted(one.name for one in folder.glob("*") if _FILE_NAME.fullmatch(one.name))) or "none"
-        raise WeightsMissing(f"There is no file {asked!r} in the folder of pretrained weights; there are: {there}.")
+        raise WeightsMissing(f"The folder of pretrained weights has no file {asked!r}; it has: {there}.")
     return PretrainedWeights("file", path, _digest(path, "sha256"))
 
 
@@ -101,12 +101,12 @@ def _download(hub: HubFile, path: Path, progress: Progress) -> None:
     try:
         _fetch(hub, partial, progress)
         if _digest(partial, "md5") != hub.md5:
-            raise HubUnreachable(f"What {hub.address} sent is not the file that Keras publishes; try again later.")
+            raise HubUnreachable(f"The file from {hub.address} is not the one that Keras publishes; try again later.")
         partial.replace(path)
-    except OSError as err:  # urllib's errors and timeouts are among these
+    except OSError as err:  # includes urllib's errors and timeouts
         raise HubUnreachable(
             f"{hub.address} cannot be downloaded ({err}). Put the file {hub.name} into the folder {path.parent.name} "
-            "beside the bundles, or take another value for parameter 'weights'."
+            "beside the bundles, or set parameter 'weights' to another value."
         ) from err
     finally:
         partial.unlink(missing_ok=True)
@@ -120,7 +120,7 @@ def _fetch(hub: HubFile, target: Path, progress: Progress) -> None:
         while piece := answer.read(_PIECE_BYTES):
             got += len(piece)
             if got > _MAX_BYTES or time.monotonic() > deadline:
-                raise OSError(f"{got / 1e6:.0f} MB in {hub.limit_s:.0f} s is not what was expected")
+                raise OSError(f"the download exceeded its limits: {got / 1e6:.0f} MB, {hub.limit_s:.0f} s")
             file.write(piece)
             progress(0.0, f"downloading {hub.name}: {got / 1e6:.0f} MB")
         file.flush()

@@ -1,6 +1,6 @@
-"""Brings up TensorFlow and Keras for one training: quiet, on the cores this process may use, the same every time.
+"""Import TensorFlow and Keras for one training: quiet, on the available cores, deterministic.
 
-Only training calls this; the import takes 10 s and 600 MB.
+Only training uses this; the import takes 10 s and 600 MB.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rayonnage_shared.ml.features.photo_features import usable_cores
 
 
 class TrainingLibraryMissing(RayonnageError):
-    status, code, title = 503, "training_library_missing", "A library that this family is trained with is not installed"
+    status, code, title = 503, "training_library_missing", "A library for training this family is not installed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,10 @@ class Runtime:
 
 
 def start_tensorflow(seed: int) -> Runtime:
-    """Return TensorFlow and Keras with an empty graph and every random generator at `seed`.
+    """Return TensorFlow and Keras with an empty graph and all random generators seeded.
 
-    Raises TrainingLibraryMissing. Operations are deterministic from here on (for the whole process): with as many
-    threads a second training gives the same numbers; on 2 cores it takes as long as without.
+    Raises TrainingLibraryMissing. Operations are deterministic from here on (for the whole process): with the
+    same number of threads, trainings are reproducible. On 2 cores this costs no time.
     """
     # 3: errors only. Read by TensorFlow's C++ part when it is loaded.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -60,7 +60,7 @@ def start_tensorflow(seed: int) -> Runtime:
 
 
 def _bound_threads(tensorflow: Any) -> None:
-    """TensorFlow counts the machine's cores, not those that a container or a worker may use."""
+    """Limit the threads: TensorFlow counts the machine's cores, not those available to the process."""
     threading, cores = tensorflow.config.threading, usable_cores()
     if threading.get_intra_op_parallelism_threads() != cores:
         threading.set_intra_op_parallelism_threads(cores)

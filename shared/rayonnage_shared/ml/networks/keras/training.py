@@ -1,7 +1,7 @@
-"""The one training loop of the Keras families: epochs, early stopping, checkpoints, progress, learning curves.
+"""The training loop of the Keras families: epochs, early stopping, checkpoints, progress, learning curves.
 
-One fold is held out. It decides when to stop and which epoch was best, it calibrates, and its rows are the model's
-held-out rows; being chosen by it, the model does a little better there than on products that nobody has looked at.
+One fold is held out. It decides when to stop and which epoch is best, and provides calibration and the held-out
+predictions, so its metrics are slightly optimistic.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from rayonnage_shared.ml.networks.scoring_network import Scored
 
 Inputs = NDArray[Any]
 
-_GRADIENT_NORM = 1.0  # longer gradients are shortened; recurrent networks meet cliffs (Pascanu et al. 2013)
+_GRADIENT_NORM = 1.0  # gradient clipping, for exploding gradients of recurrent networks (Pascanu et al. 2013)
 _SCORE_BATCH = 64
 
 
 class TrainingDiverged(RayonnageError):
-    status, code, title = 422, "training_diverged", "The network did not learn"
+    status, code, title = 422, "training_diverged", "The training diverged"
 
 
 class Examples(Protocol):
-    """The rows that a network learns from."""
+    """The training rows of a network."""
 
     def batches(self, rows: IntArray, size: int, random: np.random.Generator) -> list[IntArray]:
         """Return `rows` in a random order, in parts of about `size`."""
         ...
 
     def inputs(self, rows: IntArray, random: np.random.Generator | None) -> Inputs:
-        """Return the network's input for `rows`, changed at random where that helps learning and `random` is given."""
+        """Return the network's input for `rows`, with augmentation if `random` is given."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One run over the epochs; `patience` is how many may pass without the held-out loss falling."""
+    """A training phase; `patience` is how many epochs may pass without a lower held-out loss."""
 
     name: str
     epochs: int
@@ -60,7 +60,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """How a phase went; the network holds the variables of `best_epoch`, where 0 is what it began with.
+    """The result of a phase; the network has the variables of `best_epoch`, where 0 is the start.
 
     `held_out_scores` (n_held_out, n_classes) are log-probabilities at that epoch.
     """
@@ -71,13 +71,13 @@ class Learned:
     resumed_after: int
 
     def facts(self) -> dict[str, int]:
-        """Return what the manifest says of it."""
+        """Return the facts for the manifest."""
         return {"epochs": len(self.history), "best_epoch": self.best_epoch, "resumed_after_epoch": self.resumed_after}
 
 
 @dataclass(frozen=True)
 class Learner:
-    """Teaches a Keras network with outputs scores (n, n_classes) and features (n, width)."""
+    """Trains a Keras network with outputs scores (n, n_classes) and features (n, width)."""
 
     runtime: Runtime
     network: Any
@@ -88,11 +88,10 @@ class Learner:
     def learn(
         self, phase: Phase, checkpoints: Checkpoints, progress: Progress, start_scores: FloatArray | None = None
     ) -> Learned:
-        """Train from the last checkpoint on and leave the best epoch's variables in the network.
+        """Train from the last checkpoint, then restore the best epoch's variables.
 
-        With `start_scores`, the held-out scores of the network as it is, it stays as it is unless an epoch is better.
-        Ends equal whether or not it was interrupted after any epoch. Raises TrainingDiverged, and what `progress`
-        raises.
+        Given `start_scores`, the held-out scores before training, the start is kept unless an epoch is better. An
+        interruption after any epoch does not change the result. Raises TrainingDiverged, and errors of `progress`.
         """
         optimizer = self.runtime.keras.optimizers.Adam(phase.learning_rate, global_clipnorm=_GRADIENT_NORM)
         optimizer.build(self.network.trainable_variables)
@@ -116,17 +115,17 @@ class Learner:
                 checkpoints.write_best(best)
             checkpoints.write_last(Last(_values(self.network.variables), _values(optimizer.variables), history))
         if history and best_epoch(history, start_loss) == 0 and start_scores is None:
-            raise TrainingDiverged("The network's numbers ran away in every epoch; lower the learning rate.")
+            raise TrainingDiverged("The loss was not finite in any epoch; lower the learning rate.")
         _assign(self.network.variables, best.variables)
         return Learned(history, best_epoch(history, start_loss), best.held_out_scores, resumed_after)
 
     def says(self, inputs: Inputs) -> Scored:
-        """Return log-probabilities and features for `inputs` by the network as it is."""
+        """Return log-probabilities and features for `inputs` of the current network."""
         scores, features = self._forward(inputs)
         return Scored(scores.numpy(), features.numpy())
 
     def scores(self, rows: IntArray) -> FloatArray:
-        """Return log-probabilities (len(rows), n_classes) by the network as it is."""
+        """Return log-probabilities (len(rows), n_classes) of the current network."""
         parts = [rows[start : start + _SCORE_BATCH] for start in range(0, len(rows), _SCORE_BATCH)]
         found = [self.says(inputs).scores for inputs in self._read_ahead(parts, None)]
         return np.concatenate([self._no_scores(), *found])
@@ -144,12 +143,12 @@ class Learner:
 
     @property
     def _input(self) -> Any:
-        """What the network takes, with any number of rows, so that a function is traced once."""
+        """The network's input with any number of rows, so that a function is traced once."""
         taken = self.network.inputs[0]
         return self.runtime.tensorflow.TensorSpec(taken.shape, taken.dtype)
 
     def _epoch(self, step: Any, phase: Phase, epoch: int, progress: Progress) -> tuple[float, IntArray, IntArray]:
-        """Return the mean log loss, and the true and the predicted classes in the order in which they came."""
+        """Return the mean log loss, and the true and predicted classes, in order."""
         random = np.random.default_rng([self.seed, epoch])
         batches = self.examples.batches(self.split.train, phase.batch_size, random)
         truth = [self.split.labels.classes[rows] for rows in batches]
@@ -182,7 +181,7 @@ class Learner:
         return step
 
     def _read_ahead(self, batches: Sequence[IntArray], random: np.random.Generator | None) -> Iterator[Inputs]:
-        """Yield the inputs of each batch; a thread reads the next one meanwhile."""
+        """Yield the inputs of each batch; a thread prefetches the next one."""
         with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
             following = [pool.submit(self.examples.inputs, batches[0], random)] if batches else []
             for batch in [*batches[1:], None]:
@@ -207,7 +206,7 @@ class Learner:
         return float(np.mean(truth == predicted)), macro_f1(confusion)
 
     def _loss(self, scores: FloatArray | None) -> float | None:
-        """Return by what epochs are compared, over the held-out rows of classes that the network can know."""
+        """Return the metric that compares epochs, over the held-out rows of known classes."""
         if scores is None or not len(scores):
             return None
         truth = self.split.labels.classes[self.split.held_out]

@@ -78,7 +78,7 @@ def test_int8_cannot_be_judged_without_held_out_rows() -> None:
     chosen = choose("int8", variant(b"fp32", held_out=False), CLASSES, lambda: made(variant(b"int8")))
 
     assert chosen.facts["used"] == "fp32"
-    assert "held out" in chosen.facts["reason"]
+    assert "held-out" in chosen.facts["reason"]
 
 
 def test_there_are_two_precisions() -> None:

@@ -94,7 +94,7 @@ def test_a_tensor_outside_its_storage_is_refused(shape: tuple[int, ...], strides
 def test_nothing_but_tensors_is_built(module: str, name: str) -> None:
     content = legacy_file({"weight": _Call(module, name, "exit 1")}, {})
 
-    with pytest.raises(WeightsNotReadable, match="has no place"):
+    with pytest.raises(WeightsNotReadable, match="is not allowed"):
         read_torch_weights(content)
 
 

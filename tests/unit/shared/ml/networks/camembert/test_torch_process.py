@@ -153,7 +153,7 @@ def test_a_child_that_is_stuck_is_ended(
 ) -> None:
     monkeypatch.setattr(torch_process, "_SILENCE_S", 0.2)
     monkeypatch.setattr(torch_process, "_HEARTBEAT_S", 0.1)
-    with pytest.raises(TorchTrainingFailed, match="said nothing"):
+    with pytest.raises(TorchTrainingFailed, match="was silent"):
         run_in_torch(interpreter("time.sleep(600)"), "any", tmp_path, silent)
 
 
