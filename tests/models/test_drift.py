@@ -38,7 +38,7 @@ def answers(shop: AnsweredShop, products: list[Sent]) -> Observations:
     bundle, categories = load_bundle(shop.folder / "models", shop.champion), load_categories(None)
     judged = []
     for sent in products:
-        answer = predict_product(bundle, categories, *sent)
+        answer = predict_product(bundle, categories, *sent).prediction
         text, image = answer.modalities.text, answer.modalities.image
         said = (answer.category_id, answer.confidence, text.probability, image.probability)
         judged.append(JudgedProduct(sent.title, sent.description, sent.photo is not None, *said))

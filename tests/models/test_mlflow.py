@@ -309,7 +309,8 @@ def test_the_registered_model_predicts_what_the_bundle_predicts(shop: Shop) -> N
     assert champion is not None
     bundle = load_bundle(shop.models, champion.version)
     for row, product in zip(found[:3], PRODUCTS, strict=False):
-        own = predict_product(bundle, load_categories(None), product["designation"], product["description"], None)
+        timed = predict_product(bundle, load_categories(None), product["designation"], product["description"], None)
+        own = timed.prediction
         assert (row["predicted"], row["label"], row["decision"]) == (own.predicted, own.label, own.decision)
         assert row["probability"] == pytest.approx(own.confidence, abs=1e-6)
     assert found[3]["predicted"] == ""

@@ -20,7 +20,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from rayonnage_shared.ml.bundles.champion import POINTER_NAME, read_champion
+from rayonnage_shared.ml.bundles.champion import POINTER_NAME, Champion, read_champion, write_champion
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from tests.e2e.platform import Platform, running_platform
 from tests.monitoring.alerts import NEED_A_MOUNT, alert_names, not_fired
@@ -284,6 +284,17 @@ def test_a_worker_that_is_away(watched: MonitoringStack, platform: Platform, adm
     with closing(sqlite3.connect(platform.home / "data" / "rayonnage.db", timeout=30)) as database, database:
         database.execute("UPDATE jobs SET submitted_at = ? WHERE job_id = ?", (two_hours_ago, job["job_id"]))
     watched.fires("JobsWaiting", "ProcessDown", within_s=30)
+
+
+def test_a_champion_that_cannot_be_loaded(watched: MonitoringStack, platform: Platform) -> None:
+    models = platform.home / "models"
+    champion = read_champion(models)
+    assert champion is not None
+    write_champion(models, Champion.promoted("20200101T000000Z-dead", "test", "a bundle that is not there"))
+    try:
+        watched.fires("ChampionNotLoaded", within_s=30)
+    finally:
+        write_champion(models, champion)
 
 
 def test_predict_without_a_model(watched: MonitoringStack, platform: Platform) -> None:

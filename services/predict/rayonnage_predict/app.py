@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from anyio import to_thread
 from fastapi import FastAPI
 
-from rayonnage_predict.champion import Serving
+from rayonnage_predict.champion import ChampionLoader
 from rayonnage_predict.feedback import FeedbackDesk
 from rayonnage_predict.predictor import Predictor
-from rayonnage_predict.routes import router
+from rayonnage_predict.routes import PredictState, router
 from rayonnage_predict.settings import PredictSettings
 from rayonnage_shared.auth.dependencies import refreshing_keys
 from rayonnage_shared.auth.tokens import TokenVerifier
@@ -24,10 +24,9 @@ from rayonnage_shared.predictions.log import STOP_WITHIN_S, PredictionLog
 
 
 def create_app(settings: PredictSettings) -> FastAPI:
-    """Return the predict service; its lifespan loads the champion, follows the pointer and writes the log."""
+    """Return the predict service; its lifespan loads the champion, watches the pointer and writes the log."""
     verifier = TokenVerifier(settings)
-    serving = Serving(settings.models_path, threads=settings.predict_threads, max_waiting=settings.predict_max_waiting)
-    limits = PhotoLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+    champion = ChampionLoader(settings.models_path)
     prediction_log = PredictionLog(
         settings.database_url,
         max_waiting=settings.prediction_log_max_waiting,
@@ -35,8 +34,15 @@ def create_app(settings: PredictSettings) -> FastAPI:
         keep_feedback_days=settings.feedback_days,
         keep_texts=settings.prediction_log_texts,
     )
-
     categories = load_categories(settings.categories_path)
+    predictor = Predictor(
+        champion,
+        categories,
+        PhotoLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
+        prediction_log,
+        threads=settings.predict_threads,
+        max_waiting=settings.predict_max_waiting,
+    )
     feedback = FeedbackDesk(
         settings.database_url, FeedbackBook(settings.models_path, categories, settings.prediction_log_days)
     )
@@ -44,10 +50,11 @@ def create_app(settings: PredictSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            async with refreshing_keys(verifier, settings), serving.following_champion():
+            async with refreshing_keys(verifier, settings), champion.watching():
                 prediction_log.start()  # after the champion: what it imports would keep the first answer waiting
                 yield
         finally:
+            await to_thread.run_sync(predictor.close)
             await to_thread.run_sync(feedback.close)
             await to_thread.run_sync(prediction_log.stop, time_to_close(app, STOP_WITHIN_S))
 
@@ -56,12 +63,10 @@ def create_app(settings: PredictSettings) -> FastAPI:
         description="Product type codes from title, description and photo.",
         lifespan=lifespan,
         routers=[router],
-        readiness={"champion": serving.why_not_ready, "auth": verifier.why_not_ready},
-        reported={"prediction_log": prediction_log.why_not_writing},
+        readiness={"champion": champion.why_not_ready, "auth": verifier.why_not_ready},
+        reported={"champion": champion.why_outdated, "prediction_log": prediction_log.why_not_writing},
         max_body_bytes=settings.predict_max_body_bytes,
     )
-    app.state.settings = settings
     app.state.verifier = verifier
-    app.state.judge = Predictor(serving, categories, limits, prediction_log)
-    app.state.feedback = feedback
+    app.state.predict = PredictState(settings, champion, predictor, feedback)
     return app

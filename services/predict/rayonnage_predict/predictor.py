@@ -1,24 +1,26 @@
-"""Runs each product through whatever champion serves at that moment, and counts what comes out.
+"""Runs each product through the champion, in a bounded pool of threads, and records what comes out.
 
-There is no metric of batch sizes: predict judges each product by itself.
+There is no metric of batch sizes: each product is predicted alone.
 """
 
 from __future__ import annotations
 
-import time
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
-from rayonnage_predict.champion import Serving
+from rayonnage_predict.champion import ChampionLoader
 from rayonnage_predict.request_parsing import PredictRequest
+from rayonnage_shared.core.errors import Overloaded
 from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.bundles.bundle import Bundle
 from rayonnage_shared.ml.features.photos import PhotoLimits
 from rayonnage_shared.observability.recent_versions import RecentVersions
 from rayonnage_shared.observability.tracing import tracing
-from rayonnage_shared.predictions.inference import describe, prepare
+from rayonnage_shared.predictions.inference import TimedPrediction, predict_product
 from rayonnage_shared.predictions.log import PredictionLog
 
 if TYPE_CHECKING:
@@ -40,77 +42,94 @@ STAGE_SECONDS = Histogram(
     ["stage"],
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25),
 )
-_PREPARE = STAGE_SECONDS.labels("prepare")
-_TEXT = STAGE_SECONDS.labels("text")
-_IMAGE = STAGE_SECONDS.labels("image")
-_FUSION = STAGE_SECONDS.labels("fusion")
-
-
+IN_FLIGHT = Gauge("rayonnage_predict_in_flight", "Predict requests that run or wait for a thread.")
 VERSIONS = RecentVersions(PREDICTIONS)
+_STAGES = {stage: STAGE_SECONDS.labels(stage) for stage in ("prepare", "text", "image", "fusion")}
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, and under which request id; `started` is when the request came, by `time.perf_counter`.
+    """Who asks, under which request id, and when the request came in by `time.perf_counter`.
 
-    `span` is the request's in a trace, where those are wanted.
+    `span` is the request's span when it is traced.
     """
 
     username: str
     request_id: str
-    started: float
+    received_at: float
     span: Span | None = None
 
 
 class Predictor:
-    """Turns products into predictions with whatever champion serves at that moment."""
+    """Predicts with the bundle that serves when the request comes in."""
 
     def __init__(
-        self, serving: Serving, categories: Categories, limits: PhotoLimits, prediction_log: PredictionLog
+        self,
+        champion: ChampionLoader,
+        categories: Categories,
+        limits: PhotoLimits,
+        prediction_log: PredictionLog,
+        *,
+        threads: int,
+        max_waiting: int,
     ) -> None:
-        self._serving = serving
+        self._champion = champion
         self._categories = categories
         self._limits = limits
         self._log = prediction_log
+        self._capacity = threads + max_waiting
+        self._in_flight = 0
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="predict")
 
-    async def answer(self, product: PredictRequest, caller: Caller) -> bytes:
-        """Return the prediction as JSON; it is noted for the log."""
-        bundle = self._serving.bundle
+    async def predict(self, product: PredictRequest, caller: Caller) -> bytes:
+        """Return the prediction as JSON; it is counted and logged. Raises ModelNotReady, or Overloaded at once.
+
+        A product whose models take less than the change of a thread is predicted on the event loop.
+        """
+        bundle = self._champion.bundle
         if product.photo is None and bundle.text_model is not None and bundle.text_model.fast:
-            return self._judge(bundle, product, caller)
-        return await self._serving.run(lambda: self._judge(bundle, product, caller))
+            return self._predict(bundle, product, caller)
+        if self._in_flight >= self._capacity:
+            raise Overloaded("All threads are busy and the queue is full; try again in a second.")
+        self._in_flight += 1
+        IN_FLIGHT.set(self._in_flight)
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._predict, bundle, product, caller)
+        finally:
+            self._in_flight -= 1
+            IN_FLIGHT.set(self._in_flight)
 
-    def _judge(self, bundle: Bundle, product: PredictRequest, caller: Caller) -> bytes:
+    def close(self) -> None:
+        """Wait for the predictions under way; those that still wait for a thread are cancelled."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _predict(self, bundle: Bundle, product: PredictRequest, caller: Caller) -> bytes:
         fields = product.fields
-        before = time.perf_counter()
-        inputs = prepare(bundle, fields.designation, fields.description, product.photo, self._limits)
-        prepared = time.perf_counter()
-        outcome = bundle.predict(inputs.text, inputs.pixels)
-        started, text_done, image_done, done = outcome.times
-        _PREPARE.observe(prepared - before)
-        if outcome.text is not None:
-            _TEXT.observe(text_done - started)
-        if outcome.image is not None:
-            _IMAGE.observe(image_done - text_done)
-        if outcome.text is not None and outcome.image is not None:
-            _FUSION.observe(done - image_done)
-        if caller.span is not None and (traces := tracing()) is not None:
-            stages = {"read": (caller.started, before), "prepare": (before, prepared)}
-            if outcome.text is not None:
-                stages["text"] = (started, text_done)
-            if outcome.image is not None:
-                stages["image"] = (text_done, image_done)
-            traces.stages(caller.span, stages | {"fusion": (image_done, done)})
-        prediction = describe(
+        timed = predict_product(
             bundle,
             self._categories,
-            outcome,
+            fields.designation,
+            fields.description,
+            product.photo,
             top_k=fields.top_k,
             product_identifier=fields.product_identifier,
-            duration_ms=1000 * (done - caller.started),
+            limits=self._limits,
+            received_at=caller.received_at,
         )
-        VERSIONS.served(bundle.version)
-        PREDICTIONS.labels(prediction.predicted, prediction.decision, bundle.version).inc()
+        self._record(timed, product, caller)
+        return timed.prediction.model_dump_json().encode()
+
+    def _record(self, timed: TimedPrediction, product: PredictRequest, caller: Caller) -> None:
+        prediction, stages = timed.prediction, timed.stages
+        for stage, (begin, end) in stages.items():
+            _STAGES[stage].observe(end - begin)
+        if caller.span is not None and (traces := tracing()) is not None:
+            traces.stages(caller.span, {"read": (caller.received_at, stages["prepare"][0]), **stages})
+        version = prediction.model.version
+        VERSIONS.served(version)
+        PREDICTIONS.labels(prediction.predicted, prediction.decision, version).inc()
         CONFIDENCE.observe(prediction.confidence)
-        self._log.note(prediction, fields, product.photo, username=caller.username, request_id=caller.request_id)
-        return prediction.model_dump_json().encode()
+        self._log.note(
+            prediction, product.fields, product.photo, username=caller.username, request_id=caller.request_id
+        )

@@ -227,8 +227,8 @@ def predict(
     categories = load_categories(settings.categories_path)
     if catalogue is None:
         photo = image.read_bytes() if image else None
-        found = predict_product(bundle, categories, designation, description, photo, top_k=top_k)
-        _print_json(found.model_dump(mode="json"))
+        timed = predict_product(bundle, categories, designation, description, photo, top_k=top_k)
+        _print_json(timed.prediction.model_dump(mode="json"))
         return
     with _bar() as (bar, task), _rows_out(output) as write:
         for fraction, row in predict_catalogue(bundle, categories, catalogue, images):

@@ -1,10 +1,13 @@
-"""One product through a bundle, from what was sent to the answer; used by the predict service and the command line."""
+"""Inference: a product in, its prediction and the time of each stage out.
+
+The predict service, the command line, the MLflow model and the benchmarks all call `predict_product`.
+"""
 
 from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,66 +18,21 @@ from ulid import ULID
 from rayonnage_shared.core.errors import BadInput, RayonnageError
 from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.base.model import FloatArray, Pixels, ProductText
-from rayonnage_shared.ml.bundles.bundle import Bundle, Outcome
+from rayonnage_shared.ml.bundles.bundle import Bundle, Interval
 from rayonnage_shared.ml.features.photos import PhotoLimits, read_photo
 from rayonnage_shared.ml.features.text import product_text
 from rayonnage_shared.predictions.schemas import CategoryProbability, Modalities, Modality, ModelReference, Prediction
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
-    """What the models see of a product; `pixels` is (size, size, 3) uint8."""
+class TimedPrediction:
+    """A prediction, and when `prepare` (cleaning, decoding), `text`, `image` and `fusion` began and ended.
 
-    text: ProductText | None
-    pixels: Pixels | None
+    A stage that was not needed is absent.
+    """
 
-
-def prepare(
-    bundle: Bundle, designation: str | None, description: str | None, photo: bytes | None, limits: PhotoLimits
-) -> Inputs:
-    """Return the cleaned text and the decoded photo. Raises BadInput, NotAnImage or ImageTooLarge."""
-    text = product_text(designation, description)
-    if not (text.title or text.description):
-        if photo is None:
-            raise BadInput("There is no text after cleaning and no photo; send a title in words, or a photo.")
-        return Inputs(None, _pixels(bundle, photo, limits))
-    return Inputs(text, _pixels(bundle, photo, limits) if photo is not None else None)
-
-
-def describe(
-    bundle: Bundle,
-    categories: Categories,
-    outcome: Outcome,
-    *,
-    top_k: int,
-    product_identifier: str | None,
-    duration_ms: float,
-) -> Prediction:
-    """Return the answer for one outcome, with the `top_k` most probable categories."""
-    probabilities = outcome.probabilities
-    best = np.argsort(-probabilities, kind="stable")[:top_k]
-    ranked = [
-        CategoryProbability(
-            category_id=bundle.codes[i],
-            label=_label(bundle, categories, bundle.codes[i]),
-            probability=float(probabilities[i]),
-        )
-        for i in best.tolist()
-    ]
-    return Prediction(
-        prediction_id=str(ULID()),
-        predicted=str(ranked[0].category_id),
-        predicted_category=str(ranked[0].category_id),
-        category_id=ranked[0].category_id,
-        label=ranked[0].label,
-        confidence=ranked[0].probability,
-        predictions=ranked,
-        modalities=Modalities(text=_modality(bundle, outcome.text), image=_modality(bundle, outcome.image)),
-        model=ModelReference(version=bundle.version, family=bundle.family),
-        decision="accept" if outcome.accepted else "review",
-        product_identifier=product_identifier,
-        duration_ms=round(duration_ms, 3),
-    )
+    prediction: Prediction
+    stages: Mapping[str, Interval]
 
 
 def predict_product(
@@ -85,14 +43,36 @@ def predict_product(
     photo: bytes | None,
     *,
     top_k: int = 3,
+    product_identifier: str | None = None,
     limits: PhotoLimits | None = None,
-) -> Prediction:
-    """Return the prediction for one product. Raises what `prepare` and `Bundle.predict` raise."""
-    started = time.perf_counter()
-    inputs = prepare(bundle, designation, description, photo, limits or PhotoLimits())
-    outcome = bundle.predict(inputs.text, inputs.pixels)
-    duration_ms = 1000 * (time.perf_counter() - started)
-    return describe(bundle, categories, outcome, top_k=top_k, product_identifier=None, duration_ms=duration_ms)
+    received_at: float | None = None,
+) -> TimedPrediction:
+    """Return the prediction for one product, with the `top_k` most probable categories.
+
+    `duration_ms` counts from `received_at` (`time.perf_counter`), or from this call. Raises BadInput, NotAnImage,
+    ImageTooLarge or ModalityMissing.
+    """
+    begin = time.perf_counter()
+    text, pixels = _prepare(bundle, designation, description, photo, limits or PhotoLimits())
+    prepared = time.perf_counter()
+    output = bundle.predict(text, pixels)
+    duration_s = time.perf_counter() - (begin if received_at is None else received_at)
+    ranked = _most_probable(bundle, categories, output.probabilities, top_k)
+    prediction = Prediction(
+        prediction_id=str(ULID()),
+        predicted=str(ranked[0].category_id),
+        predicted_category=str(ranked[0].category_id),
+        category_id=ranked[0].category_id,
+        label=ranked[0].label,
+        confidence=ranked[0].probability,
+        predictions=ranked,
+        modalities=Modalities(text=_modality(bundle, output.text), image=_modality(bundle, output.image)),
+        model=ModelReference(version=bundle.version, family=bundle.family),
+        decision="accept" if output.accepted else "review",
+        product_identifier=product_identifier,
+        duration_ms=round(1000 * duration_s, 3),
+    )
+    return TimedPrediction(prediction, {"prepare": (begin, prepared), **output.stages})
 
 
 def predict_catalogue(
@@ -117,7 +97,7 @@ def _catalogue_row(
     empty = {"prdtypecode": "", "label": "", "confidence": "", "decision": ""}
     try:
         photo = _catalogue_photo(row, images)
-        found = predict_product(bundle, categories, row.get("designation"), row.get("description"), photo)
+        found = predict_product(bundle, categories, row.get("designation"), row.get("description"), photo).prediction
     except RayonnageError as error:
         return {**answer, **empty, "error": error.detail}
     return {
@@ -138,13 +118,34 @@ def _catalogue_photo(row: dict[str, str], images: Path | None) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def _pixels(bundle: Bundle, photo: bytes, limits: PhotoLimits) -> Pixels:
+def _prepare(
+    bundle: Bundle, designation: str | None, description: str | None, photo: bytes | None, limits: PhotoLimits
+) -> tuple[ProductText | None, Pixels | None]:
+    """Return the cleaned text, and the photo as (size, size, 3) uint8."""
+    text = product_text(designation, description)
+    has_text = bool(text.title or text.description)
+    if not has_text and photo is None:
+        raise BadInput("There is no text after cleaning and no photo; send a title in words, or a photo.")
     size = bundle.image_model.input_size if bundle.image_model is not None else 224
-    return read_photo(photo, size, limits)
+    return text if has_text else None, None if photo is None else read_photo(photo, size, limits)
+
+
+def _most_probable(
+    bundle: Bundle, categories: Categories, probabilities: FloatArray, top_k: int
+) -> list[CategoryProbability]:
+    positions = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
+    return [
+        CategoryProbability(
+            category_id=bundle.codes[position],
+            label=_label(bundle, categories, bundle.codes[position]),
+            probability=float(probabilities[position]),
+        )
+        for position in positions
+    ]
 
 
 def _label(bundle: Bundle, categories: Categories, code: int) -> str:
-    return categories.labels.get(code) or bundle.manifest.categories.labels[code]
+    return categories.labels.get(code) or bundle.manifest.categories.label(code)
 
 
 def _modality(bundle: Bundle, probabilities: FloatArray | None) -> Modality:

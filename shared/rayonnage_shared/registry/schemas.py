@@ -38,13 +38,15 @@ class ModelList(BaseModel):
 
 
 class Info(BaseModel):
-    ready: bool
-    version: str | None
+    ready: bool = Field(description="Whether predictions can be made.")
+    version: str | None = Field(description="The champion's version.")
     path: str | None
     metrics: dict[str, float]
     trained_on: str | None = Field(description="Dataset version that the champion was trained on.")
     last_dataset: str | None
-    broken: str | None = Field(None, description="Why the champion pointer or the champion's bundle cannot be read.")
+    broken: str | None = Field(
+        None, description="Why the champion cannot be loaded; the model that was loaded before serves meanwhile."
+    )
 
 
 class PromoteRequest(BaseModel):

@@ -49,7 +49,7 @@ async def application(models: Path, database_url: str) -> AsyncIterator[httpx2.A
     app.dependency_overrides[current_user] = lambda: Principal("claire", "user", "t1", 0.0, 0.0)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://predict") as opened:
         yield opened
-    app.state.feedback.close()
+    app.state.predict.feedback.close()
 
 
 @pytest.fixture

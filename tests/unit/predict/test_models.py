@@ -10,8 +10,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 
+from rayonnage_predict import champion
 from rayonnage_predict.app import create_app
+from rayonnage_predict.routes import PredictState
 from rayonnage_predict.settings import PredictSettings
 from rayonnage_shared.auth.dependencies import current_user
 from rayonnage_shared.auth.tokens import Principal
@@ -19,6 +22,7 @@ from rayonnage_shared.ml.bundles.champion import Champion, write_champion
 from rayonnage_shared.ml.evaluation.report import write_report
 from tests.unit.shared.ml.bundles.manifests import write_bundle
 from tests.unit.shared.ml.evaluation.reports import some_report
+from tests.unit.shared.predictions.bundles import fake_bundle
 
 pytestmark = pytest.mark.usefixtures("own_metrics")
 
@@ -43,8 +47,18 @@ def models(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def client(models: Path) -> AsyncIterator[httpx2.AsyncClient]:
-    app = create_app(PredictSettings(_env_file=None, models_path=models))
+def app(models: Path) -> FastAPI:
+    return create_app(PredictSettings(_env_file=None, models_path=models))
+
+
+@pytest.fixture
+def state(app: FastAPI) -> PredictState:
+    found: PredictState = app.state.predict
+    return found
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
     app.dependency_overrides[current_user] = lambda: Principal("claire", "user", "t1", 0.0, 0.0)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://predict") as opened:
         yield opened
@@ -148,8 +162,12 @@ async def test_a_broken_bundle_itself_is_a_problem_that_says_why(models: Path, c
         assert answer.json()["detail"] == f"Bundle {BROKEN} has a manifest of format 2; this code reads format 1."
 
 
-async def test_info_names_the_champion_and_its_metrics(models: Path, client: httpx2.AsyncClient) -> None:
+async def test_info_names_the_champion_and_its_metrics(
+    models: Path, client: httpx2.AsyncClient, state: PredictState, monkeypatch: pytest.MonkeyPatch
+) -> None:
     promoted(models, TODAY)
+    monkeypatch.setattr(champion, "load_bundle", lambda _folder, version: fake_bundle(version))
+    await state.champion.refresh()
 
     found = (await client.get("/info")).json()
 

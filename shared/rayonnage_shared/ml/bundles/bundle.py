@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,21 +24,20 @@ from rayonnage_shared.ml.families import UnknownFamily, fusion_family, image_fam
 DECISIONS_NAME = "decisions.json"
 
 
+Interval = tuple[float, float]
+"""Begin and end by `time.perf_counter`."""
+
+
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """The result for one product; probability vectors are (n_classes,), None for a modality that was not used."""
+class BundleOutput:
+    """The output for one product; probability vectors are (n_classes,), None for a modality that was not used."""
 
     probabilities: FloatArray
     text: FloatArray | None
     image: FloatArray | None
     accepted: bool
-    times: tuple[float, float, float, float]
-    """`time.perf_counter` at the start and after the text model, the photo model and the fusion."""
-
-    @property
-    def position(self) -> int:
-        """Return the position of the most probable class."""
-        return int(self.probabilities.argmax())
+    stages: Mapping[str, Interval]
+    """When `text`, `image` and `fusion` began and ended, as far as they were needed."""
 
 
 @dataclass(frozen=True)
@@ -67,28 +67,36 @@ class Bundle:
         families = self.manifest.families
         return "fusion" if families.text and families.image else str(families.text or families.image)
 
-    def predict(self, text: ProductText | None, pixels: Pixels | None) -> Outcome:
-        """Return the outcome for one product; `pixels` is (size, size, 3).
+    def predict(self, text: ProductText | None, pixels: Pixels | None) -> BundleOutput:
+        """Return the output for one product; `pixels` is (size, size, 3).
 
         A modality without a model counts as missing. Raises ModalityMissing if none remains.
         """
         has_text, has_image = text is not None, pixels is not None
-        started = time.perf_counter()
+        begin = time.perf_counter()
         by_text = self.text_model.output([text]) if self.text_model and text is not None else None
-        text_done = time.perf_counter()
+        text_end = time.perf_counter()
         by_image = self.image_model.output(pixels[None]) if self.image_model and pixels is not None else None
-        image_done = time.perf_counter()
+        image_end = time.perf_counter()
         if by_text is None and by_image is None:
             raise ModalityMissing(_missing(has_text, has_image))
-        both = self.combine(by_text, by_image)[0]
+        combined = self.combine(by_text, by_image)[0]
         mode: Mode = "both" if by_text is not None and by_image is not None else "image" if by_text is None else "text"
-        position = int(both.argmax())
-        return Outcome(
-            probabilities=both,
+        position = int(combined.argmax())
+        accepted = self.decisions.accepts(mode, position, float(combined[position]))
+        stages: dict[str, Interval] = {}
+        if by_text is not None:
+            stages["text"] = begin, text_end
+        if by_image is not None:
+            stages["image"] = text_end, image_end
+        if mode == "both":
+            stages["fusion"] = image_end, time.perf_counter()
+        return BundleOutput(
+            probabilities=combined,
             text=None if by_text is None else by_text.probabilities[0],
             image=None if by_image is None else by_image.probabilities[0],
-            accepted=self.decisions.accepts(mode, position, float(both[position])),
-            times=(started, text_done, image_done, time.perf_counter()),
+            accepted=accepted,
+            stages=stages,
         )
 
     def combine(self, text: ModelOutput | None, image: ModelOutput | None) -> FloatArray:

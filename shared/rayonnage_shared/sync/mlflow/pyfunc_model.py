@@ -47,7 +47,8 @@ class BundleModel:
         title, description, image = (_text(row.get(name)) for name in INPUTS)
         try:
             photo = _photo(image) if image else None
-            found = predict_product(self._bundle, self._bundle.manifest.categories, title, description, photo, top_k=1)
+            categories = self._bundle.manifest.categories
+            found = predict_product(self._bundle, categories, title, description, photo, top_k=1).prediction
         except RayonnageError as error:
             return {"predicted": "", "label": "", "probability": float("nan"), "decision": "", "error": error.detail}
         return {

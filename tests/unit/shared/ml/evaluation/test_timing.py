@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rayonnage_shared.ml.base.model import Pixels, ProductText
-from rayonnage_shared.ml.bundles.bundle import Bundle, Outcome
+from rayonnage_shared.ml.bundles.bundle import Bundle, BundleOutput
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.evaluation import timing
@@ -37,10 +37,10 @@ class SlowBundle:
     def warm_up(self) -> None:
         self.asked.clear()
 
-    def predict(self, text: ProductText | None, pixels: Pixels | None) -> Outcome:
+    def predict(self, text: ProductText | None, pixels: Pixels | None) -> BundleOutput:
         self.asked.append((text is not None, pixels is not None))
         self._clock.sleep(self._factor * (TEXT_S * (text is not None) + PHOTO_S * (pixels is not None)))
-        return cast(Outcome, None)
+        return cast(BundleOutput, None)
 
 
 def products(n: int) -> Products:
