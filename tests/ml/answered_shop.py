@@ -16,7 +16,7 @@ from rayonnage_shared.database.engine import migrate, open_database, writing
 from rayonnage_shared.database.tables import PredictionRow
 from rayonnage_shared.drift.report_files import JSON_NAME
 from rayonnage_shared.drift.schemas import DriftReport
-from rayonnage_shared.feedback.repository import give_feedback
+from rayonnage_shared.feedback.repository import store_feedback
 from rayonnage_shared.ml.base.categories import load_categories
 from rayonnage_shared.ml.bundles.bundle import load_bundle
 from rayonnage_shared.ml.bundles.champion import read_champion
@@ -83,7 +83,7 @@ class AnsweredShop:
                 row.created_at -= timedelta(days=days_ago)
                 session.add(row)
         for row in rows:
-            give_feedback(engine, row.prediction_id, truth, username="jane", demo=False)
+            store_feedback(engine, row.prediction_id, truth, username="jane", demo=False)
         engine.dispose()
         return len(rows)
 

@@ -9,13 +9,13 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from rayonnage_predict.champion import ChampionLoader
-from rayonnage_predict.feedback import FeedbackDesk
+from rayonnage_predict.feedback import FeedbackWriter
 from rayonnage_predict.predictor import Predictor
 from rayonnage_predict.routes import PredictState, router
 from rayonnage_predict.settings import PredictSettings
 from rayonnage_shared.auth.dependencies import refreshing_keys
 from rayonnage_shared.auth.tokens import TokenVerifier
-from rayonnage_shared.feedback.service import FeedbackBook
+from rayonnage_shared.feedback.service import FeedbackService
 from rayonnage_shared.http.app import create_service
 from rayonnage_shared.http.server import time_to_close
 from rayonnage_shared.ml.base.categories import load_categories
@@ -43,8 +43,8 @@ def create_app(settings: PredictSettings) -> FastAPI:
         threads=settings.predict_threads,
         max_waiting=settings.predict_max_waiting,
     )
-    feedback = FeedbackDesk(
-        settings.database_url, FeedbackBook(settings.models_path, categories, settings.prediction_log_days)
+    feedback = FeedbackWriter(
+        settings.database_url, FeedbackService(settings.models_path, categories, settings.prediction_log_days)
     )
 
     @asynccontextmanager

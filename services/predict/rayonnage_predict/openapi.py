@@ -1,4 +1,4 @@
-"""How the two forms of a predict request stand in the OpenAPI document, so that a first try there is answered."""
+"""The request body of the predict routes in the OpenAPI document, with examples that work as they are."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _TEXT_EXAMPLE = {
     "description": "Livrée avec sa pompe et un tapis de sol.",
     "top_k": 3,
 }
-_RED_SQUARE = (  # a whole PNG of 16 × 16 pixels
+_RED_SQUARE = (  # a PNG of 16 × 16 pixels
     "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQAQMAAAAlPW0iAAAAA1BMVEXIHh4WiPieAAAADElEQVR42mNgIA0AAAAwAAEodEl9AAAAAElFTkSuQmCC"
 )
 _PHOTO_EXAMPLE = {"image": f"data:image/png;base64,{_RED_SQUARE}", "top_k": 3}
 
 
 def request_body(only: Only = None) -> dict[str, Any]:
-    """Return a route's `openapi_extra`: the body in both forms, without the fields of the modality it does not take."""
+    """Return a route's `openapi_extra`: the body in both forms, without fields that the route does not take."""
     as_json = PredictJson.model_json_schema()
     properties = {name: schema for name, schema in as_json["properties"].items() if name not in _LEFT_OUT[only]}
     as_form = {name: _form_field(schema) for name, schema in properties.items()}
@@ -43,10 +43,9 @@ def request_body(only: Only = None) -> dict[str, Any]:
 
 
 def _form_field(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a field as forms have it: a number as in JSON, or text that is empty and not null when it is missing.
+    """Return a form field: a number as in JSON, or a text whose default is empty instead of null.
 
-    Without a default the documentation page fills in the word "string", sends it, and takes what it filled in for the
-    reader's own when the other form is chosen.
+    Without a default, Swagger UI fills in and sends the word "string".
     """
     if "anyOf" not in schema:
         return schema

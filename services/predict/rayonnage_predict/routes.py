@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi import Path as PathParameter
 
 from rayonnage_predict.champion import ChampionLoader
-from rayonnage_predict.feedback import FeedbackDesk
+from rayonnage_predict.feedback import FeedbackWriter
 from rayonnage_predict.model_versions import champion_info, describe_model, list_models
 from rayonnage_predict.openapi import request_body
 from rayonnage_predict.predictor import Caller, Predictor
@@ -41,7 +41,7 @@ class PredictState:
     settings: PredictSettings
     champion: ChampionLoader
     predictor: Predictor
-    feedback: FeedbackDesk
+    feedback: FeedbackWriter
 
 
 def _state(request: Request) -> PredictState:
@@ -108,7 +108,7 @@ async def feedback(request: Request, response: Response, body: FeedbackRequest, 
 
     The product becomes a labelled row of the next dataset version, and the champion's accuracy in use is measured.
     """
-    written, is_first = await _state(request).feedback.take(body, user.username)
+    written, is_first = await _state(request).feedback.write(body, user.username)
     if not is_first:
         response.status_code = 200
     return written

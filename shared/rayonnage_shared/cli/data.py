@@ -94,14 +94,14 @@ def feedback(
 ) -> None:
     """Report the right category of a prediction. The latest feedback wins."""
     from rayonnage_shared.feedback.schemas import FeedbackRequest
-    from rayonnage_shared.feedback.service import FeedbackBook
+    from rayonnage_shared.feedback.service import FeedbackService
     from rayonnage_shared.ml.base.categories import load_categories
 
-    said = FeedbackRequest(prediction_id=prediction_id.upper(), category_id=category)
+    request = FeedbackRequest(prediction_id=prediction_id.upper(), category_id=category)
     settings = DataSettings()
-    book = FeedbackBook(settings.models_path, load_categories(settings.categories_path))
+    service = FeedbackService(settings.models_path, load_categories(settings.categories_path))
     with command_database(settings) as engine:
-        written, _ = book.write(engine, said, getpass.getuser())
+        written, _ = service.write(engine, request, getpass.getuser())
     print(written.model_dump_json(indent=2))
 
 

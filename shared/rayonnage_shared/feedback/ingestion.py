@@ -1,13 +1,11 @@
-"""Feedback becomes labelled products: what was said about predictions goes into the next dataset version, once.
+"""Ingest feedback: products with their true categories go into the next dataset version, each feedback once.
 
-A product is known by its text here, since no photo is kept. The order of what was said and what was ingested holds:
-feedback that is older than the row in the dataset changes nothing, however long it has waited. What is in a version is
-marked in the database while the dataset is still locked, so several ingests at once, or one that died between the two,
-take nothing twice.
+A product is known by its text, since no photo is kept. Feedback that is older than the product's row in the dataset
+changes nothing. Feedback is marked as ingested while the dataset is still locked, so that neither concurrent ingests
+nor one that was killed ingest it twice.
 
-Feedback extends the dataset that is there, the real one where there is one, else the demo catalogue's; without any it
-waits. It stays on its side: what was said about answers of a model that learned from the demo catalogue (people trying
-it out) never gets into real data, nor the other way round.
+Feedback extends the current dataset: the real one if there is one, else the demo catalogue; without a dataset it waits.
+Feedback about models that were trained on the demo catalogue never gets into real data, nor the other way round.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from datetime import datetime
 from sqlalchemy import Engine
 from ulid import ULID
 
-from rayonnage_shared.feedback.repository import LabelledProduct, count_waiting, labelled_products, mark_ingested
+from rayonnage_shared.feedback.repository import LabelledProduct, count_not_ingested, labelled_products, mark_ingested
 from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.base.progress import Progress, silent
 from rayonnage_shared.ml.catalogue.dataset_writer import writing
@@ -27,7 +25,7 @@ from rayonnage_shared.ml.catalogue.ingestion.table import RawProduct, RawTable
 from rayonnage_shared.ml.catalogue.schemas import IngestReport
 
 _TIME_CHARACTERS = 10
-"""The part of a ULID that is its time."""
+"""Length of the time in a ULID."""
 
 
 def ingest_feedback(
@@ -39,15 +37,15 @@ def ingest_feedback(
     progress: Progress = silent,
     ingest_id: str | None = None,
 ) -> IngestReport:
-    """Merge all feedback that no dataset holds yet into the next version; a row of the report is one prediction.
+    """Merge all feedback that is in no dataset version yet into the next one; the report has a row for each prediction.
 
-    Raises IngestBusy, and SQLAlchemy's errors while the database is away; the same again later then does the rest.
+    Raises IngestBusy, and SQLAlchemy's errors while the database is unavailable; a later call then ingests the rest.
     """
     limits = limits or IngestLimits()
     with writing(store, wait_s=limits.wait_s):
         pointers = store.pointers()
         demo = pointers.real is None
-        waiting = count_waiting(engine)
+        not_ingested = count_not_ingested(engine)
         products = labelled_products(engine, demo=demo, limit=limits.max_rows) if store.current() else []
         done = ingest_table(
             store,
@@ -59,7 +57,7 @@ def ingest_feedback(
             photo_limits=limits.photos,
             progress=progress,
             ingest_id=ingest_id or str(ULID()),
-            feedback_skipped=max(waiting - len(products), 0),
+            feedback_skipped=max(not_ingested - len(products), 0),
         )
         if version := done.report.dataset_version:
             taken = [product for line, product in enumerate(products, 1) if line not in done.refused]

@@ -1,4 +1,4 @@
-"""The table `feedback`: what products really are, said about their predictions, and what became of it."""
+"""The table `feedback`: the true category of a prediction, and the dataset version that has ingested it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from rayonnage_shared.database.tables import FeedbackRow, PredictionRow, now
 
 
 class LabelledAnswer(NamedTuple):
-    """A prediction with the truth about it."""
+    """A prediction with its true category."""
 
     prediction_id: str
     created_at: datetime
-    """When predict answered; the truth may have come much later."""
+    """When predict answered; the feedback may be much younger."""
     version: str
     category_id: int
-    """What was predicted."""
+    """The predicted category."""
     confidence: float
     decision: str
     truth: int
 
 
 class LabelledProduct(NamedTuple):
-    """What was sent to predict, beside its photo, which is not kept, and the truth about it."""
+    """A product as it was sent to predict, without its photo, which is not kept, and its true category."""
 
     prediction_id: str
     given_at: datetime
@@ -39,17 +39,19 @@ class LabelledProduct(NamedTuple):
     truth: int
 
 
-class Given(NamedTuple):
-    """Feedback that was written: when, and whether it is the first word about its prediction."""
+class StoredFeedback(NamedTuple):
+    """When feedback was stored, and whether it is the first about its prediction."""
 
-    at: datetime
+    given_at: datetime
     is_first: bool
 
 
-def give_feedback(engine: Engine, prediction_id: str, category_id: int, *, username: str, demo: bool) -> Given | None:
-    """Write the truth about a prediction over what was said of it before; None where there is no such prediction.
+def store_feedback(
+    engine: Engine, prediction_id: str, category_id: int, *, username: str, demo: bool
+) -> StoredFeedback | None:
+    """Store the true category of a prediction in place of earlier feedback; None if there is no such prediction.
 
-    Another truth is another product to learn from, so it counts as not ingested yet; the same one again does not.
+    Feedback with another category has to be ingested again; feedback that repeats the category has not.
     """
     at = now()
     values = {"category_id": category_id, "username": username, "created_at": at, "demo": demo}
@@ -60,22 +62,22 @@ def give_feedback(engine: Engine, prediction_id: str, category_id: int, *, usern
             connection = session.connection()
             first = _insert(engine).values(prediction_id=prediction_id, **values)
             if connection.execute(first.returning(col(FeedbackRow.prediction_id))).first() is not None:
-                return Given(at, is_first=True)
+                return StoredFeedback(at, is_first=True)
             newer = update(FeedbackRow).where(col(FeedbackRow.prediction_id) == prediction_id)
             changed = connection.execute(newer.values(**values, ingested_in=kept)).rowcount
     except IntegrityError:
         return None
-    return Given(at, is_first=False) if changed else None
+    return StoredFeedback(at, is_first=False) if changed else None
 
 
 def find_feedback(engine: Engine, prediction_id: str) -> FeedbackRow | None:
-    """Return what was said about a prediction, if anything."""
+    """Return the feedback about a prediction, or None."""
     with reading(engine) as session:
         return session.get(FeedbackRow, prediction_id)
 
 
 def feedback_between(engine: Engine, version: str, since: datetime, until: datetime) -> list[LabelledAnswer]:
-    """Return what a bundle answered from `since` to before `until` and of which the truth is known, oldest first."""
+    """Return the predictions of a bundle from `since` to before `until` that have feedback, oldest first."""
     answered = col(PredictionRow.created_at)
     wanted = (
         select(
@@ -96,22 +98,22 @@ def feedback_between(engine: Engine, version: str, since: datetime, until: datet
 
 
 def count_feedback(engine: Engine) -> int:
-    """Return of how many predictions the truth is known."""
+    """Return how many predictions have feedback."""
     with reading(engine) as session:
         return session.scalar(select(func.count()).select_from(FeedbackRow)) or 0
 
 
-def count_waiting(engine: Engine) -> int:
-    """Return how much feedback is in no dataset yet, whether or not anything can be learned from it."""
+def count_not_ingested(engine: Engine) -> int:
+    """Return how much feedback is in no dataset version yet, with or without a text to learn from."""
     with reading(engine) as session:
-        waiting = select(func.count()).select_from(FeedbackRow).where(col(FeedbackRow.ingested_in).is_(None))
-        return session.scalar(waiting) or 0
+        not_ingested = select(func.count()).select_from(FeedbackRow).where(col(FeedbackRow.ingested_in).is_(None))
+        return session.scalar(not_ingested) or 0
 
 
 def labelled_products(engine: Engine, *, demo: bool, limit: int) -> list[LabelledProduct]:
-    """Return what is in no dataset yet and has a text, in the order in which it was said, `limit` at most.
+    """Return at most `limit` products that have a text and are in no dataset version yet, oldest feedback first.
 
-    `demo` says of which models' predictions: those that learned from the demo catalogue, or from real products.
+    `demo` selects predictions of models that were trained on the demo catalogue, or on real products.
     """
     texts = (col(PredictionRow.designation), col(PredictionRow.description))
     wanted = (
@@ -135,7 +137,7 @@ def labelled_products(engine: Engine, *, demo: bool, limit: int) -> list[Labelle
 
 
 def mark_ingested(engine: Engine, products: Sequence[LabelledProduct], dataset_version: str) -> None:
-    """Write down which dataset holds these products now; where the truth has changed meanwhile, it stays to be done."""
+    """Record the dataset version that holds these products, except those with newer feedback."""
     one = update(FeedbackRow).where(
         col(FeedbackRow.prediction_id) == bindparam("id"), col(FeedbackRow.category_id) == bindparam("truth")
     )

@@ -1,4 +1,4 @@
-"""Bodies of feedback: what a product really is, said about one prediction."""
+"""Bodies of feedback: the true category of the product of one prediction."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PREDICTION_ID_PATTERN = r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 class FeedbackRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    prediction_id: str = Field(pattern=PREDICTION_ID_PATTERN, description="As the answer of `/predict` gave it.")
-    category_id: int = Field(strict=True, ge=0, description="The code that the product really has.")
+    prediction_id: str = Field(pattern=PREDICTION_ID_PATTERN, description="As in the answer of `/predict`.")
+    category_id: int = Field(strict=True, ge=0, description="The product's true product type code.")
 
 
 class Feedback(BaseModel):
     prediction_id: str
-    category_id: int = Field(description="The code that the product really has.")
-    predicted: str = Field(description="The code that was predicted, as the answer of `/predict` gave it.")
+    category_id: int = Field(description="The product's true product type code.")
+    predicted: str = Field(description="The predicted code, as in the answer of `/predict`.")
     correct: bool
     given_by: str
     given_at: datetime

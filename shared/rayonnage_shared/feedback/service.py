@@ -1,6 +1,6 @@
-"""What people say about predictions: checked, and written down; used by the predict service and the command line.
+"""Feedback, checked and stored; used by the predict service and the command line.
 
-SQLAlchemy is imported when something is said for the first time: predict is ready to answer before that.
+SQLAlchemy is imported with the first feedback, so that predict starts a second earlier.
 """
 
 from __future__ import annotations
@@ -31,48 +31,48 @@ class UnknownCategory(BadInput):
 
 
 @dataclass(frozen=True, slots=True)
-class FeedbackBook:
-    """What feedback is checked against; `keep_days`, for what refusals say, is how long predictions are kept."""
+class FeedbackService:
+    """Checks and stores feedback; `keep_days`, named in refusals, is how long predictions are kept."""
 
     models_path: Path
     categories: Categories
     keep_days: float | None = None
 
-    def check(self, category_id: int) -> None:
-        """Raise UnknownCategory unless the code has a name, or came in by an ingest and the champion knows it."""
-        if category_id not in self.categories.labels and category_id not in _champion_codes(self.models_path):
-            raise UnknownCategory(f"{category_id} is none of the product type codes that are known here.")
-
-    def write(self, engine: Engine, said: FeedbackRequest, username: str) -> tuple[Feedback, bool]:
-        """Write down what was said, and return it with whether it is the first word about this prediction.
+    def write(self, engine: Engine, request: FeedbackRequest, username: str) -> tuple[Feedback, bool]:
+        """Store feedback and return it, with whether it is the first about its prediction.
 
         Raises UnknownCategory or PredictionUnknown.
         """
-        from rayonnage_shared.feedback.repository import give_feedback
+        from rayonnage_shared.feedback.repository import store_feedback
         from rayonnage_shared.predictions.repository import find_prediction
 
-        self.check(said.category_id)
-        row = find_prediction(engine, said.prediction_id)
+        self._check(request.category_id)
+        row = find_prediction(engine, request.prediction_id)
         if row is None:
-            raise self._unknown(said)
-        demo = _learned_from_demo(self.models_path, row.version)
-        given = give_feedback(engine, said.prediction_id, said.category_id, username=username, demo=demo)
-        if given is None:
-            raise self._unknown(said)
+            raise self._unknown(request)
+        demo = _trained_on_demo(self.models_path, row.version)
+        stored = store_feedback(engine, request.prediction_id, request.category_id, username=username, demo=demo)
+        if stored is None:
+            raise self._unknown(request)
         feedback = Feedback(
-            prediction_id=said.prediction_id,
-            category_id=said.category_id,
+            prediction_id=request.prediction_id,
+            category_id=request.category_id,
             predicted=str(row.category_id),
-            correct=row.category_id == said.category_id,
+            correct=row.category_id == request.category_id,
             given_by=username,
-            given_at=given.at,
+            given_at=stored.given_at,
         )
-        return feedback, given.is_first
+        return feedback, stored.is_first
 
-    def _unknown(self, said: FeedbackRequest) -> PredictionUnknown:
+    def _check(self, category_id: int) -> None:
+        """Raise UnknownCategory unless the code has a label, or was added by an ingest and the champion knows it."""
+        if category_id not in self.categories.labels and category_id not in _champion_codes(self.models_path):
+            raise UnknownCategory(f"{category_id} is not one of the known product type codes.")
+
+    def _unknown(self, request: FeedbackRequest) -> PredictionUnknown:
         days = "" if self.keep_days is None else f", {self.keep_days:g} days"
         return PredictionUnknown(
-            f"No prediction {said.prediction_id} is in the log: it was never made here, or it is older than "
+            f"There is no prediction {request.prediction_id} in the log: it was not made here, or it is older than "
             f"PREDICTION_LOG_DAYS{days}."
         )
 
@@ -82,10 +82,10 @@ def _champion_codes(models_path: Path) -> tuple[int, ...]:
     return () if champion is None else read_manifest(models_path, champion.version).categories.codes
 
 
-def _learned_from_demo(models_path: Path, version: str) -> bool:
-    """Return whether a bundle has learned from the demo catalogue; of one that is gone nobody knows, so True.
+def _trained_on_demo(models_path: Path, version: str) -> bool:
+    """Return whether a bundle was trained on the demo catalogue; True for a bundle that cannot be read.
 
-    What is said about such a model's answers never gets into real data, and one that is gone may have been such.
+    Feedback about a demo model must not get into real data, and a removed bundle may have been one.
     """
     try:
         return _is_demo(models_path, version)

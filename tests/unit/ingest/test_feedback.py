@@ -23,7 +23,7 @@ from rayonnage_shared.auth.dependencies import current_admin
 from rayonnage_shared.auth.tokens import Principal
 from rayonnage_shared.core.errors import Overloaded
 from rayonnage_shared.database.engine import migrate, open_database
-from rayonnage_shared.feedback.repository import find_feedback, give_feedback
+from rayonnage_shared.feedback.repository import find_feedback, store_feedback
 from rayonnage_shared.ml.catalogue.schemas import IngestReport
 from rayonnage_shared.predictions.record import LoggedPrediction
 from rayonnage_shared.predictions.repository import insert_predictions
@@ -85,7 +85,7 @@ def told(engine: Engine, designation: str, truth: int) -> str:
     version = "20261121T081500Z-3f2a"
     row = LoggedPrediction(str(ULID()), time.time(), version, "jane", "r", designation, None, None, False, None, *said)
     insert_predictions(engine, [row])
-    assert give_feedback(engine, row.prediction_id, truth, username="jane", demo=False)
+    assert store_feedback(engine, row.prediction_id, truth, username="jane", demo=False)
     return row.prediction_id
 
 

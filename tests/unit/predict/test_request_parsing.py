@@ -59,7 +59,7 @@ async def test_a_data_uri_is_base64_with_a_label() -> None:
 
 @pytest.mark.parametrize("image", ["https://example.org/a.jpg", "file:///etc/passwd", "../photo.jpg", "é", "a"])
 async def test_paths_and_addresses_are_refused(image: str) -> None:
-    with pytest.raises(BadInput, match="paths and addresses are not read"):
+    with pytest.raises(BadInput, match="paths and URLs are not read"):
         await read_json({"image": image})
 
 

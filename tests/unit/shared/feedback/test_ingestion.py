@@ -12,7 +12,7 @@ from ulid import ULID
 
 from rayonnage_shared.feedback import ingestion as feedback_ingestion
 from rayonnage_shared.feedback.ingestion import ingest_feedback
-from rayonnage_shared.feedback.repository import find_feedback, give_feedback
+from rayonnage_shared.feedback.repository import find_feedback, store_feedback
 from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
@@ -48,7 +48,7 @@ def told(engine: Engine, designation: str | None, truth: int, *, demo: bool = Fa
     said = (10, 0.9, "accept", 10, 0.9, None, None, 1.0)
     row = LoggedPrediction(str(ULID()), time.time(), VERSION, "jane", "r", designation, None, None, photo, None, *said)
     insert_predictions(engine, [row])
-    assert give_feedback(engine, row.prediction_id, truth, username="jane", demo=demo)
+    assert store_feedback(engine, row.prediction_id, truth, username="jane", demo=demo)
     return row.prediction_id
 
 

@@ -13,9 +13,9 @@ from rayonnage_shared.feedback.repository import (
     count_feedback,
     feedback_between,
     find_feedback,
-    give_feedback,
     labelled_products,
     mark_ingested,
+    store_feedback,
 )
 from rayonnage_shared.predictions.record import LoggedPrediction
 from rayonnage_shared.predictions.repository import insert_predictions
@@ -38,7 +38,7 @@ def predicted(engine: Engine, minutes_ago: float = 10, version: str = VERSION) -
 
 def give(engine: Engine, prediction_id: str, truth: int, *, username: str = "jane", demo: bool = False) -> bool | None:
     """Say it and return whether it was the first word, or None where there is no such prediction."""
-    given = give_feedback(engine, prediction_id, truth, username=username, demo=demo)
+    given = store_feedback(engine, prediction_id, truth, username=username, demo=demo)
     return None if given is None else given.is_first
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 
 from rayonnage_shared.database.engine import open_database, writing
 from rayonnage_shared.database.tables import PromotionRow
-from rayonnage_shared.feedback.repository import give_feedback, labelled_products, mark_ingested
+from rayonnage_shared.feedback.repository import labelled_products, mark_ingested, store_feedback
 from rayonnage_shared.ml.bundles.champion import Champion, write_champion
 from rayonnage_shared.ops.lineage import ChampionPeriod, Guess, Lineages, Model, Run, Truth, UnknownToLineage
 from rayonnage_shared.predictions.record import LoggedPrediction
@@ -111,12 +111,12 @@ def test_what_was_said_of_a_prediction_stands_with_it(shop: Shop) -> None:
     answer = shop.lineages.trace(PREDICTION).answer
     assert answer is not None and answer.feedback is None
 
-    given = give_feedback(shop.engine, PREDICTION, 1160, username="jane", demo=False)
+    given = store_feedback(shop.engine, PREDICTION, 1160, username="jane", demo=False)
     mark_ingested(shop.engine, labelled_products(shop.engine, demo=False, limit=1), NEW_DATA)
 
     answer = shop.lineages.trace(PREDICTION).answer
     assert answer is not None and given is not None
-    assert answer.feedback == Truth(1160, "jane", given.at, NEW_DATA)
+    assert answer.feedback == Truth(1160, "jane", given.given_at, NEW_DATA)
 
 
 def test_a_prediction_leads_to_the_code_and_the_products_behind_it(shop: Shop) -> None:

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from rayonnage_shared.database.engine import migrate, open_database, reading, writing
 from rayonnage_shared.database.tables import FeedbackRow, PredictionRow, now
-from rayonnage_shared.feedback.repository import count_feedback, give_feedback
+from rayonnage_shared.feedback.repository import count_feedback, store_feedback
 from rayonnage_shared.predictions.log import BATCH_ROWS, DAY_S, PredictionLog, WaitingRows
 from rayonnage_shared.predictions.record import LoggedPrediction
 from rayonnage_shared.predictions.repository import find_prediction, insert_predictions, remove_predictions
@@ -310,7 +310,7 @@ def test_the_log_removes_what_is_too_old_by_itself(engine: Engine, database_url:
 
 def say(engine: Engine, prediction_id: str, age: timedelta) -> None:
     """Give feedback about a prediction as if it had been so long ago."""
-    assert give_feedback(engine, prediction_id, 10, username="jane", demo=False)
+    assert store_feedback(engine, prediction_id, 10, username="jane", demo=False)
     with writing(engine) as session:
         session.get_one(FeedbackRow, prediction_id).created_at = datetime.now(UTC) - age
 
