@@ -26,8 +26,8 @@ def hosts() -> Dashboard:
         sections={
             "The machine": [
                 lines(
-                    "Processors, by what they do",
-                    "All processors together are 100 %. iowait: waits for the disk; steal: another machine has them.",
+                    "CPU by mode",
+                    "All CPUs together are 100 %. iowait: waiting for the disk; steal: used by another VM.",
                     Query(
                         f'sum by (mode) (rate(node_cpu_seconds_total{{{_NODE},mode!="idle"}}[$__rate_interval]))'
                         f' / scalar(count(node_cpu_seconds_total{{{_NODE},mode="idle"}}))',
@@ -38,8 +38,8 @@ def hosts() -> Dashboard:
                     stacked=StackingMode.NORMAL,
                 ),
                 lines(
-                    "Load for each processor",
-                    "Processes that run or wait. Above 1 for long: requests wait for a processor, and p99 shows it.",
+                    "Load per CPU",
+                    "Running and waiting processes. Above 1 for long: requests wait for a CPU, which raises p99.",
                     Query(
                         f"node_load5{{{_NODE}}} / on (instance) group_left () count by (instance) "
                         f'(node_cpu_seconds_total{{{_NODE},mode="idle"}})',
@@ -50,7 +50,7 @@ def hosts() -> Dashboard:
                 ),
                 lines(
                     "Memory in use",
-                    "Share that programs hold; what caches files does not count. Near 100 %: something will be killed.",
+                    "Used by programs, without the page cache. Near 100 % the kernel kills processes.",
                     Query(f"instance:node_memory_used:ratio{{{_NODE}}}", "{{instance}}"),
                     unit="percentunit",
                     most=1,
@@ -58,7 +58,7 @@ def hosts() -> Dashboard:
                 ),
                 bars(
                     "Disks in use",
-                    "Share of each file system. A full disk stops databases, datasets and logs. docs/runbook.md",
+                    "Used share of each file system. A full disk stops databases, datasets and logs. docs/runbook.md",
                     Query(
                         f"sort_desc(max by (mountpoint) (1 - {_AVAILABLE}{{{_NODE}}}))",
                         "{{mountpoint}}",
@@ -68,15 +68,15 @@ def hosts() -> Dashboard:
                     steps=((None, GOOD), (0.8, WARNING), (0.9, BAD)),
                 ),
                 lines(
-                    "Disks: read and written",
-                    "Bytes a second. Much of it while iowait is high: the disk is what the platform waits for.",
+                    "Disk I/O",
+                    "Bytes per second. High together with iowait: the platform waits for the disk.",
                     Query(f"sum(rate(node_disk_read_bytes_total{{{_NODE}}}[$__rate_interval]))", "read"),
                     Query(f"sum(rate(node_disk_written_bytes_total{{{_NODE}}}[$__rate_interval]))", "written"),
                     unit="Bps",
                 ),
                 lines(
                     "Network",
-                    "Bytes a second, loopback left out. Photos come in, little goes out.",
+                    "Bytes per second, without loopback. Photos come in, little goes out.",
                     *(
                         Query(
                             f'sum(rate(node_network_{way}_bytes_total{{{_NODE},device!="lo"}}[$__rate_interval]))',
@@ -89,8 +89,8 @@ def hosts() -> Dashboard:
             ],
             "Containers": [
                 lines(
-                    "Processors by container",
-                    "1 is one processor in full use. docker-compose.yml bounds each (cpus).",
+                    "CPU by container",
+                    "1 is one fully used CPU. docker-compose.yml limits each container (cpus).",
                     Query(
                         f"sum by (name) (rate(container_cpu_usage_seconds_total{_IN}[$__rate_interval]))",
                         "{{name}}",
@@ -98,9 +98,9 @@ def hosts() -> Dashboard:
                     unit="short",
                 ),
                 lines(
-                    "Held back for lack of processor share",
-                    "Share of the periods in which a container wanted more than its bound. Much of it on predict: "
-                    "raise cpus, or add a replica.",
+                    "CPU throttling",
+                    "Fraction of periods in which a container was throttled. If predict is: raise cpus, or add a "
+                    "replica.",
                     Query(
                         f"sum by (name) (rate(container_cpu_cfs_throttled_periods_total{_IN}[$__rate_interval]))"
                         f" / sum by (name) (rate(container_cpu_cfs_periods_total{_IN}[$__rate_interval]))",
@@ -110,8 +110,8 @@ def hosts() -> Dashboard:
                     most=1,
                 ),
                 bars(
-                    "Memory against the limit",
-                    "At 100 % the kernel ends the container's largest process.",
+                    "Memory relative to the limit",
+                    "At 100 % the kernel kills the container's largest process.",
                     Query(f"sort_desc(name:container_memory_used:ratio{_IN})", "{{name}}"),
                     unit="percentunit",
                     most=1,
@@ -119,26 +119,26 @@ def hosts() -> Dashboard:
                 ),
                 lines(
                     "Memory by container",
-                    "A curve that climbs without end is a leak.",
+                    "A curve that grows forever is a leak.",
                     Query(f"max by (name) (container_memory_working_set_bytes{_IN})", "{{name}}"),
                     unit="bytes",
                 ),
                 bars(
-                    "Starts in the time shown",
-                    "How often each container was started anew. A planned restart is one; more is a crash loop.",
+                    "Restarts in the time range",
+                    "Restarts of each container. More than planned restarts is a crash loop.",
                     Query(f"sum by (name) (changes(container_start_time_seconds{_IN}[$__range]))", "{{name}}"),
                     unit="short",
                     steps=((None, GOOD), (1, WARNING), (3, BAD)),
                 ),
                 bars(
-                    "Ended for lack of memory",
-                    "Times that the kernel ended a process of the container for its memory, in the time shown.",
+                    "Out-of-memory kills",
+                    "Processes of the container killed for its memory limit, in the time range.",
                     Query(f"sum by (name) (increase(container_oom_events_total{_IN}[$__range]))", "{{name}}"),
                     unit="short",
                     steps=((None, GOOD), (1, BAD)),
                 ),
             ],
-            "Our processes": [
+            "Rayonnage processes": [
                 lines(
                     "Memory by process",
                     "Resident memory. Predict holds one bundle, two during a promotion.",
@@ -146,24 +146,24 @@ def hosts() -> Dashboard:
                     unit="bytes",
                 ),
                 lines(
-                    "Processors by process",
-                    "1 is one processor in full use. Predict at the number of its processors is at its capacity.",
+                    "CPU by process",
+                    "1 is one fully used CPU. Predict at its number of CPUs is at capacity.",
                     Query(f"rate(process_cpu_seconds_total{{{_OURS}}}[$__rate_interval])", "{{job}} {{instance}}"),
                     unit="short",
                 ),
                 lines(
-                    "Open files, as a share of the limit",
-                    "Connections count too. Near 100 % new ones are refused.",
+                    "Open files relative to the limit",
+                    "Includes connections. Near 100 % new ones are refused.",
                     Query(f"process_open_fds{{{_OURS}}} / process_max_fds{{{_OURS}}}", "{{job}} {{instance}}"),
                     unit="percentunit",
                     most=1,
                     steps=((None, GOOD), (0.8, BAD)),
                 ),
             ],
-            "The watchers": [
+            "Monitoring": [
                 number(
-                    "Targets that answer",
-                    "The targets that Prometheus scrapes, exporters and itself included.",
+                    "Targets up",
+                    "All scrape targets, including exporters and Prometheus itself.",
                     Query("sum by (job) (up)", "{{job}}"),
                     unit="short",
                     width=18,
@@ -171,8 +171,8 @@ def hosts() -> Dashboard:
                     curve=False,
                 ),
                 number(
-                    "Alerting works",
-                    "The alert Watchdog always fires. When it does not, Prometheus does not reckon its rules.",
+                    "Rule evaluation works",
+                    "The alert Watchdog always fires. If it does not, Prometheus evaluates no rules.",
                     Query('count(ALERTS{alertname="Watchdog",alertstate="firing"}) or vector(0)', "watchdog"),
                     unit="short",
                     width=6,
@@ -180,21 +180,21 @@ def hosts() -> Dashboard:
                     curve=False,
                 ),
                 lines(
-                    "Messages sent and failed",
-                    "What Alertmanager has sent. Failed: Slack or its address; docs/runbook.md, NotificationsFailing",
+                    "Notifications sent and failed",
+                    "Sent by Alertmanager. Failed: check Slack's webhook; docs/runbook.md, NotificationsFailing",
                     Query("sum(rate(alertmanager_notifications_total[$__rate_interval]))", "sent"),
                     Query("sum(rate(alertmanager_notifications_failed_total[$__rate_interval]))", "failed"),
                     unit="reqps",
                 ),
                 lines(
-                    "Time to read a target",
-                    "Prometheus gives up after 5 s (scrape_timeout), and the process then counts as down.",
+                    "Scrape duration",
+                    "Scrapes time out after 5 s (scrape_timeout); the process then counts as down.",
                     Query("max by (job) (scrape_duration_seconds)", "{{job}}"),
                     unit="s",
                 ),
                 lines(
                     "Series in memory",
-                    "Should stay flat: a metric whose labels are not bounded shows here first.",
+                    "Should stay flat: a metric with unbounded labels shows here first.",
                     Query("max(prometheus_tsdb_head_series)", "series"),
                     unit="short",
                 ),

@@ -37,10 +37,10 @@ def overview() -> Dashboard:
         uid="rayonnage-overview",
         choices=[variable("Service", "label_values(http_requests_total, job)", name="job")],
         sections={
-            "Is it up?": [
+            "Status": [
                 number(
-                    "Processes that answer",
-                    "Processes of each service that answer Prometheus. 0: it is down. docs/runbook.md, ProcessDown",
+                    "Processes up",
+                    "Processes of each service that Prometheus can scrape. 0: down. docs/runbook.md, ProcessDown",
                     Query(f"sum by (job) (up{{{_OURS}}})", "{{job}}"),
                     unit="short",
                     width=14,
@@ -48,23 +48,23 @@ def overview() -> Dashboard:
                     curve=False,
                 ),
                 number(
-                    "Alerts that fire",
-                    "They go to Slack, too. What to do is in docs/runbook.md, by the alert's name.",
+                    "Firing alerts",
+                    "Also sent to Slack. docs/runbook.md has an entry per alert.",
                     Query(f"count({_FIRING}) or vector(0)", "alerts"),
                     unit="short",
                     steps=((None, GOOD), (1, BAD)),
                 ),
                 name(
                     "Champion",
-                    "The bundle that serves.",
+                    "The served bundle.",
                     Query("max by (version, family) (rayonnage_champion_info)", "{{version}} ({{family}})"),
                 ),
             ],
-            "Promises": [
+            "Service level objectives": [
                 number(
-                    "Availability: budget left",
-                    "Of 1,000 requests in 30 days one may fail (5xx at the gateway). 100 %: none did; below 0: the "
-                    "promise is broken. docs/runbook.md, AvailabilityBurning",
+                    "Availability: error budget left",
+                    "One of 1,000 requests in 30 days may fail (5xx at the gateway). Below 0 the objective is "
+                    "missed. docs/runbook.md, AvailabilityBurning",
                     Query(f"1 - ({_FAILED} or vector(0)) / {_ALL} / {AVAILABILITY_BUDGET}", "left"),
                     unit="percentunit",
                     width=6,
@@ -72,8 +72,8 @@ def overview() -> Dashboard:
                     instant=True,
                 ),
                 number(
-                    "Speed: budget left",
-                    "Of 100 predictions in 30 days one may take longer than 250 ms. docs/runbook.md, LatencyBurning",
+                    "Latency: error budget left",
+                    "One of 100 predictions in 30 days may take longer than 250 ms. docs/runbook.md, LatencyBurning",
                     Query(f"1 - (1 - {_IN_TIME} / {_TIMED}) / {LATENCY_BUDGET}", "left"),
                     unit="percentunit",
                     width=6,
@@ -82,7 +82,7 @@ def overview() -> Dashboard:
                 ),
                 number(
                     "Freshness: time left",
-                    "Until the model that serves is 30 days old. Below 0: train anew. docs/runbook.md, ModelTooOld",
+                    "Time until the champion is 30 days old. Below 0: train a new model. docs/runbook.md, ModelTooOld",
                     Query(f"{FRESHNESS_DAYS} * 86400 - max(job:rayonnage_champion_age_seconds:max)", "left"),
                     unit="s",
                     width=6,
@@ -91,7 +91,7 @@ def overview() -> Dashboard:
                 ),
                 number(
                     "p99 of /predict, 5 minutes",
-                    "At the gateway, as the callers see it.",
+                    "At the gateway, as clients see it.",
                     Query(
                         'max(job_handler:http_request_duration_seconds:p99_5m{job="gateway",handler="/predict"})',
                         "p99",
@@ -114,12 +114,12 @@ def overview() -> Dashboard:
                     )
                     for title, rule, budget in (
                         ("Availability: burn rate", "job:http_requests_failed_per_request", AVAILABILITY_BUDGET),
-                        ("Speed: burn rate", "job_handler:http_requests_slow_per_answer", LATENCY_BUDGET),
+                        ("Latency: burn rate", "job_handler:http_requests_slow_per_answer", LATENCY_BUDGET),
                     )
                 ),
                 rows(
-                    "Which alerts fire",
-                    "Empty is good. What to do stands in docs/runbook.md under the alert's name.",
+                    "Firing alerts over time",
+                    "Empty is good. docs/runbook.md has an entry per alert.",
                     Query(f"max by (alertname, severity, job) ({_FIRING})"),
                     columns={"alertname": "Alert", "severity": "Severity", "job": "Where"},
                     unit="short",
@@ -128,15 +128,15 @@ def overview() -> Dashboard:
             ],
             "Traffic": [
                 lines(
-                    "Requests a second by service",
-                    "What comes in. A sudden fall with all else green: look in front of the gateway (nginx, DNS).",
+                    "Requests per second by service",
+                    "A sudden drop with everything else green: check nginx and DNS in front of the gateway.",
                     Query(f"sum by (job) (rate(http_requests_total{{{_CHOSEN}}}[$__rate_interval]))", "{{job}}"),
                     unit="reqps",
                 ),
                 lines(
                     "Errors by service (5xx)",
-                    "Share of requests that failed through our fault. Above 0 at the gateway and at one service: "
-                    "that service; at the gateway alone: a service that it cannot reach.",
+                    "Fraction of requests with a 5xx. At the gateway and at one service: that service fails; at "
+                    "the gateway alone: a service is unreachable.",
                     Query(
                         f'sum by (job) (rate(http_requests_total{{{_CHOSEN},status=~"5.."}}[$__rate_interval])'
                         f" or 0 * rate(http_requests_total{{{_CHOSEN}}}[$__rate_interval]))"
@@ -148,13 +148,13 @@ def overview() -> Dashboard:
                 ),
                 lines(
                     "p99 by service",
-                    "One request in a hundred takes longer. Ingest is slow by nature: it takes whole catalogues.",
+                    "One request in a hundred takes longer. Ingest is slow, since it processes whole catalogues.",
                     Query(_quantile(0.99, _CHOSEN, "job, le"), "{{job}}"),
                     unit="s",
                 ),
                 rows(
                     "Slowest routes",
-                    "The ten routes whose mean time is highest in the time shown.",
+                    "The ten routes with the highest mean duration in the time range.",
                     Query(
                         f"topk(10, sum by (job, handler) (increase({_SECONDS}_sum{{{_CHOSEN}}}[$__range]))"
                         f" / (sum by (job, handler) (increase({_SECONDS}_count{{{_CHOSEN}}}[$__range])) > 0))"
@@ -163,9 +163,9 @@ def overview() -> Dashboard:
                     unit="s",
                 ),
                 lines(
-                    "Answers by status",
-                    "Of the chosen services. 401 and 403: tokens; 413 and 422: what is sent; 429: too often; "
-                    "503: no room, or no model.",
+                    "Responses by status",
+                    "Of the selected services. 401 and 403: tokens; 413 and 422: invalid requests; 429: rate "
+                    "limit; 503: overloaded, or no model.",
                     Query(f"sum by (status) (rate(http_requests_total{{{_CHOSEN}}}[$__rate_interval]))", "{{status}}"),
                     unit="reqps",
                     width=12,
@@ -174,39 +174,39 @@ def overview() -> Dashboard:
             ],
             "POST /predict at the gateway": [
                 lines(
-                    "Time of /predict",
-                    "As the callers see it, token and forwarding included. Growing with `Predictions in work`: no "
-                    "capacity left; growing alone: the machine is busy with something else.",
+                    "Duration of /predict",
+                    "As clients see it, including authentication and forwarding. Growing with `Predictions in "
+                    "progress`: no capacity left; growing alone: the machine is busy with other work.",
                     *(Query(_quantile(share, _DOOR), f"p{share * 100:g}") for share in (0.5, 0.95, 0.99)),
                     unit="s",
                     steps=_LATENCY_STEPS,
                 ),
                 lines(
-                    "Answers of /predict by status",
+                    "Responses of /predict by status",
                     "200 is a prediction.",
                     Query(f"sum by (status) (rate(http_requests_total{{{_DOOR}}}[$__rate_interval]))", "{{status}}"),
                     unit="reqps",
                     stacked=StackingMode.NORMAL,
                 ),
                 lines(
-                    "Predictions in work",
-                    "Requests that run or wait in predict. A plateau is its bound: what is beyond gets 503.",
+                    "Predictions in progress",
+                    "Running and waiting requests in predict. A plateau is the limit: further requests get 503.",
                     Query("sum by (instance) (rayonnage_predict_in_flight)", "{{instance}}"),
                     unit="short",
                 ),
             ],
-            "Who is refused": [
+            "Refused requests": [
                 lines(
                     "Rate limits",
-                    "Requests a second that were refused with 429 since a user asked too often. One client gone wild, "
-                    "or a limit that is too low (PREDICT_RATE_LIMIT).",
+                    "Requests per second refused with 429: a runaway client, or a rate limit that is too low "
+                    "(PREDICT_RATE_LIMIT).",
                     Query("sum(rate(rayonnage_rate_limit_hits_total[$__rate_interval]))", "refused"),
                     unit="reqps",
                     width=12,
                 ),
                 lines(
                     "Login failures",
-                    "By reason. Many in a short time: somebody guesses passwords. docs/runbook.md, LoginFailures",
+                    "By reason. Many in a short time: someone guesses passwords. docs/runbook.md, LoginFailures",
                     Query("sum by (reason) (rate(rayonnage_login_failures_total[$__rate_interval]))", "{{reason}}"),
                     unit="reqps",
                     width=12,
@@ -214,16 +214,16 @@ def overview() -> Dashboard:
             ],
             "Restarts": [
                 lines(
-                    "Up since",
-                    "Age of each process. A saw-tooth is a process that dies again and again.",
+                    "Uptime",
+                    "Uptime of each process. A sawtooth is a process that keeps crashing.",
                     Query(f"time() - process_start_time_seconds{{{_OURS}}}", "{{job}} {{instance}}"),
                     unit="s",
                     width=12,
                 ),
                 number(
-                    "Starts in the time shown",
-                    "How often the processes of each service were started anew under the same address. In containers a "
-                    "new one may have a new address: see `Hosts and containers` too.",
+                    "Restarts in the time range",
+                    "Restarts of each service's processes under the same address. A new container may have a new "
+                    "address: see `Hosts and containers` too.",
                     Query(f"sum by (job) (changes(process_start_time_seconds{{{_OURS}}}[$__range]))", "{{job}}"),
                     unit="short",
                     width=12,

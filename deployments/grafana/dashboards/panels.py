@@ -1,4 +1,4 @@
-"""The few kinds of panel that the dashboards are made of, each with its unit, its thresholds and its reason."""
+"""The panel types of the dashboards."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 DATASOURCE = kinds.DataSourceRef(type_val="prometheus", uid="prometheus")
-"""As deployments/grafana/provisioning/datasources provisions it."""
+"""As provisioned in deployments/grafana/provisioning/datasources."""
 
 WIDTH = 24  # of Grafana's grid
 GOOD, WARNING, BAD = "green", "orange", "red"
 Panel = Builder[model.Panel]
 Steps = Sequence[tuple[float | None, str]]
-"""Values from which on a colour holds; the first is None, from minus infinity."""
+"""Lower bounds of colours; the first is None, for minus infinity."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What Prometheus is asked, and how each series is called: `{{label}}`."""
+    """A PromQL query and the legend of its series: `{{label}}`."""
 
     expr: str
     legend: str = ""
 
 
 class _Common(Protocol):
-    """What the builders of all kinds of panel have in common."""
+    """The builder interface of all panel types."""
 
     def title(self, title: str) -> Self: ...
     def description(self, description: str) -> Self: ...
@@ -64,7 +64,7 @@ def lines(
     steps: Steps = (),
     stacked: kinds.StackingMode | None = None,
 ) -> Panel:
-    """Return curves over time; `steps` are drawn as dashed lines, `most` is where the axis ends."""
+    """Return a time series panel; `steps` are dashed lines, `most` is the upper end of the axis."""
     panel = _with(timeseries.Panel(), title, why, queries, width=width, height=8)
     panel.unit(unit).min(0).line_width(2).show_points(kinds.VisibilityMode.AUTO)
     panel.tooltip(common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI).sort(kinds.SortOrder.DESCENDING))
@@ -96,7 +96,7 @@ def number(
     curve: bool = True,
     instant: bool = False,
 ) -> Panel:
-    """Return the newest value in large, one for each series; `words` are said (in a colour) instead of a value.
+    """Return a stat panel with the latest value of each series; `words` replace values by coloured text.
 
     `instant` asks for the newest value alone: for what looks so far back that a curve of it would be dear.
     """
@@ -115,7 +115,7 @@ def number(
 
 
 def name(title: str, why: str, query: Query, *, width: int = 6) -> Panel:
-    """Return what a metric says in its labels, now: the series' name is what is shown."""
+    """Return a stat panel that shows the labels of an info metric."""
     panel = _with(stat.Panel(), title, why, [query], width=width, height=5, instant=True)
     panel.text_mode(kinds.BigValueTextMode.NAME).graph_mode(kinds.BigValueGraphMode.NONE)
     panel.color_mode(kinds.BigValueColorMode.NONE).reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
@@ -125,7 +125,7 @@ def name(title: str, why: str, query: Query, *, width: int = 6) -> Panel:
 def bars(
     title: str, why: str, query: Query, *, unit: str, width: int = 8, most: float | None = None, steps: Steps = ()
 ) -> Panel:
-    """Return one horizontal bar for each series, for what is now (or for the whole time shown)."""
+    """Return a bar gauge with one bar per series, for the latest value or the whole time range."""
     panel = _with(bargauge.Panel(), title, why, [query], width=width, height=8, instant=True)
     panel.unit(unit).min(0).orientation(kinds.VizOrientation.HORIZONTAL)
     panel.display_mode(kinds.BarGaugeDisplayMode.BASIC).show_unfilled(True)
@@ -137,7 +137,7 @@ def bars(
 
 
 def rows(title: str, why: str, query: Query, *, columns: Mapping[str, str], unit: str, width: int = 12) -> Panel:
-    """Return a table of the series as they are now: these labels, in this order, under these heads, and the value."""
+    """Return a table of the current series: the given labels, in order, with headings, and the value."""
     panel = _with(table.Panel(), title, why, [query], width=width, height=8, instant=True, as_table=True)
     shown = [*columns, "Value"]
     panel.transformations(
@@ -157,7 +157,7 @@ def rows(title: str, why: str, query: Query, *, columns: Mapping[str, str], unit
 
 
 def cloud(title: str, why: str, query: Query, *, unit: str, width: int = 8) -> Panel:
-    """Return a heat map of a Prometheus histogram: time to the right, its buckets upwards."""
+    """Return a heat map of a Prometheus histogram."""
     panel = _with(heatmap.Panel(), title, why, [query], width=width, height=8, buckets=True)
     panel.calculate(False).color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues").steps(64))
     panel.unit("short").y_axis(heatmap.YAxisConfig().unit(unit)).cell_gap(1)
@@ -165,7 +165,7 @@ def cloud(title: str, why: str, query: Query, *, unit: str, width: int = 8) -> P
 
 
 def variable(label: str, query: str, *, name: str) -> Builder[model.VariableModel]:
-    """Return a choice above the dashboard; several values can be chosen, and all of them are at first."""
+    """Return a dashboard variable with multiple selection; all values are selected by default."""
     return (
         dashboard.QueryVariable(name)
         .label(label)
@@ -189,7 +189,7 @@ def page(
     sections: Mapping[str, Sequence[Panel]],
     hours: int = 6,
 ) -> model.Dashboard:
-    """Return a dashboard: rows of panels, and links to its neighbours."""
+    """Return a dashboard: rows of panels, and links to the other dashboards."""
     page = dashboard.Dashboard(title).uid(uid).description(about).tags([TAG]).readonly().refresh("30s")
     page.time(f"now-{hours}h", "now").timezone("browser").tooltip(model.DashboardCursorSync.CROSSHAIR)
     page.link(
@@ -225,7 +225,7 @@ TAG = "rayonnage"
 _LABEL_VALUES, _VARIABLE_REF = 1, "PrometheusVariableQueryEditor-VariableQuery"  # as Grafana's own editor writes them
 _CHAMPIONS = "max by (version, family) (rayonnage_champion_info"
 PROMOTIONS = f"{_CHAMPIONS}) unless {_CHAMPIONS} offset 1m)"
-"""A version in its first minute: where a dashed line is drawn through every panel."""
+"""A version in its first minute, drawn as a dashed line through every panel."""
 
 
 def _with(

@@ -35,32 +35,32 @@ def training() -> Dashboard:
         choices=[variable("Kind of job", "label_values(rayonnage_jobs, kind)", name="kind")],
         hours=24,
         sections={
-            "Jobs now": [
+            "Current jobs": [
                 number(
                     "Jobs by state",
-                    "Jobs in the table. Queued that stays while nothing runs: there is no worker.",
+                    "Jobs by state. `queued` while nothing runs: there is no worker.",
                     Query(f"sum by (status) ({_JOBS})", "{{status}}"),
                     unit="short",
                     width=12,
                     curve=False,
                 ),
                 number(
-                    "Oldest waiting",
-                    "How long the job at the head of the queue has waited. Minutes are normal while a training runs.",
+                    "Longest waiting job",
+                    "Waiting time of the oldest queued job. Minutes are normal while a training runs.",
                     Query("max(rayonnage_jobs_oldest_waiting_seconds)", "waiting"),
                     unit="s",
                     steps=((None, GOOD), (1800, WARNING), (7200, BAD)),
                 ),
                 number(
-                    "Failed in the time shown",
-                    "Jobs that ended with an error. Why stands in GET /train/jobs/{id}, field error. docs/runbook.md",
+                    "Failed in the time range",
+                    "Jobs that failed. The reason is in GET /train/jobs/{id}, field error. docs/runbook.md",
                     Query(f'sum(clamp_min(delta({_COUNTED}{{status="failed"}}[$__range]), 0))', "failed"),
                     unit="short",
                     steps=((None, GOOD), (1, BAD)),
                 ),
                 number(
                     "Workers",
-                    "Worker processes that Prometheus sees. None: nothing is trained, and no drift report is made.",
+                    "Worker processes that Prometheus scrapes. None: no trainings, no drift reports.",
                     Query('sum(up{job="train-worker"})', "workers"),
                     unit="short",
                     steps=((None, BAD), (1, GOOD)),
@@ -69,23 +69,23 @@ def training() -> Dashboard:
             "Jobs over time": [
                 lines(
                     "Queued and running",
-                    "Work that is there. Queued that never comes down: more is asked for than one worker does.",
+                    "`queued` that never decreases: more jobs than one worker can run.",
                     Query(f'sum by (status) ({_COUNTED}{{status=~"queued|running"}})', "{{status}}"),
                     unit="short",
                     width=12,
                 ),
                 rows(
                     "Jobs by kind and state",
-                    "The whole table of jobs, counted.",
+                    "Counts of all jobs.",
                     Query(f"{_JOBS} > 0"),
                     columns={"kind": "Kind", "status": "State"},
                     unit="short",
                 ),
             ],
-            "How long jobs take": [
+            "Job duration": [
                 bars(
                     "Duration, median",
-                    "From a job's first start to its end, since the worker was started.",
+                    "From a job's first start to its end, since the worker started.",
                     Query(
                         f'histogram_quantile(0.5, sum by (kind, le) ({_DURATION}_bucket{{kind=~"$kind"}}))', "{{kind}}"
                     ),
@@ -100,8 +100,8 @@ def training() -> Dashboard:
                     unit="s",
                 ),
                 bars(
-                    "Ended jobs by outcome",
-                    "What the worker has ended since it was started.",
+                    "Finished jobs by outcome",
+                    "Jobs the worker finished since it started.",
                     Query(f'sum by (kind, status) ({_DURATION}_count{{kind=~"$kind"}})', "{{kind}} {{status}}"),
                     unit="short",
                 ),
@@ -109,25 +109,25 @@ def training() -> Dashboard:
             "Data": [
                 lines(
                     "Products in the current dataset",
-                    "Grows with each ingest. A fall: an older version was taken, or real products replaced the sample.",
+                    "Grows with each ingest. A drop: an older version, or real products replaced the sample.",
                     Query("max(rayonnage_dataset_rows)", "products"),
                     Query("max(rayonnage_dataset_rows_with_image)", "with a photo"),
                     unit="short",
                 ),
                 number(
                     "Share with a photo",
-                    "Products without a photo are judged by their text alone.",
+                    "Products without a photo are predicted from text alone.",
                     Query("max(rayonnage_dataset_rows_with_image) / max(rayonnage_dataset_rows)", "with a photo"),
                     unit="percentunit",
                 ),
                 number(
-                    "Feedback in all",
-                    "What people have said to be right; the next ingest of feedback takes what is new.",
+                    "Feedback in total",
+                    "Feedback rows; the next ingest of feedback takes the new ones.",
                     Query("max(rayonnage_feedback_rows)", "feedback"),
                     unit="short",
                 ),
                 lines(
-                    "Ingests by answer",
+                    "Ingests by response",
                     "201: a new dataset version; 200: nothing new; 422: every row was refused; the report says why.",
                     Query(
                         f"sum by (status) (increase(http_requests_total{_INGESTS}[$__rate_interval]))",
@@ -158,15 +158,15 @@ def training() -> Dashboard:
                 ),
                 number(
                     "Columns in alarm",
-                    "Of the newest drift report: what would make the policy queue a retraining.",
+                    "Columns in alarm in the latest drift report, which may queue a retraining.",
                     Query("sum(max by (column) (rayonnage_drift_alarm))", "columns"),
                     unit="short",
                     steps=((None, GOOD), (1, BAD)),
                     width=6,
                 ),
                 number(
-                    "Trainings in the table",
-                    "Trainings by state: those that people asked for, and those that the drift policy did.",
+                    "Trainings by state",
+                    "Trainings requested by users and by the drift policy.",
                     Query(f'sum by (status) ({_COUNTED}{{kind=~"train|search"}})', "{{status}}"),
                     unit="short",
                     width=6,
