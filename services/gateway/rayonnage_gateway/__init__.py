@@ -1,1 +1,1 @@
-"""The one public door: routing, rate limits, merged documentation."""
+"""The public entry point of the platform: routing, rate limits, merged API documentation."""

@@ -1,4 +1,4 @@
-"""Runs the gateway: `python -m rayonnage_gateway`."""
+"""Run the gateway: `python -m rayonnage_gateway`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rayonnage_shared.observability.tracing import set_up_tracing
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until a signal stops the process."""
     settings = GatewaySettings()
     set_up_logging("gateway", settings)
     set_up_tracing("gateway", settings, public=True)

@@ -1,4 +1,4 @@
-"""Where a service is: addresses as they are given, and names that may stand for several, looked up again and again."""
+"""Service discovery: the addresses of a service, as configured or as a host name resolves to them, kept up to date."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import structlog
 
 from rayonnage_gateway.connection import Connection
 
-LOOK_UP_EVERY_S = 1.0
-LOOK_UP_WITHIN_S = 10.0  # the C library gives a name server up after as long; abandoned look-ups would only queue there
+LOOKUP_INTERVAL_S = 1.0
+LOOKUP_TIMEOUT_S = 10.0  # the C library gives up after as long; more look-ups would only queue behind that one
 
 log = structlog.get_logger()
 
 Lookup = Callable[[str], Awaitable[Collection[str]]]
-"""Returns the addresses that a host name stands for. Raises OSError."""
+"""Returns the addresses that a host name resolves to. Raises OSError."""
 
 
 @dataclass(slots=True, eq=False)
 class Address:
-    """One process of a service."""
+    """One process of a service, and its idle connections."""
 
     host: str
     port: int
@@ -32,99 +32,112 @@ class Address:
     idle: list[Connection] = field(default_factory=list)
     in_flight: int = 0
     avoided_until: float = 0.0
-    left: bool = False
-    """Its name does not stand for it any more: no connection to it is kept."""
+    removed: bool = False
+    """The host name no longer resolves to it, or the pool is closed: no connection to it is kept."""
+
+    def forget(self, connection: Connection) -> None:
+        """Drop an idle connection that was closed."""
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    def remove(self) -> None:
+        """Close the idle connections and keep none from now on."""
+        self.removed = True
+        for connection in self.idle:
+            connection.close()
+        self.idle = []
 
 
 @dataclass(slots=True, eq=False)
-class _Place:
-    """One part of the setting, and the addresses that it stands for now: until it is looked up, itself."""
+class _Host:
+    """One part of the setting, and the addresses it resolves to: itself until the first look-up."""
 
-    host: str
+    name: str
     port: int
     authority: bytes
     addresses: list[Address] = field(init=False)
-    unknown: bool = False
+    lookup_fails: bool = False
 
     def __post_init__(self) -> None:
-        self.addresses = [self.address(self.host)]
+        self.addresses = [self.address(self.name)]
 
     def address(self, host: str) -> Address:
         return Address(host, self.port, self.authority)
 
     @property
-    def is_name(self) -> bool:
+    def needs_lookup(self) -> bool:
         try:
-            ipaddress.ip_address(self.host)
+            ipaddress.ip_address(self.name)
         except ValueError:
             return True
         return False
 
 
 async def look_up(host: str) -> Collection[str]:
-    """Ask the system's resolver."""
+    """Return what the system's resolver knows."""
     found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in found]
 
 
 class Addresses:
-    """The addresses of one service; `current` is replaced, never changed, so whoever goes through it may wait.
+    """The addresses of one service. `current` is replaced, never changed, so iterating over it across awaits is safe.
 
-    A look-up that fails changes nothing: what was known stays. `on_left` hears of an address that is not among the
-    current ones any more.
+    A failed look-up changes nothing: the last known addresses stay.
     """
 
-    def __init__(
-        self, service: str, url: str, on_left: Callable[[Address], None], lookup: Lookup | None = None
-    ) -> None:
+    def __init__(self, service: str, url: str, lookup: Lookup | None = None) -> None:
         self._service = service
-        self._places = [_place(part) for part in url.split(",") if part.strip()]
-        if not self._places:
+        self._hosts = [_host(part) for part in url.split(",") if part.strip()]
+        if not self._hosts:
             raise ValueError(f"no address is given for {service}")
-        self._on_left = on_left
         self._lookup = lookup or look_up
-        self._followers: list[asyncio.Task[None]] = []
-        self.current = [address for place in self._places for address in place.addresses]
-        self.authority = self._places[0].authority
+        self._tasks: list[asyncio.Task[None]] = []
+        self.current = [address for host in self._hosts for address in host.addresses]
+        self.authority = self._hosts[0].authority
 
     def open(self) -> None:
-        """Begin to follow the names."""
-        self._followers = [asyncio.create_task(self._follow(place)) for place in self._places if place.is_name]
+        """Start to look host names up."""
+        self._tasks = [asyncio.create_task(self._keep_current(host)) for host in self._hosts if host.needs_lookup]
 
     def close(self) -> None:
-        """Follow the names no more."""
-        for task in self._followers:
+        """Stop the look-ups and close every idle connection."""
+        for task in self._tasks:
             task.cancel()
+        for address in self.current:
+            address.remove()
 
-    async def _follow(self, place: _Place) -> None:
+    async def _keep_current(self, host: _Host) -> None:
         while True:
-            hosts: Collection[str] = ()
-            try:
-                async with asyncio.timeout(LOOK_UP_WITHIN_S):
-                    hosts = await self._lookup(place.host)
-            except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
-                if not place.unknown:
-                    log.warning("gateway.lookup_failed", service=self._service, host=place.host, error=str(error))
-            place.unknown = not hosts
-            if hosts:
-                self._replace(place, hosts)
-            await asyncio.sleep(LOOK_UP_EVERY_S)
+            await self._update(host)
+            await asyncio.sleep(LOOKUP_INTERVAL_S)
 
-    def _replace(self, place: _Place, hosts: Collection[str]) -> None:
-        known = {address.host: address for address in place.addresses}
-        if known.keys() == set(hosts):
+    async def _update(self, host: _Host) -> None:
+        try:
+            async with asyncio.timeout(LOOKUP_TIMEOUT_S):
+                found = await self._lookup(host.name)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next look-up must take place
+            if not host.lookup_fails:
+                log.warning("gateway.lookup.failed", service=self._service, host=host.name, error=repr(error))
+            host.lookup_fails = True
             return
-        stayed = [host for host in known if host in hosts]
-        place.addresses = [known.get(host) or place.address(host) for host in dict.fromkeys([*stayed, *hosts])]
-        self.current = [address for one in self._places for address in one.addresses]
-        for host in known.keys() - set(hosts):
-            known[host].left = True
-            self._on_left(known[host])
-        log.info("gateway.addresses_changed", service=self._service, host=place.host, addresses=sorted(hosts))
+        host.lookup_fails = not found
+        if found:
+            self._replace(host, found)
+
+    def _replace(self, host: _Host, found: Collection[str]) -> None:
+        known = {address.host: address for address in host.addresses}
+        if known.keys() == set(found):
+            return
+        stayed = [name for name in known if name in found]
+        host.addresses = [known.get(name) or host.address(name) for name in dict.fromkeys([*stayed, *found])]
+        self.current = [address for one in self._hosts for address in one.addresses]
+        for name in known.keys() - set(found):
+            known[name].remove()
+        log.info("gateway.addresses.changed", service=self._service, host=host.name, addresses=sorted(found))
 
 
-def _place(url: str) -> _Place:
+def _host(url: str) -> _Host:
     parts = urlsplit(url.strip())
     if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
         raise ValueError(f"{url!r} is not the address of a service, such as http://127.0.0.1:8003")
-    return _Place(parts.hostname, parts.port or 80, parts.netloc.encode("ascii"))
+    return _Host(parts.hostname, parts.port or 80, parts.netloc.encode("ascii"))

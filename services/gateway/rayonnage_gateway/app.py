@@ -1,8 +1,9 @@
-"""Builds the gateway: the one public door of the platform."""
+"""Builds the gateway, the platform's one public entry point."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import AsyncIterator, Iterator
 
@@ -12,7 +13,7 @@ from fastapi_offline import FastAPIOffline
 
 from rayonnage_gateway.docs_pages import docs_router
 from rayonnage_gateway.documentation import Documentation
-from rayonnage_gateway.limits import prediction_admission
+from rayonnage_gateway.rate_limit import prediction_rate_limiter
 from rayonnage_gateway.readiness import Readiness
 from rayonnage_gateway.routes import PUBLIC_ROUTES, forwarding_routes, own_router
 from rayonnage_gateway.settings import GatewaySettings
@@ -35,9 +36,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         "train": settings.train_url,
         "predict": settings.predict_url,
     }
-    upstreams = {service: Upstream(service, url, _limits(settings, 0)) for service, url in urls.items()}
-    # Streams stay open for hours; on connections of their own they cannot use up those of short calls.
-    streams = {"train": Upstream("train", settings.train_url, _limits(settings, settings.gateway_streams))}
+    limits = _pool_limits(settings)
+    upstreams = {service: Upstream(service, url, limits) for service, url in urls.items()}
+    # Event streams stay open for hours: in a pool of their own, they cannot use up the slots of short requests.
+    stream_limits = dataclasses.replace(limits, connections=settings.gateway_streams, waiting=0)
+    streams = {"train": Upstream("train", settings.train_url, stream_limits)}
     readiness = Readiness(upstreams)
 
     @contextlib.asynccontextmanager
@@ -59,23 +62,23 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         lifespan=lifespan,
         routers=[own_router(readiness), docs_router()],
         readiness={"keys": verifier.why_not_ready},
-        reported={service: functools.partial(readiness.trouble, service) for service in upstreams},
+        reported={service: functools.partial(readiness.why_not_ready, service) for service in upstreams},
         max_body_bytes=None,  # each public route has its own limit
-        metrics_route=False,  # inside the network only: on a port of its own
-        app_class=functools.partial(FastAPIOffline, docs_url=None, redoc_url=None),  # for its static files
+        metrics_route=False,  # not public: served on a port of their own
+        app_class=functools.partial(FastAPIOffline, docs_url=None, redoc_url=None),  # serves the pages' scripts
     )
     documentation = Documentation(app.openapi, upstreams, PUBLIC_ROUTES)
     app.openapi = documentation.document  # type: ignore[method-assign]
     app.state.verifier = verifier
     app.router.redirect_slashes = False
-    app.router.routes[0:0] = forwarding_routes(settings, upstreams, streams, prediction_admission(settings))
+    app.router.routes[0:0] = forwarding_routes(settings, upstreams, streams, prediction_rate_limiter(settings))
     return app
 
 
-def _limits(settings: GatewaySettings, streams: int) -> PoolLimits:
+def _pool_limits(settings: GatewaySettings) -> PoolLimits:
     return PoolLimits(
-        connections=streams or settings.gateway_connections,
-        waiting=0 if streams else settings.gateway_waiting,
+        connections=settings.gateway_connections,
+        waiting=settings.gateway_waiting,
         wait_s=settings.gateway_wait_s,
         connect_timeout_s=settings.gateway_connect_timeout_s,
         keep_alive_s=settings.gateway_keep_alive_s,
@@ -85,5 +88,5 @@ def _limits(settings: GatewaySettings, streams: int) -> PoolLimits:
 @contextlib.contextmanager
 def _serving_metrics(settings: GatewaySettings) -> Iterator[None]:
     with metrics_server(settings.gateway_metrics_host, settings.gateway_metrics_port) as port:
-        log.info("gateway.metrics.serving", port=port)
+        log.info("gateway.metrics.started", port=port)
         yield

@@ -1,4 +1,4 @@
-"""The two pages that show the OpenAPI document; a policy keeps what they load to this origin."""
+"""Swagger UI and ReDoc, served without internet access; a content security policy allows this origin only."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from starlette.responses import HTMLResponse
 
 STATIC = "/static-offline-docs"  # where FastAPIOffline mounts the pages' scripts
 TITLE = "Rayonnage"
-# ReDoc would fetch a logo from its maker's CDN: browsers refuse that here, and ReDoc then leaves the logo out.
-# Both pages style and start themselves with inline code, and ReDoc searches in a worker made from a blob.
+# The policy also blocks the logo that ReDoc requests from a CDN. Both pages need inline scripts and styles, and
+# ReDoc's search runs in a worker created from a blob.
 POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -23,13 +23,13 @@ POLICY = "; ".join(
 
 
 def docs_router() -> APIRouter:
-    """Return `/docs` (Swagger UI) and `/redoc`, which need no internet."""
+    """Return the routes `/docs` (Swagger UI) and `/redoc`."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/docs")
     async def swagger(request: Request) -> HTMLResponse:
         root = request.scope.get("root_path", "")
-        return _kept_here(
+        return _with_policy(
             get_swagger_ui_html(
                 openapi_url=f"{root}/openapi.json",
                 title=f"{TITLE} - Swagger UI",
@@ -42,7 +42,7 @@ def docs_router() -> APIRouter:
     @router.get("/redoc")
     async def redoc(request: Request) -> HTMLResponse:
         root = request.scope.get("root_path", "")
-        return _kept_here(
+        return _with_policy(
             get_redoc_html(
                 openapi_url=f"{root}/openapi.json",
                 title=f"{TITLE} - ReDoc",
@@ -55,6 +55,6 @@ def docs_router() -> APIRouter:
     return router
 
 
-def _kept_here(page: HTMLResponse) -> HTMLResponse:
+def _with_policy(page: HTMLResponse) -> HTMLResponse:
     page.headers["Content-Security-Policy"] = POLICY
     return page

@@ -1,4 +1,4 @@
-"""One OpenAPI document for the whole platform, merged from what each service says of itself."""
+"""One OpenAPI document for the whole platform, merged from the documents of the services."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import structlog
 
 from rayonnage_gateway.routes import PublicRoute
 from rayonnage_gateway.upstream import Upstream
-from rayonnage_shared.core.errors import PROBLEM_MEDIA_TYPE, RayonnageError
+from rayonnage_shared.core.errors import PROBLEM_MEDIA_TYPE
 from rayonnage_shared.http.schemas import Problem
 
 log = structlog.get_logger()
 
-RETRY_S = 1.0  # until every service has been heard
-REFRESH_S = 30.0  # afterwards: a service may come back with another version
+RETRY_S = 1.0  # while a service has not answered
+REFRESH_S = 30.0  # afterwards: a service may restart with another version
 FETCH_TIMEOUT_S = 5.0
 SCHEME = "OAuth2PasswordBearer"
 _REF = "#/components/schemas/"
@@ -26,16 +26,16 @@ _REF = "#/components/schemas/"
 Document = dict[str, Any]
 
 TAGS = {
-    "predict": "Predictions, and the models that make them.",
+    "predict": "Predictions, and the models behind them.",
     "auth": "Tokens and users.",
-    "ingest": "Labelled products in, dataset versions out.",
+    "ingest": "Upload of labelled products, and dataset versions.",
     "train": "Training jobs, promotion and rollback.",
-    "platform": "Whether the platform works.",
-    "health": "For probes.",
+    "platform": "State of the platform.",
+    "health": "Health checks for probes.",
 }
 _HOW_TO_LOG_IN = (
-    "Type your username and password and leave `client_id` and `client_secret` empty. "
-    "After `make run` the first administrator's are `ADMIN_USERNAME` and `ADMIN_PASSWORD` in `.env`."
+    "Enter your username and password; leave `client_id` and `client_secret` empty. "
+    "After `make run`, those of the first administrator are `ADMIN_USERNAME` and `ADMIN_PASSWORD` in `.env`."
 )
 _ADDED_PROBLEMS = {
     "400": "The request cannot be read",
@@ -44,14 +44,14 @@ _ADDED_PROBLEMS = {
     "408": "The request body did not arrive in time",
     "413": "The request body is too large",
     "429": "Too many requests",
-    "502": "A part of the platform gave an answer that cannot be passed on",
+    "502": "A part of the platform sent an invalid response",
     "503": "A part of the platform is unavailable or at capacity",
     "504": "A part of the platform took too long",
 }
 
 
 class Documentation:
-    """Keeps the merged document up to date; `document` gives the last one without waiting for anybody."""
+    """Keeps the merged document up to date. `document` returns the last one at once."""
 
     def __init__(
         self, own: Callable[[], Document], upstreams: Mapping[str, Upstream], routes: Iterable[PublicRoute]
@@ -59,46 +59,46 @@ class Documentation:
         self._own = own
         self._upstreams = upstreams
         self._routes = tuple(routes)
-        self._heard: dict[str, bytes] = {}
-        self._silent: set[str] = set(upstreams)
+        self._texts: dict[str, bytes] = {}
+        self._unreachable: set[str] = set(upstreams)
         self._merged: Document | None = None
 
     def document(self) -> Document:
-        """Return the merged document; a service that has never been heard is named in its description."""
+        """Return the merged document; its description names each service that has not answered yet."""
         if self._merged is None:
-            documents = {service: json.loads(text) for service, text in self._heard.items()}
-            self._merged = merge(self._own(), documents, self._routes, self._silent)
+            documents = {service: json.loads(text) for service, text in self._texts.items()}
+            self._merged = merge(self._own(), documents, self._routes, self._unreachable)
         return self._merged
 
     async def keep_fresh(self) -> None:
-        """Ask every service for its document, soon again while one is silent, for as long as this is awaited."""
+        """Fetch the documents of all services for ever, more often while one is unreachable."""
         while True:
             await asyncio.gather(*(self._fetch(service) for service in self._upstreams))
-            await asyncio.sleep(RETRY_S if self._silent else REFRESH_S)
+            await asyncio.sleep(RETRY_S if self._unreachable else REFRESH_S)
 
     async def _fetch(self, service: str) -> None:
         try:
             status, text = await self._upstreams[service].fetch("/openapi.json", timeout_s=FETCH_TIMEOUT_S)
             if status != 200 or not isinstance(json.loads(text).get("paths"), dict):
-                raise ValueError(f"answers {status} at /openapi.json")
-        except (RayonnageError, ValueError, AttributeError) as error:
-            if service not in self._silent:
-                log.info("gateway.documentation.service_silent", silent_service=service, error=str(error))
-                self._silent.add(service)
+                raise ValueError(f"{service} answers {status} at /openapi.json without an OpenAPI document")
+        except Exception as error:  # noqa: BLE001 - one service must not stop the refresh of all
+            if service not in self._unreachable:
+                log.info("gateway.documentation.fetch_failed", upstream=service, error=str(error))
+                self._unreachable.add(service)
                 self._merged = None
             return
-        if service in self._silent or self._heard.get(service) != text:
-            self._silent.discard(service)
-            self._heard[service] = text
+        if service in self._unreachable or self._texts.get(service) != text:
+            self._unreachable.discard(service)
+            self._texts[service] = text
             self._merged = None
 
 
 def merge(
-    own: Document, services: Mapping[str, Document], routes: Iterable[PublicRoute], silent: Iterable[str] = ()
+    own: Document, services: Mapping[str, Document], routes: Iterable[PublicRoute], unreachable: Iterable[str] = ()
 ) -> Document:
-    """Return `own` with the public operations of `services`: schemas that differ under one name are told apart.
+    """Return `own` with the public operations of `services`; different schemas of one name are renamed.
 
-    Security is what the gateway's table says, and answers that the gateway gives by itself are added.
+    The security of each operation comes from the gateway's table, and the gateway's own error responses are added.
     """
     merged = copy.deepcopy(own)
     schemas: dict[str, Any] = merged.setdefault("components", {}).setdefault("schemas", {})
@@ -128,18 +128,18 @@ def merge(
         }
     merged["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     _keep_reachable(merged)
-    missing = sorted(set(silent) - services.keys())
+    missing = sorted(set(unreachable) - services.keys())
     if missing:
-        merged["info"]["description"] += f"\n\n**Not shown, since not reached yet: {', '.join(missing)}.**"
+        merged["info"]["description"] += f"\n\n**Not shown, because not reached yet: {', '.join(missing)}.**"
     return merged
 
 
 def _adopt(service: str, document: Document, schemas: dict[str, Any]) -> dict[str, str]:
-    """Add a service's schemas to `schemas` and return the names that they have there, by their own names."""
+    """Add a service's schemas to `schemas`, and return the new name of each by its own name."""
     theirs: dict[str, Any] = document.get("components", {}).get("schemas", {})
     changed = {name for name, schema in theirs.items() if name in schemas and schemas[name] != schema}
     while True:
-        # A schema that refers to a renamed one is itself no longer what others mean by its name.
+        # A schema that refers to a renamed schema differs too.
         more = {name for name, schema in theirs.items() if name not in changed and changed & set(_names_in(schema))}
         more = {name for name in more if name in schemas}
         if not more:
@@ -158,7 +158,7 @@ def _add_problems(operation: Document, route: PublicRoute) -> None:
             continue
         if status == "403" and route.access != "admin":
             continue
-        if status == "429" and route.kind != "prediction":
+        if status == "429" and route.route_class != "prediction":
             continue
         responses.setdefault(
             status, {"description": text, "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": f"{_REF}Problem"}}}}
@@ -179,7 +179,7 @@ def _operations(document: Document) -> Iterator[Document]:
 
 
 def _with_names(value: Any, names: Mapping[str, str]) -> Any:
-    """Return a copy of `value` in which references carry the given names."""
+    """Return a copy of `value` whose references have the given names."""
     if isinstance(value, dict):
         return {
             key: f"{_REF}{names.get(item[len(_REF) :], item[len(_REF) :])}"
@@ -210,9 +210,9 @@ def _is_reference(key: str, item: Any) -> bool:
 
 def _keep_reachable(document: Document) -> None:
     schemas = document["components"]["schemas"]
-    wanted: set[str] = set()
+    reachable: set[str] = set()
     found = set(_names_in(document["paths"]))
     while found:
-        wanted |= found
-        found = {name for known in found for name in _names_in(schemas.get(known, {}))} - wanted
-    document["components"]["schemas"] = {name: schemas[name] for name in sorted(wanted) if name in schemas}
+        reachable |= found
+        found = {name for known in found for name in _names_in(schemas.get(known, {}))} - reachable
+    document["components"]["schemas"] = {name: schemas[name] for name in sorted(reachable) if name in schemas}

@@ -1,260 +1,283 @@
-"""One public path: verifies the caller, then passes request and answer through without reading them."""
+"""Forwards the requests to one public path: verifies the caller, applies the limits, relays request and response."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+import functools
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from types import TracebackType
+from typing import Literal, Self
 
 import structlog
 from fastapi import Request
 from fastapi.security.utils import get_authorization_scheme_param
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from rayonnage_gateway.connection import Connection, UpstreamClosed, UpstreamGarbled, UpstreamSilent
-from rayonnage_gateway.headers import CHUNKED, answer_headers, body_length, request_head
+from rayonnage_gateway.connection import HOP_BY_HOP, Connection, Header, UpstreamConnectionLost, connection_options
 from rayonnage_gateway.upstream import Upstream
 from rayonnage_shared.auth.dependencies import current_admin, current_user
-from rayonnage_shared.core.errors import BodyTooLarge, DependencyDown, RayonnageError
+from rayonnage_shared.core.errors import BodyTooLarge, RayonnageError
 from rayonnage_shared.http.middleware import CALLER_LEFT_STATUS, SPAN
 from rayonnage_shared.observability.tracing import traceparent_of, tracing
 
 log = structlog.get_logger()
 
 Access = Literal["public", "user", "admin"]
+
+CHUNKED = -1
+"""The length of a body with `Transfer-Encoding: chunked`."""
+
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+# The gateway sets these itself; a client cannot.
+_NOT_FORWARDED = HOP_BY_HOP | frozenset(
+    b"host content-length expect baggage forwarded traceparent tracestate x-forwarded-for x-forwarded-host "
+    b"x-forwarded-port x-forwarded-proto x-real-ip x-request-id".split()
+)
+# A request line, then one header per line: nothing that a service could parse as another line or another request.
+_SOUND_HEAD = re.compile(
+    rb"[A-Z]+ /[!-~]* HTTP/1\.1\r\n(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t\x20-\x7e\x80-\xff]*\r\n)+\r\n"
+)
 
 
-class UpstreamTimeout(RayonnageError):
-    status, code, title = 504, "upstream_timeout", "A part of the platform took too long"
+class BadRequestHead(RayonnageError):
+    status, code, title = 400, "bad_request_head", "The request cannot be read"
 
 
-class UpstreamAnswerUnusable(RayonnageError):
-    status, code, title = 502, "bad_upstream_answer", "A part of the platform gave an answer that cannot be passed on"
-
-
-class CallerTooSlow(RayonnageError):
+class RequestTimeout(RayonnageError):
     status, code, title = 408, "request_timeout", "The request body did not arrive in time"
 
 
-class CallerLeft(Exception):
-    """Whoever asked has closed the connection."""
+class ClientDisconnected(Exception):
+    """The client closed the connection."""
+
+
+class ClientStalled(Exception):
+    """The client stopped reading the response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one public path: who may call it, and how it is passed on."""
+    """One method of one public path: who may call it, its limits, and how it is forwarded."""
 
     upstream: Upstream
     access: Access
     max_body_bytes: int
     timeout_s: float
     idle_timeout_s: float
-    caller_timeout_s: float
-    admit: Callable[[Request], Awaitable[None]] | None = None
+    client_timeout_s: float
+    rate_limit: Callable[[Request], Awaitable[None]] | None = None
     replayable: bool = False
-    finishes_alone: bool = False
+    run_to_completion: bool = False
+    """Once its body is complete, the request goes on although the client disconnects."""
 
 
 class ReplayBudget:
-    """How much may be held of bodies that are kept for a replay, all requests together."""
+    """The memory for request bodies that are kept for a replay, shared by all requests."""
 
-    def __init__(self, limit: int) -> None:
-        self.left = limit
+    def __init__(self, limit_bytes: int) -> None:
+        self.left = limit_bytes
 
-    def take(self, count: int) -> bool:
-        """Return whether `count` bytes may be held, and if so, count them."""
+    def reserve(self, count: int) -> bool:
+        """Return whether `count` bytes are free, and if so, reserve them."""
         if count > self.left:
             return False
         self.left -= count
         return True
 
-    def give_back(self, count: int) -> None:
-        """Undo a `take`."""
+    def release(self, count: int) -> None:
+        """Undo a `reserve`."""
         self.left += count
 
 
-class Forwarding:
-    """ASGI application of one path, with an operation for each method."""
+class Forwarder:
+    """ASGI application of one public path."""
 
-    def __init__(self, operations: Mapping[str, Operation], held: ReplayBudget) -> None:
+    def __init__(self, operations: Mapping[str, Operation], replay_budget: ReplayBudget) -> None:
         self._operations = operations
-        self._held = held
+        self._replay_budget = replay_budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method: str = scope["method"]
         operation = self._operations["GET" if method == "HEAD" else method]
         request = Request(scope)
         await _authorise(request, operation.access)
-        if operation.admit is not None:
-            await operation.admit(request)
+        if operation.rate_limit is not None:
+            await operation.rate_limit(request)
         length = body_length(scope["headers"])
         if length > operation.max_body_bytes:
             raise _too_large(operation.max_body_bytes)
-        call = _Call(operation, method, receive, send)
+        exchange = _Exchange(operation, method, receive, send)
+        traces, parent = tracing(), scope["state"].get(SPAN)
+        span = traces.client_span(parent, method, operation.upstream.service) if traces and parent else None
         try:
-            traces, parent = tracing(), scope["state"].get(SPAN)
-            if traces is None or parent is None:
-                await self._pass_on(call, _head(scope, operation, length), receive, length)
-                return
-            span = traces.client_span(parent, method, operation.upstream.service)
-            try:
-                head = _head(scope, operation, length, traceparent_of(span))
-                await self._pass_on(call, head, receive, length)
-            finally:
-                traces.end(span, call.status)
-        except CallerLeft:
-            # Nobody reads this, but metrics and the access log see that it was the caller who left.
-            await send({"type": "http.response.start", "status": CALLER_LEFT_STATUS, "headers": []})
-
-    async def _pass_on(self, call: _Call, head: bytes, receive: Receive, length: int) -> None:
-        operation = call.operation
-        if length == 0 and call.method in _SAFE_METHODS:
-            await call.held(head, b"")
-        elif operation.replayable and length != CHUNKED and self._held.take(length):
-            try:
-                await call.held(head, await _whole_body(receive, operation, length))
-            finally:
-                self._held.give_back(length)
-        else:
-            await call.streamed(head, length)
+            traceparent = traceparent_of(span) if span else None
+            head = request_head(scope, operation.upstream.authority, length, traceparent)
+            if length == 0 and method in _SAFE_METHODS:
+                await exchange.send_whole(head, b"")
+            elif operation.replayable and length != CHUNKED and self._replay_budget.reserve(length):
+                try:
+                    await exchange.send_whole(head, await exchange.read_body(length))
+                finally:
+                    self._replay_budget.release(length)
+            else:
+                await exchange.stream(head, length)
+        except ClientDisconnected:
+            if not exchange.status:
+                # Nobody reads this response, but the metrics and the access log take the status from it.
+                await send({"type": "http.response.start", "status": CALLER_LEFT_STATUS, "headers": []})
+        except ClientStalled:
+            log.info("gateway.client.stalled", service=operation.upstream.service)
+        finally:
+            if traces and span:
+                traces.end(span, exchange.status)
 
 
-class _Call:
-    """One request on its way to a service and the answer on its way back."""
+class _Exchange:
+    """One request to a service, and its response on the way back to the client."""
 
     def __init__(self, operation: Operation, method: str, receive: Receive, send: Send) -> None:
-        self.operation = operation
-        self.method = method
-        self.status = 0  # of the answer, once it has begun
-        self._upstream = operation.upstream
+        self.status = 0  # of the response, once it has begun
+        self._operation = operation
+        self._method = method
         self._receive = receive
         self._send = send
-        self._connection: Connection | None = None
-        self._caller_left = False
-        self._answer_begun = False
 
-    async def held(self, head: bytes, body: bytes) -> None:
-        """Send a request that is at hand whole; once more if the connection dies before a byte of the answer."""
-        watcher = asyncio.ensure_future(self._watch())
-        try:
-            with _translated(self._upstream.service):
-                try:
-                    await self._exchange(head, body, fresh=False)
-                except UpstreamClosed:
-                    if self._answer_begun:
-                        raise
-                    log.info("gateway.replayed", service=self._upstream.service)
-                    await self._exchange(head, body, fresh=True)
-        finally:
-            watcher.cancel()
+    async def read_body(self, length: int) -> bytes:
+        """Return the request's body of `length` bytes; the ASGI server holds the client to that length."""
+        parts: list[bytes] = []
+        more = length > 0
+        while more:
+            data, more = await self._next_part()
+            parts.append(data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _exchange(self, head: bytes, body: bytes, *, fresh: bool) -> None:
-        connection = await self._acquire(fresh=fresh)
-        try:
-            connection.start(self.method, head, body)
-            connection.expect_within(self.operation.timeout_s)
+    async def send_whole(self, head: bytes, body: bytes) -> None:
+        """Send a complete request, and once more if the connection is lost before the first byte of a response."""
+        with _AbortedBy(self._wait_for_disconnect) as watch:
             try:
-                await connection.wait_for_head()
-            except UpstreamClosed:
-                self._answer_begun = connection.answer_begun
-                self._upstream.avoid(connection)
-                raise
-            self._answer_begun = True
-            await self._relay(connection)
-        finally:
-            self._connection = None
-            self._upstream.release(connection)
+                await self._attempt(head, body, watch, fresh=False)
+            except UpstreamConnectionLost:
+                log.info("gateway.request.replayed", service=self._operation.upstream.service)
+                await self._attempt(head, body, watch, fresh=True)
 
-    async def streamed(self, head: bytes, length: int) -> None:
-        """Pass the body on as it comes; never sent twice."""
-        with _translated(self._upstream.service):
-            connection = await self._acquire(checked=True)
-            pump: asyncio.Future[None] | None = None
-            try:
-                connection.start(self.method, head, whole=False)
-                pump = asyncio.ensure_future(self._pump(connection, length))
+    async def _attempt(self, head: bytes, body: bytes, watch: _AbortedBy, *, fresh: bool) -> None:
+        async with self._operation.upstream.connection(fresh=fresh) as connection:
+            connection.start(self._method, head, body, timeout_s=self._operation.timeout_s)
+            await connection.wait_for_head()
+            await self._relay(connection, watch)
+
+    async def stream(self, head: bytes, length: int) -> None:
+        """Send the request while its body arrives; never twice."""
+        async with self._operation.upstream.connection(checked=True) as connection:
+            connection.start(self._method, head, timeout_s=None)
+            with _AbortedBy(self._upload, connection, length) as watch:
                 await connection.wait_for_head()
                 if not connection.request_sent:
-                    pump.cancel()  # the answer came early; the rest of the body is of no use
-                await self._relay(connection)
-            finally:
-                if pump is not None:
-                    pump.cancel()
-                self._connection = None
-                self._upstream.release(connection)
+                    watch.stop()  # an early response: the service does not need the rest of the body
+                await self._relay(connection, watch)
 
-    async def _acquire(self, *, fresh: bool = False, checked: bool = False) -> Connection:
-        connection = await self._upstream.acquire(fresh=fresh, checked=checked)
-        self._connection = connection
-        if self._caller_left:
-            self._upstream.release(connection)
-            raise CallerLeft
-        return connection
-
-    async def _pump(self, connection: Connection, length: int) -> None:
-        operation = self.operation
+    async def _upload(self, connection: Connection, length: int) -> None:
+        operation = self._operation
         sent = 0
         more = length != 0
-        try:
-            while more:
-                data, more = await _next_part(self._receive, operation.caller_timeout_s)
-                sent += len(data)
-                if sent > operation.max_body_bytes:
-                    raise _too_large(operation.max_body_bytes)
-                if data:
-                    framed = b"%x\r\n%b\r\n" % (len(data), data) if length == CHUNKED else data
-                    await connection.write(framed, operation.idle_timeout_s)
+        while more:
+            data, more = await self._next_part()
+            sent += len(data)
+            if sent > operation.max_body_bytes:
+                raise _too_large(operation.max_body_bytes)
             if length == CHUNKED:
-                await connection.write(b"0\r\n\r\n", operation.idle_timeout_s)
-        except Exception as error:  # noqa: BLE001 - whoever waits for the answer must hear of it
-            connection.fail(error)
-            return
-        connection.request_sent = True
-        if not connection.head_complete:
-            connection.expect_within(operation.timeout_s)
-        await self._watch()
+                data = (b"%x\r\n%b\r\n" % (len(data), data) if data else b"") + (b"" if more else b"0\r\n\r\n")
+            if data and not await connection.write(data, operation.idle_timeout_s):
+                return
+        connection.end_request(operation.timeout_s)
+        if not operation.run_to_completion:
+            await self._wait_for_disconnect()
 
-    async def _watch(self) -> None:
-        """Wait until the caller is gone, then let the exchange go too, unless it is to finish alone."""
+    async def _next_part(self) -> tuple[bytes, bool]:
+        """Return the next part of the request's body, and whether more follows."""
+        timeout_s = self._operation.client_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise RequestTimeout(
+                f"No more of the request body arrived for {timeout_s:g} s.", headers={"Connection": "close"}
+            ) from error
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        return message.get("body", b""), message.get("more_body", False)
+
+    async def _wait_for_disconnect(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._caller_left = True
-        if self._connection is not None and not self.operation.finishes_alone:
-            self._connection.fail(CallerLeft())
+        raise ClientDisconnected
 
-    async def _relay(self, connection: Connection) -> None:
-        operation = self.operation
-        connection.deadline = float("inf")
+    async def _relay(self, connection: Connection, watch: _AbortedBy) -> None:
+        """Pass the response on as it arrives, as fast as the client reads it."""
+        operation = self._operation
         self.status = connection.status
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": connection.status,
-                "headers": answer_headers(connection.headers),
-            }
-        )
+        message: Message = {
+            "type": "http.response.start",
+            "status": connection.status,
+            "headers": connection.headers,
+        }
+        stalled = functools.partial(watch.abort, ClientStalled())
         more = True
-        while more:
-            try:
-                data, more = await connection.read(operation.idle_timeout_s)
-            except CallerLeft:
-                return
-            except (UpstreamClosed, UpstreamSilent, UpstreamGarbled) as error:
-                # The status is out: all that can be done is to break the connection, as the service did.
-                log.warning("gateway.answer_cut", service=self._upstream.service, error=type(error).__name__)
-                return
-            if more and data:
-                try:
-                    async with asyncio.timeout(operation.caller_timeout_s):
-                        await self._send({"type": "http.response.body", "body": data, "more_body": True})
-                except TimeoutError:
-                    log.info("gateway.caller_stopped_reading", service=self._upstream.service)
+        try:
+            while True:
+                connection.expect_client_within(operation.client_timeout_s, stalled)
+                await self._send(message)
+                if not more:
                     return
-            elif not more:
-                await self._send({"type": "http.response.body", "body": data, "more_body": False})
+                data, more = await connection.read(operation.idle_timeout_s)
+                message = {"type": "http.response.body", "body": data, "more_body": more}
+        except RayonnageError as error:
+            # The status line is sent: all that is left is to break the connection to the client, as the service did.
+            log.warning("gateway.response.truncated", service=operation.upstream.service, error=type(error).__name__)
+
+
+class _AbortedBy:
+    """Runs `work` in a task beside the block; an error in it cancels the block, which then raises that error."""
+
+    def __init__(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        self._work = work
+        self._arguments = arguments
+        self._error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        block = asyncio.current_task()
+        assert block is not None
+        self._block = block
+        self._cancelling = block.cancelling()
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def _run(self) -> None:
+        try:
+            await self._work(*self._arguments)
+        except Exception as error:  # noqa: BLE001 - raised by the block
+            self.abort(error)
+
+    def abort(self, error: Exception) -> None:
+        """Cancel the block, which raises `error`."""
+        if self._error is None:
+            self._error = error
+            self._block.cancel()
+
+    def stop(self) -> None:
+        """Cancel the task beside the block; the block goes on."""
+        self._task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self._task.cancel()
+        del self._task  # it refers to this object by its traceback; a cycle would be left to the garbage collector
+        if self._error is not None and self._block.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise self._error
 
 
 async def _authorise(request: Request, access: Access) -> None:
@@ -266,61 +289,70 @@ async def _authorise(request: Request, access: Access) -> None:
         await current_admin(user)
 
 
-def _head(scope: Scope, operation: Operation, length: int, traceparent: bytes | None = None) -> bytes:
+def body_length(headers: Iterable[Header]) -> int:
+    """Return how many bytes of body the head announces, or CHUNKED.
+
+    Raises BadRequestHead when the head is ambiguous: two parsers could disagree where the body ends.
+    """
+    length: bytes | None = None
+    encoding: bytes | None = None
+    for name, value in headers:
+        if name == b"content-length":
+            if length is not None:
+                raise BadRequestHead("The request has more than one Content-Length.")
+            length = value
+        elif name == b"transfer-encoding":
+            if encoding is not None:
+                raise BadRequestHead("The request has more than one Transfer-Encoding.")
+            encoding = value
+    if encoding is not None:
+        if length is not None:
+            raise BadRequestHead("The request has both Content-Length and Transfer-Encoding.")
+        if encoding.strip().lower() != b"chunked":
+            raise BadRequestHead("Transfer-Encoding can only be `chunked`.")
+        return CHUNKED
+    if length is None:
+        return 0
+    if not _LENGTH.fullmatch(length):
+        raise BadRequestHead("Content-Length is not a number of bytes.")
+    return int(length)
+
+
+def request_head(scope: Scope, authority: bytes, length: int, traceparent: bytes | None = None) -> bytes:
+    """Return the head that the service gets: the client's headers, without those that the gateway sets itself.
+
+    Raises BadRequestHead when it contains a byte that is not allowed there.
+    """
+    method: str = scope["method"]
+    headers: list[Header] = scope["headers"]
     target: bytes = scope["raw_path"]
     if scope["query_string"]:
         target = b"%b?%b" % (target, scope["query_string"])
-    client = scope.get("client")
-    return request_head(
-        method=scope["method"],
-        target=target,
-        authority=operation.upstream.authority,
-        headers=scope["headers"],
-        length=length,
-        request_id=scope["state"]["request_id"],
-        client=client[0] if client else "unknown",
-        scheme=scope["scheme"],
-        traceparent=traceparent,
+    dropped = _NOT_FORWARDED
+    if options := connection_options(headers):
+        dropped |= options
+    parts = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method.encode("latin-1"), target, authority)]
+    parts += [b"%b: %b\r\n" % header for header in headers if header[0] not in dropped]
+    if length == CHUNKED:
+        parts.append(b"transfer-encoding: chunked\r\n")
+    elif length or method in ("POST", "PUT", "PATCH"):
+        parts.append(b"content-length: %d\r\n" % length)
+    if traceparent is not None:
+        parts.append(b"traceparent: %b\r\n" % traceparent)
+    client = scope["client"][0] if scope.get("client") else "unknown"
+    parts.append(
+        b"x-request-id: %b\r\nx-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n\r\n"
+        % (
+            scope["state"]["request_id"].encode("latin-1"),
+            client.encode("latin-1", "replace"),
+            scope["scheme"].encode("latin-1"),
+        )
     )
-
-
-async def _next_part(receive: Receive, timeout_s: float) -> tuple[bytes, bool]:
-    try:
-        async with asyncio.timeout(timeout_s):
-            message = await receive()
-    except TimeoutError as error:
-        raise CallerTooSlow(
-            f"Nothing more of the body came for {timeout_s:g} s.", headers={"Connection": "close"}
-        ) from error
-    if message["type"] == "http.disconnect":
-        raise CallerLeft
-    return message.get("body", b""), message.get("more_body", False)
-
-
-async def _whole_body(receive: Receive, operation: Operation, length: int) -> bytes:
-    """Return a body of `length` bytes, which the server has already held the caller to."""
-    parts: list[bytes] = []
-    more = length > 0
-    while more:
-        data, more = await _next_part(receive, operation.caller_timeout_s)
-        parts.append(data)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-@contextlib.contextmanager
-def _translated(service: str) -> Iterator[None]:
-    try:
-        yield
-    except UpstreamClosed as error:
-        raise DependencyDown(
-            f"The service `{service}` closed the connection before it answered; try again shortly.", service=service
-        ) from error
-    except UpstreamSilent as error:
-        raise UpstreamTimeout(f"The service `{service}` did not answer in time.", service=service) from error
-    except UpstreamGarbled as error:
-        raise UpstreamAnswerUnusable(
-            f"The service `{service}` gave an answer that cannot be read.", service=service
-        ) from error
+    head = b"".join(parts)
+    lines = len(parts) + 4  # the first part is 2 lines, the last 4 with the empty one, every other is one
+    if head.count(b"\n") != lines or not _SOUND_HEAD.fullmatch(head):
+        raise BadRequestHead("The request line or a header contains a character that is not allowed there.")
+    return head
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -1,15 +1,16 @@
-"""The public routes: which service answers each, who may call it, and how much and how long it may take."""
+"""The public routes: which service answers each, who may call it, and which limits apply."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.routing import Route
 
-from rayonnage_gateway.forwarding import Access, Forwarding, Operation, ReplayBudget
+from rayonnage_gateway.forwarding import Access, Forwarder, Operation, ReplayBudget
+from rayonnage_gateway.rate_limit import RateLimiter
 from rayonnage_gateway.readiness import Readiness
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_gateway.upstream import Upstream
@@ -17,21 +18,21 @@ from rayonnage_shared.http.problems import problems
 from rayonnage_shared.http.schemas import Status, Welcome
 
 Service = Literal["auth", "ingest", "train", "predict"]
-Kind = Literal["small", "prediction", "move", "ingest", "events"]
+RouteClass = Literal["standard", "prediction", "promotion", "ingest", "events"]
 
 
 @dataclass(frozen=True, slots=True)
 class PublicRoute:
-    """One row of the table; `kind` decides limits, timeouts and whether a body may be sent twice."""
+    """One row of the table; its class decides size limit, timeout, rate limit and whether it may be replayed."""
 
     method: str
     path: str
     service: Service
     access: Access
-    kind: Kind = "small"
+    route_class: RouteClass = "standard"
 
 
-# Predictions come first: the router and the metrics look through the paths in this order.
+# Predictions come first: the router and the metrics try the paths in this order.
 PUBLIC_ROUTES: tuple[PublicRoute, ...] = (
     PublicRoute("POST", "/predict", "predict", "user", "prediction"),
     PublicRoute("POST", "/predict/text/manual", "predict", "user", "prediction"),
@@ -41,8 +42,8 @@ PUBLIC_ROUTES: tuple[PublicRoute, ...] = (
     PublicRoute("GET", "/models", "predict", "user"),
     PublicRoute("GET", "/models/{version}", "predict", "user"),
     PublicRoute("GET", "/models/{version}/figures/{name}.png", "predict", "user"),
-    PublicRoute("POST", "/models/rollback", "train", "admin", "move"),
-    PublicRoute("POST", "/models/{version}/promote", "train", "admin", "move"),
+    PublicRoute("POST", "/models/rollback", "train", "admin", "promotion"),
+    PublicRoute("POST", "/models/{version}/promote", "train", "admin", "promotion"),
     PublicRoute("POST", "/token", "auth", "public"),
     PublicRoute("POST", "/token/refresh", "auth", "public"),
     PublicRoute("POST", "/logout", "auth", "user"),
@@ -76,66 +77,56 @@ def forwarding_routes(
     settings: GatewaySettings,
     upstreams: Mapping[str, Upstream],
     streams: Mapping[str, Upstream],
-    admit_prediction: Callable[[Request], Awaitable[None]] | None,
+    rate_limiter: RateLimiter | None,
     routes: Iterable[PublicRoute] = PUBLIC_ROUTES,
 ) -> list[Route]:
-    """Return one Starlette route for each public path; event streams go over connections of their own."""
-    held = ReplayBudget(settings.gateway_held_bytes)
-    by_path: dict[str, list[PublicRoute]] = {}
+    """Return one Starlette route for each public path; event streams use the connections of `streams`."""
+    replay_budget = ReplayBudget(settings.gateway_replay_buffer_bytes)
+    by_path: dict[str, dict[str, Operation]] = {}
     for row in routes:
-        by_path.setdefault(row.path, []).append(row)
-    found = []
-    for path, rows in by_path.items():
-        operations = {
-            row.method: _operation(
-                row,
-                settings,
-                (streams if row.kind == "events" else upstreams)[row.service],
-                admit_prediction if row.kind == "prediction" else None,
-            )
-            for row in rows
-        }
-        found.append(Route(path, Forwarding(operations, held), methods=list(operations), include_in_schema=False))
-    return found
+        upstream = (streams if row.route_class == "events" else upstreams)[row.service]
+        by_path.setdefault(row.path, {})[row.method] = _operation(row, settings, upstream, rate_limiter)
+    return [
+        Route(path, Forwarder(operations, replay_budget), methods=list(operations), include_in_schema=False)
+        for path, operations in by_path.items()
+    ]
 
 
 def _operation(
-    row: PublicRoute,
-    settings: GatewaySettings,
-    upstream: Upstream,
-    admit: Callable[[Request], Awaitable[None]] | None,
+    row: PublicRoute, settings: GatewaySettings, upstream: Upstream, rate_limiter: RateLimiter | None
 ) -> Operation:
+    is_prediction = row.route_class == "prediction"
     return Operation(
         upstream=upstream,
         access=row.access,
         max_body_bytes={
             "prediction": settings.predict_max_body_bytes,
             "ingest": settings.ingest_max_body_bytes,
-        }.get(row.kind, settings.small_max_body_bytes),
+        }.get(row.route_class, settings.small_max_body_bytes),
         timeout_s={
-            "move": settings.gateway_move_timeout_s,
+            "promotion": settings.gateway_promotion_timeout_s,
             "ingest": settings.gateway_ingest_timeout_s,
-        }.get(row.kind, settings.gateway_timeout_s),
+        }.get(row.route_class, settings.gateway_timeout_s),
         idle_timeout_s=settings.gateway_idle_timeout_s,
-        caller_timeout_s=settings.gateway_caller_timeout_s,
-        admit=admit,
-        replayable=row.kind == "prediction",
-        finishes_alone=row.kind == "ingest",
+        client_timeout_s=settings.gateway_client_timeout_s,
+        rate_limit=rate_limiter if is_prediction else None,
+        replayable=is_prediction,
+        run_to_completion=row.route_class == "ingest",
     )
 
 
 def own_router(readiness: Readiness) -> APIRouter:
-    """Return the routes that the gateway answers by itself."""
+    """Return the routes that the gateway answers itself."""
     router = APIRouter(tags=["platform"])
 
     @router.get("/", response_model=Welcome)
     async def welcome() -> Welcome:
-        """Say where one is."""
+        """Return a welcome message."""
         return Welcome(message="Bienvenue sur Rayonnage, l'API qui range chaque produit dans le bon rayon.")
 
     @router.get("/status", response_model=Status, responses=problems(503))
     async def status() -> Status:
-        """Say whether predictions can be asked for: what they need is up."""
+        """Return whether the platform can make predictions: auth and predict are ready."""
         await readiness.require("auth", "predict")
         return Status(status="L'API fonctionne correctement")
 

@@ -1,23 +1,23 @@
-"""The bounded pool of connections to one service."""
+"""The connections to one service: a bounded number of slots, and a pool of kept-alive connections."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import TracebackType
 
 from rayonnage_gateway.addresses import Address, Addresses, Lookup
-from rayonnage_gateway.connection import Connection, UpstreamClosed, UpstreamGarbled, UpstreamSilent
+from rayonnage_gateway.connection import BadUpstreamResponse, Connection, UpstreamConnectionLost
 from rayonnage_shared.core.errors import DependencyDown, Overloaded
 
-CLOCK_S = 0.25  # how late a timeout may strike; all of them are seconds
+CLOCK_S = 0.25  # how late a timeout may fire; every timeout is several seconds
 AVOID_FAILED_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """How many exchanges may be under way, how many may wait for their turn, and for how long."""
+    """How many exchanges may be in progress, how many may wait for a slot, and for how long."""
 
     connections: int
     waiting: int
@@ -26,87 +26,100 @@ class PoolLimits:
     keep_alive_s: float
 
 
-class Upstream:
-    """Connections to one service, which may run at several addresses: the one with the least under way is asked.
+class Slots:
+    """Limits the exchanges in progress with one service; a request beyond the limit waits for a free slot."""
 
-    `acquire` and `release` come in pairs. Nothing here retries a request; a dead address is left out for a second.
+    def __init__(self, service: str, limits: PoolLimits) -> None:
+        self.in_use = 0
+        self._service = service
+        self._limits = limits
+        self._waiting: dict[asyncio.Future[None], None] = {}  # in the order of arrival
+
+    async def acquire(self) -> None:
+        """Take a slot. Raises Overloaded when too many requests wait, or when none is freed in time."""
+        if self.in_use < self._limits.connections:
+            self.in_use += 1
+            return
+        if len(self._waiting) >= self._limits.waiting:
+            raise self._overloaded()
+        handed_over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[handed_over] = None
+        try:
+            async with asyncio.timeout(self._limits.wait_s):
+                await handed_over
+        except BaseException as error:
+            self._waiting.pop(handed_over, None)
+            if handed_over.done() and not handed_over.cancelled():
+                self.release()  # the slot came at the moment of the cancellation
+            if isinstance(error, TimeoutError):
+                raise self._overloaded() from error
+            raise
+
+    def release(self) -> None:
+        """Hand the slot to the request that has waited longest, or free it."""
+        while self._waiting:
+            handed_over = next(iter(self._waiting))
+            del self._waiting[handed_over]
+            if not handed_over.done():
+                handed_over.set_result(None)
+                return
+        self.in_use -= 1
+
+    def _overloaded(self) -> Overloaded:
+        return Overloaded(f"The service `{self._service}` is at capacity; try again shortly.", service=self._service)
+
+
+class Upstream:
+    """One service, which may run at several addresses: requests go to the one with the fewest in progress.
+
+    An address that fails is avoided for a second while there is another. Nothing here sends a request twice.
     """
 
     def __init__(self, service: str, url: str, limits: PoolLimits, lookup: Lookup | None = None) -> None:
         self.service = service
+        self.slots = Slots(service, limits)
         self._limits = limits
-        self._addresses = Addresses(service, url, _close_idle, lookup)
-        self._in_flight = 0
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._addresses = Addresses(service, url, lookup)
         self._busy: set[Connection] = set()
         self._clock: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
 
     @property
     def authority(self) -> bytes:
-        """What stands in the Host header of requests to this service."""
+        """The Host header of requests to this service."""
         return self._addresses.authority
 
     def open(self) -> None:
-        """Start the clock that ends overdue exchanges and idle connections, and follow the names of the service."""
+        """Start the clock, which ends overdue exchanges and idle connections, and the look-ups of host names."""
         self._loop = asyncio.get_running_loop()
         self._addresses.open()
         self._tick()
 
     def close(self) -> None:
-        """Close every connection; exchanges under way fail."""
+        """Close every connection; exchanges in progress fail."""
         if self._clock is not None:
             self._clock.cancel()
         self._addresses.close()
         for connection in list(self._busy):
             connection.close()
-        for address in self._addresses.current:
-            _close_idle(address)
 
-    async def acquire(self, *, fresh: bool = False, checked: bool = False) -> Connection:
-        """Return a connection for one exchange.
+    def connection(self, *, fresh: bool = False, checked: bool = False) -> Lease:
+        """Return a context manager that holds a slot and a connection for one exchange.
 
-        `fresh`: a new one, at another address where there is one, after an exchange that died; `checked`: a kept one
-        only if nothing has arrived on it. Raises Overloaded when too many wait, DependencyDown when none answers.
+        `fresh` asks for a new connection, for a request that is sent again; `checked` for a kept one only if the
+        service has not closed it. Entering raises Overloaded when no slot is free and DependencyDown when no address
+        can be connected to.
         """
-        if self._in_flight >= self._limits.connections:
-            await self._wait_for_turn()
-        else:
-            self._in_flight += 1
-        try:
-            connection = await self._connection(fresh=fresh, checked=checked)
-        except BaseException:
-            self._end_turn()
-            raise
-        self._busy.add(connection)
-        return connection
-
-    def release(self, connection: Connection) -> None:
-        """Take a connection back: kept when its exchange ended well, closed otherwise."""
-        self._busy.discard(connection)
-        address = connection.address
-        assert isinstance(address, Address)
-        address.in_flight -= 1
-        try:
-            connection.deadline = float("inf")
-            if connection.reusable and not address.left:
-                connection.busy = False
-                connection.idle_since = self._loop.time()
-                address.idle.append(connection)
-            else:
-                connection.close()
-        finally:
-            self._end_turn()
+        return Lease(self, fresh, checked)
 
     async def fetch(self, path: str, *, timeout_s: float, max_bytes: int = 8 * 1024 * 1024) -> tuple[int, bytes]:
-        """Return status and body of a GET that the gateway asks on its own behalf.
+        """Send a GET of the gateway's own, and return status and body.
 
-        Raises DependencyDown, also when the answer is not whole, late or longer than `max_bytes`.
+        Raises RayonnageError when no complete response of at most `max_bytes` comes in time.
         """
-        connection = await self.acquire(checked=True)
-        try:
-            connection.start("GET", b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (path.encode(), self.authority))
-            connection.expect_within(timeout_s)
+        async with self.connection(checked=True) as connection:
+            head = b"GET %b HTTP/1.1\r\nhost: %b\r\n\r\n" % (path.encode(), self.authority)
+            connection.start("GET", head, timeout_s=timeout_s)
             await connection.wait_for_head()
             body = bytearray()
             more = True
@@ -114,104 +127,102 @@ class Upstream:
                 data, more = await connection.read(timeout_s)
                 body += data
                 if len(body) > max_bytes:
-                    raise UpstreamGarbled(f"more than {max_bytes} bytes")
+                    raise BadUpstreamResponse(
+                        f"The service `{self.service}` sent more than {max_bytes:,} bytes at {path}.",
+                        service=self.service,
+                    )
             return connection.status, bytes(body)
-        except (UpstreamClosed, UpstreamSilent, UpstreamGarbled) as error:
-            raise DependencyDown(
-                f"The service `{self.service}` gave no usable answer at {path}.", service=self.service
-            ) from error
-        finally:
-            self.release(connection)
 
-    def avoid(self, connection: Connection) -> None:
-        """Leave the address of a connection that died out for a while if there is another."""
-        address = connection.address
-        assert isinstance(address, Address)
-        address.avoided_until = self._loop.time() + AVOID_FAILED_S
-
-    async def _connection(self, *, fresh: bool, checked: bool) -> Connection:
+    async def _open(self, *, fresh: bool, checked: bool) -> tuple[Address, Connection]:
         now = self._loop.time()
-        for address in self._in_order(now):
+        for address in self._least_busy_first(now):
             address.in_flight += 1
             try:
-                while address.idle and not fresh:
-                    connection = address.idle.pop()
-                    if now - connection.idle_since < self._limits.keep_alive_s and (
-                        connection.looks_alive() if checked else not connection.closed
-                    ):
-                        return connection
-                    connection.close()
-                return await self._connect(address)
-            except OSError:  # TimeoutError is one
+                connection = None if fresh else self._kept(address, now, checked=checked)
+                if connection is None:
+                    connection = await self._connect(address)
+            except BaseException as error:
                 address.in_flight -= 1
+                if not isinstance(error, OSError):  # TimeoutError is one
+                    raise
                 address.avoided_until = self._loop.time() + AVOID_FAILED_S
-            except BaseException:
-                address.in_flight -= 1
-                raise
+            else:
+                self._busy.add(connection)
+                return address, connection
         raise DependencyDown(f"The service `{self.service}` does not answer; try again shortly.", service=self.service)
 
-    def _in_order(self, now: float) -> Sequence[Address]:
+    def _least_busy_first(self, now: float) -> Sequence[Address]:
         addresses = self._addresses.current
         if len(addresses) == 1:
             return addresses
         return sorted(addresses, key=lambda address: (address.avoided_until > now, address.in_flight))
 
+    def _kept(self, address: Address, now: float, *, checked: bool) -> Connection | None:
+        while address.idle:
+            connection = address.idle.pop()
+            if now - connection.idle_since < self._limits.keep_alive_s and (
+                connection.looks_alive() if checked else not connection.closed
+            ):
+                return connection
+            connection.close()
+        return None
+
     async def _connect(self, address: Address) -> Connection:
         async with asyncio.timeout(self._limits.connect_timeout_s):
             _transport, connection = await self._loop.create_connection(
-                lambda: Connection(address, self._loop, self._forget), address.host, address.port
+                lambda: Connection(self.service, self._loop, address.forget), address.host, address.port
             )
         return connection
 
-    def _forget(self, connection: Connection) -> None:
-        address = connection.address
-        if isinstance(address, Address) and connection in address.idle:
-            address.idle.remove(connection)
-
-    async def _wait_for_turn(self) -> None:
-        if len(self._waiters) >= self._limits.waiting:
-            raise self._overloaded()
-        turn: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.append(turn)
-        timer = self._loop.call_later(self._limits.wait_s, self._give_up, turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._end_turn()  # the turn came in the moment of the cancellation
-            raise
-        finally:
-            timer.cancel()
-            if not turn.done() or turn.cancelled():
-                self._waiters = deque(waiter for waiter in self._waiters if waiter is not turn)
-
-    def _give_up(self, turn: asyncio.Future[None]) -> None:
-        if not turn.done():
-            self._waiters.remove(turn)
-            turn.set_exception(self._overloaded())
-
-    def _end_turn(self) -> None:
-        while self._waiters:
-            turn = self._waiters.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._in_flight -= 1
-
-    def _overloaded(self) -> Overloaded:
-        return Overloaded(f"The service `{self.service}` is at capacity; try again shortly.", service=self.service)
+    def _put_back(self, address: Address, connection: Connection) -> None:
+        """Keep the connection for another exchange, or close it."""
+        self._busy.discard(connection)
+        address.in_flight -= 1
+        if connection.reusable and not address.removed:
+            connection.set_idle()
+            address.idle.append(connection)
+        else:
+            connection.close()
 
     def _tick(self) -> None:
+        self._clock = self._loop.call_later(CLOCK_S, self._tick)
         now = self._loop.time()
         for connection in [busy for busy in self._busy if busy.deadline < now]:
-            connection.fail(UpstreamSilent())
+            connection.time_out()
         for address in self._addresses.current:
             while address.idle and now - address.idle[0].idle_since > self._limits.keep_alive_s:
                 address.idle.pop(0).close()
-        self._clock = self._loop.call_later(CLOCK_S, self._tick)
 
 
-def _close_idle(address: Address) -> None:
-    for connection in list(address.idle):
-        connection.close()
-    address.idle.clear()
+class Lease:
+    """A slot and a connection, held for the length of an `async with` block and given back whatever ends it."""
+
+    __slots__ = ("_address", "_checked", "_connection", "_fresh", "_upstream")
+
+    def __init__(self, upstream: Upstream, fresh: bool, checked: bool) -> None:
+        self._upstream = upstream
+        self._fresh = fresh
+        self._checked = checked
+        self._address: Address
+        self._connection: Connection
+
+    async def __aenter__(self) -> Connection:
+        upstream = self._upstream
+        await upstream.slots.acquire()
+        try:
+            self._address, self._connection = await upstream._open(fresh=self._fresh, checked=self._checked)
+        except BaseException:
+            upstream.slots.release()
+            raise
+        return self._connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        upstream = self._upstream
+        try:
+            if kind is UpstreamConnectionLost:
+                self._address.avoided_until = upstream._loop.time() + AVOID_FAILED_S
+            upstream._put_back(self._address, self._connection)
+        finally:
+            upstream.slots.release()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
 
 import httpx2
 import pytest
+import uvloop
 
 from tests.unit.gateway.servers import Gateway, Service, caller_before, echo, running
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run these tests on the event loop that the gateway runs on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="package")
@@ -41,10 +48,10 @@ def _impatient(_service: Service) -> Iterator[Gateway]:
         ingest_url=_service.url,
         predict_rate_limit="off",
         gateway_timeout_s=0.3,
-        gateway_move_timeout_s=0.3,
+        gateway_promotion_timeout_s=0.3,
         gateway_ingest_timeout_s=0.3,
         gateway_idle_timeout_s=0.3,
-        gateway_caller_timeout_s=0.3,
+        gateway_client_timeout_s=0.3,
     ) as gateway:
         yield gateway
 

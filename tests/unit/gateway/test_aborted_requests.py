@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-import itertools
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from rayonnage_gateway.forwarding import Forwarding, Operation, ReplayBudget
+from rayonnage_gateway.forwarding import Forwarder, Operation, ReplayBudget
 from rayonnage_gateway.upstream import PoolLimits, Upstream
+from rayonnage_shared.core.errors import Overloaded
 from rayonnage_shared.http.middleware import CALLER_LEFT_STATUS
 from tests.unit.gateway.servers import Conversation, Script, Service, echo
 
@@ -35,14 +37,24 @@ def own_service() -> Iterator[Service]:
     service.close()
 
 
+@contextlib.asynccontextmanager
+async def pool(service: Service, waiting: int = 0) -> AsyncIterator[Upstream]:
+    limits = PoolLimits(connections=SLOTS, waiting=waiting, wait_s=5, connect_timeout_s=5, keep_alive_s=5)
+    opened = Upstream("predict", service.url, limits)
+    opened.open()
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
 async def upstream(own_service: Service) -> AsyncIterator[Upstream]:
     """A pool with two slots and no queue."""
-    limits = PoolLimits(connections=SLOTS, waiting=0, wait_s=5, connect_timeout_s=5, keep_alive_s=5)
-    pool = Upstream("predict", own_service.url, limits)
-    pool.open()
-    yield pool
-    pool.close()
+    async with pool(own_service) as opened:
+        yield opened
+
+
+class ServerFault(Exception):
+    """Raised by an ASGI server in the middle of a response."""
 
 
 @dataclass
@@ -54,6 +66,7 @@ class Client:
     announced: tuple[bytes, bytes] | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     sent: list[Message] = field(default_factory=list)
+    broken: bool = False
 
     def __post_init__(self) -> None:
         self._parts = deque(self.body)
@@ -82,6 +95,8 @@ class Client:
 
     async def send(self, message: Message) -> None:
         await asyncio.sleep(0)
+        if self.broken:
+            raise ServerFault
         self.sent.append(message)
 
     @property
@@ -126,26 +141,15 @@ REQUESTS: dict[str, tuple[dict[str, Any], Callable[[], Client], tuple[Script, ..
     "replayed": ({"replayable": True}, post, (die, echo)),
     "streamed": ({}, post, (echo,)),
     "streamed in chunks": ({"replayable": True}, post_in_chunks, (echo,)),
-    "run to completion": ({"finishes_alone": True}, post, (echo,)),
+    "run to completion": ({"run_to_completion": True}, post, (echo,)),
 }
 
 
-def operation(upstream: Upstream, **policy: Any) -> Operation:
-    return Operation(
-        upstream=upstream,
-        access="public",
-        max_body_bytes=1000,
-        timeout_s=5,
-        idle_timeout_s=5,
-        caller_timeout_s=5,
-        **policy,
-    )
-
-
-def forwarding(upstream: Upstream, **policy: Any) -> tuple[Forwarding, ReplayBudget]:
+def forwarding(upstream: Upstream, **policy: Any) -> tuple[Forwarder, ReplayBudget]:
     budget = ReplayBudget(BUDGET_BYTES)
-    one = operation(upstream, **policy)
-    return Forwarding({"GET": one, "POST": one}, budget), budget
+    values = {"max_body_bytes": 1000, "timeout_s": 5, "idle_timeout_s": 5, "client_timeout_s": 5} | policy
+    operation = Operation(upstream=upstream, access="public", **values)
+    return Forwarder({"GET": operation, "POST": operation}, budget), budget
 
 
 async def slots_are_free(upstream: Upstream) -> None:
@@ -154,6 +158,7 @@ async def slots_are_free(upstream: Upstream) -> None:
     clients = [Client() for _ in range(SLOTS)]
     await asyncio.gather(*(app(client.scope, client.receive, client.send) for client in clients))
     assert [client.status for client in clients] == [200] * SLOTS
+    assert upstream.slots.in_use == 0
 
 
 async def no_task_is_left() -> None:
@@ -224,34 +229,123 @@ def disconnect(client: Client) -> Interrupt:
     return lambda _waits_for: client.gone.set()
 
 
+def break_server(client: Client) -> Interrupt:
+    def interrupt(_waits_for: object) -> None:
+        client.broken = True
+
+    return interrupt
+
+
 def this_task() -> asyncio.Task[Any]:
     task = asyncio.current_task()
     assert task is not None
     return task
 
 
-@pytest.mark.parametrize("abort", [cancel, cancel_as_the_wait_ends, disconnect])
+ABORTS = [cancel, cancel_as_the_wait_ends, disconnect, break_server]
+
+
+async def aborted(app: Forwarder, client: Client, after: int, abort: Callable[[Client], Interrupt]) -> bool:
+    """Run a request that is aborted at one of its awaits. Return False if it was complete before."""
+
+    async def request() -> bool:
+        interrupted = Interrupted(app(client.scope, client.receive, client.send), after, abort(client))
+        with contextlib.suppress(ServerFault, asyncio.CancelledError):
+            await interrupted
+        return interrupted.came_to_it
+
+    return await asyncio.create_task(request())
+
+
+@pytest.mark.parametrize("abort", ABORTS)
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_a_request_aborted_at_any_await_frees_all_that_it_held(
     upstream: Upstream, own_service: Service, name: str, abort: Callable[[Client], Interrupt]
 ) -> None:
     policy, make_client, scripts = REQUESTS[name]
     app, budget = forwarding(upstream, **policy)
-    for after in itertools.count():
+    for after in range(AT_MOST_SUSPENSIONS):
         own_service.play(*scripts)
         client = make_client()
-
-        async def request(after: int = after, client: Client = client) -> bool:
-            interrupted = Interrupted(app(client.scope, client.receive, client.send), after, abort(client))
-            await interrupted
-            return interrupted.came_to_it
-
-        task = asyncio.create_task(request())
-        await asyncio.wait([task])
+        came_to_it = await aborted(app, client, after, abort)
         assert budget.left == BUDGET_BYTES
         await no_task_is_left()
         await slots_are_free(upstream)
-        if not task.cancelled() and not task.result():
+        if not came_to_it:
             assert client.answered
             return
-        assert after < AT_MOST_SUSPENSIONS
+    pytest.fail("the request has no end")
+
+
+@pytest.mark.parametrize("abort", ABORTS)
+async def test_a_request_aborted_while_it_waits_for_a_slot_leaves_the_queue(
+    own_service: Service, abort: Callable[[Client], Interrupt]
+) -> None:
+    async with pool(own_service, waiting=1) as upstream:
+        app, _budget = forwarding(upstream)
+
+        async def occupy_slots(taken: asyncio.Event) -> None:
+            async with upstream.connection(), upstream.connection():
+                taken.set()
+                for _ in range(5):
+                    await asyncio.sleep(0)
+
+        for after in range(AT_MOST_SUSPENSIONS):
+            taken = asyncio.Event()
+            occupied = asyncio.create_task(occupy_slots(taken))
+            await taken.wait()
+            client = Client()
+            came_to_it = await aborted(app, client, after, abort)
+            await occupied
+            await no_task_is_left()
+            await slots_are_free(upstream)
+            if not came_to_it:
+                assert client.answered
+                return
+        pytest.fail("the request has no end")
+
+
+async def test_a_client_that_leaves_while_it_waits_makes_room_for_the_next_at_once(own_service: Service) -> None:
+    async with pool(own_service, waiting=1) as upstream:
+        app, _budget = forwarding(upstream)
+        gone, patient, refused = Client(), Client(), Client()
+        async with upstream.connection(), upstream.connection():
+            first = asyncio.create_task(app(gone.scope, gone.receive, gone.send))
+            await asyncio.sleep(0)
+            with pytest.raises(Overloaded):
+                await app(refused.scope, refused.receive, refused.send)
+            gone.gone.set()
+            await first
+            assert gone.status == CALLER_LEFT_STATUS
+            second = asyncio.create_task(app(patient.scope, patient.receive, patient.send))
+            await asyncio.sleep(0)
+        await second
+        assert patient.status == 200
+
+
+async def test_a_client_that_stops_reading_gives_its_slot_back(upstream: Upstream) -> None:
+    app, _budget = forwarding(upstream, client_timeout_s=0.1)
+    client = Client()
+
+    async def send(_message: Message) -> None:
+        await client.gone.wait()
+
+    await app(client.scope, client.receive, send)
+    await no_task_is_left()
+    await slots_are_free(upstream)
+
+
+async def test_a_connection_given_back_after_the_end_is_closed(own_service: Service) -> None:
+    ended = threading.Event()
+
+    def wait(conversation: Conversation) -> None:
+        conversation.wait_for_end()
+        ended.set()
+
+    own_service.play(wait)
+    async with pool(own_service) as upstream:
+        lease = upstream.connection()
+        await lease.__aenter__()
+    await lease.__aexit__(None, None, None)
+    await asyncio.sleep(0)
+    assert await asyncio.to_thread(ended.wait, 5)

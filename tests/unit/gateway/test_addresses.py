@@ -48,7 +48,7 @@ def say_who(who: str) -> Callable[[Conversation], None]:
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(addresses, "LOOK_UP_EVERY_S", 0.02)
+    monkeypatch.setattr(addresses, "LOOKUP_INTERVAL_S", 0.02)
 
 
 @pytest.fixture
@@ -162,7 +162,9 @@ async def test_an_exchange_with_a_process_that_leaves_ends_well_and_its_connecti
         assert ended[0] < LIMITS.keep_alive_s
 
 
-@pytest.mark.parametrize("trouble", [socket.gaierror(-3, "try again"), TimeoutError(), UnicodeError("no label")])
+@pytest.mark.parametrize(
+    "trouble", [socket.gaierror(-3, "try again"), TimeoutError(), UnicodeError("no label"), RuntimeError("a bug")]
+)
 async def test_a_lookup_that_fails_changes_nothing(services: tuple[Service, Service], trouble: Exception) -> None:
     resolver = Resolver(OTHER)
     async with upstream(services[0].port, resolver) as pool:
@@ -179,7 +181,7 @@ async def test_a_lookup_that_fails_changes_nothing(services: tuple[Service, Serv
 async def test_a_lookup_that_hangs_is_given_up_and_delays_nobody(
     services: tuple[Service, Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(addresses, "LOOK_UP_WITHIN_S", 0.1)
+    monkeypatch.setattr(addresses, "LOOKUP_TIMEOUT_S", 0.1)
     resolver = Resolver(ONE)
     hanging = asyncio.Event()
 

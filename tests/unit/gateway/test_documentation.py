@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_answers_that_the_gateway_gives_itself_are_among_the_answers() -> None:
 
 
 def test_a_service_that_was_never_heard_is_named() -> None:
-    merged = merge(own(), {"train": document({})}, ROUTES, silent={"auth", "predict"})
+    merged = merge(own(), {"train": document({})}, ROUTES, unreachable={"auth", "predict"})
     assert "auth, predict" in merged["info"]["description"]
 
 
@@ -141,6 +142,23 @@ def test_the_document_grows_as_services_come_up_and_survives_their_end(monkeypat
         service.close()
         time.sleep(0.3)
         assert shown(client, "/train/text")
+
+
+def test_a_document_that_cannot_be_parsed_does_not_end_the_refresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rayonnage_gateway.documentation.RETRY_S", 0.05)
+    asked = threading.Event()
+
+    def nest(conversation: Conversation) -> None:
+        conversation.read_head()
+        conversation.answer(b"[" * 100_000, 200, "Connection: close")
+        asked.set()
+
+    service = Service(answers_openapi=True)
+    service.play(nest, describing({"/train": {"post": operation("A")}}))
+    with running(train_url=service.url) as gateway, httpx2.Client(base_url=gateway.url) as client:
+        assert asked.wait(10)
+        assert eventually(lambda: shown(client, "/train"))
+    service.close()
 
 
 def test_the_pages_load_nothing_from_elsewhere(client: httpx2.Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.unit.gateway.servers import Conversation, Gateway, Gone, Service, echo, fields_of, request
+from tests.unit.gateway.servers import Conversation, Gateway, Gone, Service, bearer, echo, fields_of, request, running
 from tests.waiting import PATIENCE_S, eventually
 
 MEBIBYTE = 1024 * 1024
@@ -323,3 +324,16 @@ def test_an_ingest_finishes_though_the_caller_has_left(gateway: Gateway, service
     assert asked.wait(PATIENCE_S)
     caller.sock.close()
     assert finished.wait(PATIENCE_S), "the upload was whole, but the service was left"
+
+
+def test_a_caller_who_never_reads_the_answers_frees_its_slot(service: Service) -> None:
+    with (
+        running(predict_url=service.url, gateway_connections=1, gateway_waiting=0, gateway_client_timeout_s=0.3) as one,
+        httpx2.Client(base_url=one.url, headers=bearer()) as other,
+    ):
+        caller = one.connect()
+        caller.sock.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            while True:  # until answers fill every buffer between the gateway and this caller
+                caller.sock.sendall(request("GET", "/info", f"X-Long: {'a' * 30_000}"))
+        assert eventually(lambda: other.get("/info").status_code == 200)

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayonnage_gateway.headers import CHUNKED, BadRequestHead, answer_headers, body_length, request_head
+from rayonnage_gateway.connection import response_headers
+from rayonnage_gateway.forwarding import CHUNKED, BadRequestHead, body_length, request_head
 
 
-def head(*headers: tuple[bytes, bytes], **values: Any) -> bytes:
-    return request_head(
-        **{
-            "method": "POST",
-            "target": b"/predict?top_k=3",
-            "authority": b"127.0.0.1:8003",
-            "headers": headers,
-            "length": 5,
-            "request_id": "an-id-0001",
-            "client": "10.1.2.3",
-            "scheme": "https",
-            **values,
-        }
-    )
+def head(
+    *headers: tuple[bytes, bytes],
+    length: int = 5,
+    method: str = "POST",
+    target: bytes = b"/predict?top_k=3",
+) -> bytes:
+    path, _, query = target.partition(b"?")
+    scope = {
+        "method": method,
+        "raw_path": path,
+        "query_string": query,
+        "headers": headers,
+        "client": ("10.1.2.3", 4567),
+        "scheme": "https",
+        "state": {"request_id": "an-id-0001"},
+    }
+    return request_head(scope, b"127.0.0.1:8003", length)
 
 
 def test_the_head_holds_what_the_caller_and_the_gateway_say() -> None:
@@ -136,7 +138,7 @@ def test_a_body_announced_in_two_ways_or_none_is_refused(headers: list[tuple[byt
 
 
 def test_an_answer_loses_what_concerns_one_connection() -> None:
-    assert answer_headers(
+    assert response_headers(
         [
             (b"content-type", b"a/b"),
             (b"connection", b"close, x-hop"),
@@ -151,4 +153,4 @@ def test_an_answer_loses_what_concerns_one_connection() -> None:
 
 
 def test_an_answer_in_chunks_has_no_length() -> None:
-    assert answer_headers([(b"transfer-encoding", b"chunked"), (b"content-length", b"5")]) == []
+    assert response_headers([(b"transfer-encoding", b"chunked"), (b"content-length", b"5")]) == []

@@ -247,7 +247,7 @@ def test_a_stream_that_says_something_in_time_lives_longer_than_any_timeout(serv
             conversation.send(b": alive")
 
     service.play(comments)
-    timeouts = dict.fromkeys(("gateway_timeout_s", "gateway_idle_timeout_s", "gateway_caller_timeout_s"), 2.0)
+    timeouts = dict.fromkeys(("gateway_timeout_s", "gateway_idle_timeout_s", "gateway_client_timeout_s"), 2.0)
     with reached(train_url=service.url, role="admin", **timeouts) as client:
         assert len(client.get("/train/jobs/1/events").content) == 70
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
-from rayonnage_gateway.limits import CountsInMemory
+from rayonnage_gateway.rate_limit import InMemoryCounters
 from rayonnage_gateway.settings import GatewaySettings
 from tests.unit.gateway.servers import Gateway, Service, bearer, reached, running
 
@@ -97,7 +97,7 @@ def test_a_limit_that_cannot_be_read_is_refused_at_start() -> None:
 
 
 def test_counts_start_again_when_their_time_is_over() -> None:
-    counts = CountsInMemory("counts-in-memory://")
+    counts = InMemoryCounters("in-memory-counters://")
     assert [counts.incr("ada", 60), counts.incr("ada", 60), counts.incr("bob", 60)] == [1, 2, 1]
     assert counts.get("ada") == 2
     counts.incr("eve", -1)
@@ -106,8 +106,8 @@ def test_counts_start_again_when_their_time_is_over() -> None:
 
 
 def test_old_counts_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rayonnage_gateway.limits._MAX_COUNTS", 10)
-    counts = CountsInMemory("counts-in-memory://")
+    monkeypatch.setattr("rayonnage_gateway.rate_limit._MAX_COUNTS", 10)
+    counts = InMemoryCounters("in-memory-counters://")
     for number in range(10):
         counts.incr(f"old-{number}", -1)
     counts.incr("new", 60)

@@ -1,4 +1,4 @@
-"""How many predictions a user may ask for: slowapi's decorator on one function, one bucket for each user."""
+"""The rate limit of predictions: one bucket per user, counted by slowapi in Redis or in this process."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from rayonnage_shared.core.errors import TooManyRequests
 
 log = structlog.get_logger()
 
-RATE_LIMIT_HITS = Counter("rayonnage_rate_limit_hits", "Requests refused because a user asked too often.")
+RATE_LIMIT_HITS = Counter("rayonnage_rate_limit_hits", "Requests refused by the rate limit of predictions.")
 _STORAGE_TIMEOUT_S = 0.25
 _MAX_COUNTS = 10_000
 
-Admission = Callable[[Request], Awaitable[None]]
+RateLimiter = Callable[[Request], Awaitable[None]]
+"""Counts the request of a verified user. Raises TooManyRequests."""
 
 
-def prediction_admission(settings: GatewaySettings) -> Admission | None:
-    """Return what lets a verified user's prediction in or raises TooManyRequests; None when there is no limit.
+def prediction_rate_limiter(settings: GatewaySettings) -> RateLimiter | None:
+    """Return the rate limiter of the prediction routes, or None when there is no limit.
 
-    Counts live in Redis when `redis_url` is set, and in this process while Redis is away. The key is the verified
-    user name, so the three routes that predict share one bucket and no header can open another.
+    Counters live in Redis when `redis_url` is set, and in this process while Redis is unavailable. The key is the
+    verified user name: the three prediction routes share one bucket, and no header opens another.
     """
     if settings.predict_rate_limit is None:
         return None
@@ -42,45 +43,45 @@ def prediction_admission(settings: GatewaySettings) -> Admission | None:
 
     @limiter.shared_limit(settings.predict_rate_limit, scope="predict")  # type: ignore[untyped-decorator,unused-ignore]
     def count(request: Request) -> None:
-        """Reached only while the user is below the limit."""
+        """Do nothing: slowapi raises RateLimitExceeded before this runs when the user is over the limit."""
 
-    async def admit(request: Request) -> None:
+    async def limit(request: Request) -> None:
         try:
             if shared is None:
                 count(request)
             else:
-                await run_in_threadpool(count, request)  # slowapi talks to Redis synchronously
+                await run_in_threadpool(count, request)  # slowapi's Redis client is synchronous
         except RateLimitExceeded as exceeded:
             RATE_LIMIT_HITS.inc()
-            raise _refusal(limiter, request) from exceeded
+            raise _too_many_requests(limiter, request) from exceeded
 
-    return admit
+    return limit
 
 
 def _limiter(limit: str, shared: str | None) -> Limiter:
     with warnings.catch_warnings():
-        # Without a file name slowapi reads `.env` by itself; with one that is not there starlette warns.
+        # Without a file name, slowapi reads `.env` by itself; for a missing file, starlette warns.
         warnings.simplefilter("ignore", UserWarning)
         limiter = Limiter(
             key_func=_verified_user,
             key_style="endpoint",
             config_filename="",
             key_prefix="rayonnage",
-            storage_uri=shared or f"{CountsInMemory.STORAGE_SCHEME[0]}://",
+            storage_uri=shared or f"{InMemoryCounters.STORAGE_SCHEME[0]}://",
             storage_options=cast(
                 "dict[str, str]",
                 {"socket_connect_timeout": _STORAGE_TIMEOUT_S, "socket_timeout": _STORAGE_TIMEOUT_S} if shared else {},
             ),
             in_memory_fallback=[limit] if shared else [],
         )
-    limiter.enabled = True  # whatever RATELIMIT_ENABLED says in the environment
+    limiter.enabled = True  # regardless of RATELIMIT_ENABLED in the environment
     return limiter
 
 
-class CountsInMemory(Storage):
-    """Counts of this process. The library's own starts a thread every 10 ms under load only to forget old counts."""
+class InMemoryCounters(Storage):
+    """Counters in this process. The library's own storage starts a thread every 10 ms under load to expire entries."""
 
-    STORAGE_SCHEME = ["counts-in-memory"]  # noqa: RUF012 - as the library declares it
+    STORAGE_SCHEME = ["in-memory-counters"]  # noqa: RUF012 - declared as in the library
 
     def __init__(self, uri: str | None = None, wrap_exceptions: bool = False, **_options: str) -> None:
         super().__init__(uri, wrap_exceptions=wrap_exceptions)
@@ -111,9 +112,9 @@ class CountsInMemory(Storage):
         return True
 
     def reset(self) -> int | None:
-        forgotten = len(self._counts)
+        removed = len(self._counts)
         self._counts = {}
-        return forgotten
+        return removed
 
     def clear(self, key: str) -> None:
         self._counts.pop(key, None)
@@ -123,20 +124,20 @@ def _verified_user(request: Request) -> str:
     return str(request.state.user)
 
 
-# slowapi asks for the signature with every request; kept here it costs 1 µs instead of 15.
+# slowapi inspects the signature on every request; a cached one costs 1 µs instead of 15.
 _verified_user.__signature__ = inspect.signature(_verified_user)  # type: ignore[attr-defined]
 
 
-def _refusal(limiter: Limiter, request: Request) -> TooManyRequests:
+def _too_many_requests(limiter: Limiter, request: Request) -> TooManyRequests:
     item, key = request.state.view_rate_limit
     try:
         reset_at = limiter.limiter.get_window_stats(item, *key)[0]
-    except Exception:  # noqa: BLE001 - whatever the storage raises, the refusal itself stands
+    except Exception:  # noqa: BLE001 - the request is refused whatever the storage raises
         reset_at = time.time() + item.get_expiry()
     wait_s = max(1, math.ceil(reset_at - time.time()))
-    log.info("gateway.rate_limited", user=request.state.user, retry_after_s=wait_s)
+    log.info("gateway.rate_limit.exceeded", user=request.state.user, retry_after_s=wait_s)
     return TooManyRequests(
-        f"The limit is {item} for each user over all prediction routes; try again in {wait_s} s.",
+        f"The limit is {item} for each user, over all prediction routes; try again in {wait_s} s.",
         headers={"Retry-After": str(wait_s)},
         limit=str(item),
         retry_after_s=wait_s,
