@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """A safety net, not a measure of speed: far more than anything takes on a slow machine that has other work too."""
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx2
 
+from tests.waiting import PATIENCE_S
+
 
 class Deployment(ABC):
     """One address, and the first admin's name and password."""
@@ -34,7 +36,7 @@ class Deployment(ABC):
     def token(self, username: str, password: str) -> str:
         """Log in and return the access token."""
         with self.client() as client:
-            answer = client.post("/token", data={"username": username, "password": password}, timeout=30)
+            answer = client.post("/token", data={"username": username, "password": password})
         answer.raise_for_status()
         return str(answer.json()["access_token"])
 
@@ -45,4 +47,4 @@ class Deployment(ABC):
     def client(self, token: str | None = None) -> httpx2.Client:
         """Return a client that sends `token`; close it, or use it in a `with`."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx2.Client(base_url=self.base_url, headers=headers, timeout=60, verify=self.verify)
+        return httpx2.Client(base_url=self.base_url, headers=headers, timeout=PATIENCE_S, verify=self.verify)

@@ -24,8 +24,8 @@ from rayonnage_shared.ops.settings_catalogue import all_settings
 from rayonnage_shared.ops.supervision import MARK, Supervisor
 from tests.e2e.deployment import Deployment
 from tests.ports import free_ports
+from tests.waiting import PATIENCE_S
 
-READY_WITHIN_S = 120  # two cores that have other work too; 5 s on idle ones
 DIES_WITH_ITS_PARENT = (
     # Linux ends the supervisor, and it its children, even when the test run is killed with -9.
     "import ctypes, os, signal, sys; ctypes.CDLL(None).prctl(1, int(signal.SIGTERM)); "
@@ -98,10 +98,16 @@ class Platform(Deployment):
         """Start a process that was stopped."""
         self.supervisor.start_process(name)
 
-    def wait_until_ready(self, within_s: float = READY_WITHIN_S, need_only_live: Collection[str] = ()) -> None:
+    def wait_until_ready(self, within_s: float = PATIENCE_S, need_only_live: Collection[str] = ()) -> None:
         """Return when every process is ready, or live; else fail with the reasons and the ends of their logs."""
         missing = self.supervisor.wait_until_ready(within_s, need_only_live)
         assert not missing, "\n".join(f"{name}: {reason}\n{self.log_tail(name)}" for name, reason in missing.items())
+
+    def has_logged(self, name: str, *words: str) -> bool:
+        """Return whether a process has written a line with all these words."""
+        path = self.supervisor.logs / f"{name}.log"
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        return any(all(word in line for word in words) for line in lines)
 
     def log_tail(self, name: str, lines: int = 20) -> str:
         """Return the last lines that a process wrote."""
@@ -134,7 +140,7 @@ def running_platform(
         yield platform
     finally:
         platform.supervisor.stop()
-        daemon.wait(10)
+        daemon.wait(PATIENCE_S)
         left = host.marked(MARK, str(platform.supervisor.folder))
         assert not left, f"still running: {[host.command_line(pid) for pid in left]}"
 

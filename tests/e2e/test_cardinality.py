@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.platform import Platform
+from tests.waiting import PATIENCE_S
 
 REQUESTS = 10_000
 LOGINS = 200  # each costs auth tens of milliseconds, until it is throttled
@@ -39,14 +40,14 @@ PATHS: list[Callable[[], str]] = [
 
 def series(url: str) -> Counter[str]:
     """Return how many series each metric has."""
-    text = httpx2.get(url, timeout=30).text
+    text = httpx2.get(url, timeout=PATIENCE_S).text
     return Counter(sample.name for family in text_string_to_metric_families(text) for sample in family.samples)
 
 
 def odd_requests(address: str, count: int) -> Iterator[int]:
     """Send odd requests over connections that are kept while the server likes them; yield the answers' statuses."""
     parts = urlsplit(address)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE_S)
     for number in range(count):
         headers = {
             "X-Request-ID": secrets.token_hex(random.randint(1, 60)),
@@ -97,7 +98,7 @@ def test_odd_requests_make_no_series(empty_platform: Platform, name: str) -> Non
 
 def test_unknown_methods_share_a_label(empty_platform: Platform) -> None:
     send_all(empty_platform.url("predict"), 400)
-    text = httpx2.get(empty_platform.metrics_url("predict"), timeout=30).text
+    text = httpx2.get(empty_platform.metrics_url("predict"), timeout=PATIENCE_S).text
     methods = {
         sample.labels["method"]
         for family in text_string_to_metric_families(text)
@@ -112,7 +113,9 @@ def test_names_of_failed_logins_make_no_series(empty_platform: Platform) -> None
     def log_in(_number: int) -> int:
         body = urlencode({"username": secrets.token_hex(6), "password": secrets.token_hex(6)})
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        return httpx2.post(f"{empty_platform.url('auth')}/token", content=body, headers=headers, timeout=60).status_code
+        return httpx2.post(
+            f"{empty_platform.url('auth')}/token", content=body, headers=headers, timeout=PATIENCE_S
+        ).status_code
 
     url = empty_platform.metrics_url("auth")
     log_in(0)

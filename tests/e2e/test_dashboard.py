@@ -12,13 +12,12 @@ import sys
 import time
 
 from tests.e2e.platform import Platform, environment_without_settings
+from tests.waiting import PATIENCE_S
 
 COMMAND = [sys.executable, "-m", "rayonnage_shared.cli.main", "dashboard"]
 HEARS_CTRL_C = (  # which a test run in the background ignores, and hands down
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )
-DRAWN_WITHIN_S = 60
-ENDS_WITHIN_S = 15
 SHOW_CURSOR, LEAVE_SCREEN = b"\x1b[?25h", b"\x1b[?1049l"
 
 
@@ -37,7 +36,7 @@ def test_one_picture_shows_the_platform_as_it_is(platform: Platform) -> None:
         env=environment(150),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -65,17 +64,17 @@ def test_a_terminal_is_drawn_live_until_ctrl_c(platform: Platform) -> None:
     os.close(target)
     seen = b""
     try:
-        deadline = time.monotonic() + DRAWN_WITHIN_S
+        deadline = time.monotonic() + PATIENCE_S
         while seen.count(b"services") < 3 and time.monotonic() < deadline:
             if select.select([leader], [], [], 1)[0]:
                 seen += os.read(leader, 65_536)
         assert seen.count(b"services") >= 3, seen[-2000:]
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(OSError):  # the other end is closed
-            while time.monotonic() < deadline + ENDS_WITHIN_S:
+            while time.monotonic() < deadline:
                 if select.select([leader], [], [], 0.2)[0]:
                     seen += os.read(leader, 65_536)
-        assert process.wait(ENDS_WITHIN_S) == 0
+        assert process.wait(PATIENCE_S) == 0
     finally:
         process.kill()
         process.wait()

@@ -13,6 +13,7 @@ from rayonnage_gateway.routes import PUBLIC_ROUTES
 from tests.e2e.api import finished_job, job_events, predict_form, start_training
 from tests.e2e.documents import Documented, documented, validated
 from tests.e2e.platform import Platform
+from tests.waiting import PATIENCE_S
 
 OWN_ROUTES = {("get", "/"), ("get", "/status"), ("get", "/health/live"), ("get", "/health/ready")}
 SERVICES = ("auth", "ingest", "train", "predict")
@@ -32,7 +33,9 @@ def client(platform: Platform, documents: Documented) -> Iterator[httpx2.Client]
 def test_the_gateways_document_shows_each_public_route_as_its_running_service_does(
     platform: Platform, documents: Documented
 ) -> None:
-    theirs = {service: httpx2.get(f"{platform.url(service)}/openapi.json", timeout=10).json() for service in SERVICES}
+    theirs = {
+        service: httpx2.get(f"{platform.url(service)}/openapi.json", timeout=PATIENCE_S).json() for service in SERVICES
+    }
     shown = {(method, path) for path, item in documents.document["paths"].items() for method in item}
     assert shown == OWN_ROUTES | {(route.method.lower(), route.path) for route in PUBLIC_ROUTES}
     for route in PUBLIC_ROUTES:

@@ -17,10 +17,9 @@ from tests.e2e.api import add_user, catalogue, finished_job, ingest, problem
 from tests.e2e.platform import Platform, running_platform
 from tests.e2e.test_prediction_log import logged
 from tests.unit.shared.drift.reports import write_report
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 ANSWERS = 110
-REPORTED_WITHIN_S = 240  # 10 s on idle cores; Evidently, where it is installed, takes 25 s of two busy ones
 PADDED = "20200101T000000000000Z-0000"
 
 
@@ -54,13 +53,13 @@ def test_english_titles_are_drift_and_cause_one_training_with_the_reason(
     for number in range(ANSWERS):
         title = f"Large blue swimming pool cover for the whole family, size {number}"
         assert admin.post("/predict", json={"designation": title}).status_code == 200
-    assert eventually(lambda: len(logged(shop)) == ANSWERS, 10)
+    assert eventually(lambda: len(logged(shop)) == ANSWERS)
 
     answer = admin.post("/drift", json={"hours": 1})
     assert answer.status_code == 202, answer.text
     job_id = answer.json()["job_id"]
     assert answer.headers["location"] == f"/train/jobs/{job_id}"
-    found = finished_job(admin, job_id, REPORTED_WITHIN_S)["result"]
+    found = finished_job(admin, job_id)["result"]
 
     assert found["drift"] and {"language", "category", "embedding"} <= {*found["alarms"]}
     decision = found["decision"]
@@ -82,7 +81,7 @@ def test_english_titles_are_drift_and_cause_one_training_with_the_reason(
     assert page.headers["content-type"].startswith("text/html")
     assert page.headers["content-security-policy"].startswith("sandbox allow-scripts; default-src 'none'")
     assert "Rayonnage: drift" in page.text
-    metrics = httpx2.get(shop.metrics_url("train"), timeout=10).text
+    metrics = httpx2.get(shop.metrics_url("train"), timeout=PATIENCE_S).text
     assert 'rayonnage_drift_alarm{column="language"} 1.0' in metrics
     assert 'rayonnage_jobs{kind="drift",status="succeeded"} 1.0' in metrics
 

@@ -97,6 +97,6 @@ def test_feedback_is_learned_without_anybody_asking(make_platform: MakePlatform)
     with client_of(platform) as client:
         before = client.get("/datasets").json()["current"]
         assert say(client, predicted(client), TRUTH).status_code == 201
-        assert eventually(lambda: client.get("/datasets").json()["current"] != before, 60)
+        assert eventually(lambda: client.get("/datasets").json()["current"] != before)
         version = client.get("/datasets").json()["current"]
     assert learned(platform, version)[TITLE] == TRUTH

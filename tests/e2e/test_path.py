@@ -29,8 +29,6 @@ from tests.e2e.deployment import Deployment
 from tests.e2e.documents import documented, validated
 from tests.waiting import eventually
 
-FOLLOWS_WITHIN_S = 15  # predict looks at the pointer twice a second and loads the bundle in a second or two
-
 
 @dataclass(frozen=True)
 class Shop:
@@ -244,7 +242,7 @@ def serves(client: httpx2.Client, version: str) -> None:
         answer = client.post("/predict", json={"designation": "Pompe de piscine"})
         return answer.status_code == 200 and answer.json()["model"]["version"] == version
 
-    assert eventually(comes, FOLLOWS_WITHIN_S), f"predict does not serve {version}"
+    assert eventually(comes), f"predict does not serve {version}"
 
 
 def checked(answer: httpx2.Response, *, text: bool, image: bool) -> dict[str, Any]:

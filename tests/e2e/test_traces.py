@@ -15,7 +15,7 @@ from tests.collector import Collector, running_collector
 from tests.e2e.api import finished_job
 from tests.e2e.conftest import MakePlatform
 from tests.e2e.platform import Platform, environment_without_settings, running_platform
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 SERVER, CLIENT = 2, 3  # kinds by OTLP
 CALLER_TRACE, CALLER_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -46,7 +46,7 @@ def logs_of(platform: Platform, request_id: str) -> list[str]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     return shown.stdout.splitlines()
 
@@ -78,6 +78,7 @@ def test_a_prediction_is_one_trace_through_gateway_and_predict(
     assert set(stages) == {"read", "prepare", "text", "image", "fusion"}
     assert sum(stage.seconds for stage in stages.values()) <= served.seconds
     request_id = answer.headers["x-request-id"]
+    assert eventually(lambda: platform.has_logged("gateway", request_id)), "an answer is logged when it has been sent"
     assert {span.attributes["rayonnage.request_id"] for span in (door, served)} == {request_id}
 
     lines = logs_of(platform, request_id)
@@ -91,6 +92,7 @@ def test_a_job_is_a_span_and_its_lines_belong_to_the_request(platform: Platform,
         job_id = answer.json()["job_id"]
         assert finished_job(client, job_id)["status"] == "succeeded"
     assert eventually(lambda: collector.of("train-runner"))
+    assert eventually(lambda: platform.has_logged("train-worker", "job.left", job_id)), "the worker's last line of it"
     (job,) = collector.of("train-runner")
     assert (job.name, job.parent, job.attributes["job_id"]) == ("job train", "", job_id)
     lines = logs_of(platform, answer.headers["x-request-id"])
@@ -104,7 +106,7 @@ def test_without_its_collector_the_platform_answers_and_stops_as_ever(make_platf
     with platform.client(platform.admin_token()) as client:
         statuses = {client.post("/predict", json={"designation": "piscine"}).status_code for _ in range(50)}
     assert statuses == {200}
-    assert eventually(lambda: "traces.not_taken" in (platform.supervisor.logs / "predict.log").read_text(), within_s=20)
+    assert eventually(lambda: platform.has_logged("predict", "traces.not_taken"))
     text = (platform.supervisor.logs / "predict.log").read_text()
     assert text.count("traces.not_taken") == 1 and "Traceback" not in text
     pid = platform.pid("predict")

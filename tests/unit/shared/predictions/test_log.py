@@ -20,7 +20,16 @@ from structlog.testing import capture_logs
 from rayonnage_shared.database.engine import migrate, open_database, reading, writing
 from rayonnage_shared.database.tables import FeedbackRow, PredictionRow, now
 from rayonnage_shared.feedback.repository import count_feedback, store_feedback
-from rayonnage_shared.predictions.log import BATCH_ROWS, DAY_S, PredictionLog, WaitingRows
+from rayonnage_shared.ops.supervision import STOP_WAIT_S
+from rayonnage_shared.predictions.log import (
+    BATCH_ROWS,
+    DATABASE_WAIT_S,
+    DAY_S,
+    FLUSH_EVERY_S,
+    STOP_WITHIN_S,
+    PredictionLog,
+    WaitingRows,
+)
 from rayonnage_shared.predictions.record import LoggedPrediction
 from rayonnage_shared.predictions.repository import find_prediction, insert_predictions, remove_predictions
 from tests.unit.shared.predictions.records import PHOTO, VERSION, note, prediction, product
@@ -94,6 +103,11 @@ def test_a_prediction_becomes_a_row_that_says_all_of_it(engine: Engine, database
         "image_probability": None,
         "duration_ms": 11.8,
     }
+
+
+def test_a_crash_costs_a_second_and_a_stop_ends_before_anybody_kills() -> None:
+    assert FLUSH_EVERY_S <= 0.5, "the other half is for the write itself"
+    assert DATABASE_WAIT_S < STOP_WITHIN_S < STOP_WAIT_S - 1
 
 
 def test_the_columns_of_the_log_are_those_of_the_table() -> None:
