@@ -22,9 +22,15 @@ class SentSpan:
     trace_id: str
     span_id: str
     parent: str
-    seconds: float
+    begin_ns: int
+    end_ns: int
     attributes: dict[str, Any]
     is_error: bool
+
+    @property
+    def seconds(self) -> float:
+        """How long the work took."""
+        return (self.end_ns - self.begin_ns) / 1e9
 
 
 @dataclass
@@ -86,7 +92,8 @@ def _span(service: str, span: Any) -> SentSpan:
         span.trace_id.hex(),
         span.span_id.hex(),
         span.parent_span_id.hex(),
-        (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9,
+        span.start_time_unix_nano,
+        span.end_time_unix_nano,
         values,
         span.status.code == 2,  # STATUS_CODE_ERROR
     )

@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests: real processes on free ports, a model trained once a session."""
+"""Fixtures of the end-to-end tests: real processes on free ports, with a model that is trained once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 from rayonnage_shared.ml.base.progress import silent
 from rayonnage_shared.ops.demo import prepare
 from rayonnage_shared.ops.local import LocalSettings
+from tests.collector import Collector, running_collector
 from tests.e2e.platform import Platform, running_platform
+from tests.volumes import made_once
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 
@@ -25,20 +27,33 @@ def sample() -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained_volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_volume(pytestconfig: pytest.Config) -> Path:
     """A folder with `data` and `models` as the first `make run` leaves them: the sample, and the default model."""
-    home = tmp_path_factory.mktemp("trained")
-    settings = LocalSettings(
-        models_path=home / "models", data_path=home / "data", database_url=f"sqlite:///{home}/data/rayonnage.db"
-    )
-    prepare(settings, SAMPLE, stage=lambda name: None, progress=silent)
-    return home
+
+    def train(home: Path) -> None:
+        settings = LocalSettings(
+            models_path=home / "models", data_path=home / "data", database_url=f"sqlite:///{home}/data/rayonnage.db"
+        )
+        prepare(settings, SAMPLE, stage=lambda name: None, progress=silent)
+
+    assert pytestconfig.cache is not None
+    return made_once(pytestconfig.cache.mkdir("volumes"), "trained", train)
 
 
 @pytest.fixture(scope="session")
-def platform(trained_volume: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def collector() -> Iterator[Collector]:
+    """What the shared platform sends its traces to."""
+    with running_collector() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def platform(
+    trained_volume: Path, collector: Collector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Platform]:
     """A platform with the trained model that all tests share: they must leave it as they found it."""
-    with running_platform(tmp_path_factory.mktemp("platform"), volume=trained_volume) as running:
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}
+    with running_platform(tmp_path_factory.mktemp("platform"), settings, volume=trained_volume) as running:
         yield running
 
 

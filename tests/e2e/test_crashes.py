@@ -25,8 +25,8 @@ from tests.e2e.platform import Platform, running_platform
 from tests.waiting import PATIENCE_S, eventually
 
 LONGEST_ANSWER_S = 30.0
-"""No caller was left alone: one that the gateway gives up on gets 504 after 15 s, and one without an answer waits 120."""
-PAUSE_S = 0.1
+"""No caller was left alone: the gateway answers 504 after 15 s, and callers give up after 120 s."""
+PAUSE_S = 0.2
 SMALL = 150
 """Rows of a catalogue that trains in seconds, and yet slowly enough to be killed in the middle."""
 
@@ -80,7 +80,7 @@ def gateway_says(platform: Platform) -> str | None:
 
 @dataclass
 class Callers:
-    """Ask for predictions all the time, a few dozen a second, and note every answer with how long it took."""
+    """Ask for predictions all the time, a dozen a second, and note every answer with how long it took."""
 
     platform: Platform
     token: str

@@ -19,7 +19,7 @@ from tests.waiting import PATIENCE_S, eventually
 CONNECTIONS = 6
 MOVES = 6
 LONGEST_ANSWER_S = 30.0
-"""No caller was left alone: one that the gateway gives up on gets 504 after 15 s, and one without an answer waits 120."""
+"""No caller was left alone: the gateway answers 504 after 15 s, and callers give up after 120 s."""
 
 
 @dataclass
