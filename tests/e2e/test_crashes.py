@@ -11,7 +11,6 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import pytest
 from rayonnage_shared.core.processes import PROCESSES
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from tests.e2e.api import Catalogue, catalogue, finished_job, ingest, job_events, start_training
+from tests.e2e.callers import Callers
 from tests.e2e.platform import Platform, running_platform
 from tests.waiting import PATIENCE_S, eventually
 
@@ -78,30 +78,17 @@ def gateway_says(platform: Platform) -> str | None:
     return None
 
 
-@dataclass
-class Callers:
-    """Ask for predictions all the time, a dozen a second, and note every answer with how long it took."""
+class Buyers(Callers):
+    """Ask for predictions all the time, a few dozen a second, and note every answer with how long it took."""
 
-    platform: Platform
-    token: str
-    number: int = 3
-    stopping: threading.Event = field(default_factory=threading.Event)
-    answers: list[tuple[int, str, float]] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
+    def __init__(self, platform: Platform, token: str) -> None:
+        super().__init__(number=3)
+        self.platform = platform
+        self.token = token
+        self.answers: list[tuple[int, str, float]] = []
+        self.broken: list[str] = []
 
-    def __enter__(self) -> Callers:
-        self.threads = [threading.Thread(target=self._ask) for _ in range(self.number)]
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join(PATIENCE_S)
-            assert not thread.is_alive(), "a caller hangs"
-
-    def _ask(self) -> None:
+    def ask(self, number: int) -> None:
         with self.platform.client(self.token) as client:
             while not self.stopping.wait(PAUSE_S):
                 began = time.monotonic()
@@ -128,7 +115,7 @@ class Callers:
 def test_a_killed_process_is_back_and_predictions_go_on(
     shaken: Platform, admin: httpx2.Client, name: str, record_property: Any
 ) -> None:
-    with Callers(shaken, shaken.admin_token()) as callers:
+    with Buyers(shaken, shaken.admin_token()) as callers:
         assert eventually(lambda: callers.answers)
         took = wait_until_whole(shaken, name, shaken.kill(name))
         count = len(callers.answers)

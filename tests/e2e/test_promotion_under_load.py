@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from tests.e2e.api import finished_job, predict_form, start_training
+from tests.e2e.callers import Callers
 from tests.e2e.deployment import Deployment
-from tests.waiting import PATIENCE_S, eventually
+from tests.waiting import eventually
 
 CONNECTIONS = 6
 MOVES = 6
@@ -22,35 +21,23 @@ LONGEST_ANSWER_S = 30.0
 """No caller was left alone: the gateway answers 504 after 15 s, and callers give up after 120 s."""
 
 
-@dataclass
-class Load:
+class Load(Callers):
     """Callers who ask for one prediction after the other, half of them with a photo, until told to stop."""
 
-    platform: Deployment
-    token: str
-    photo: bytes
-    stopping: threading.Event = field(default_factory=threading.Event)
-    versions: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-    durations: list[float] = field(default_factory=list)
-
-    def __enter__(self) -> Load:
-        self.threads = [threading.Thread(target=self._call, args=(number,)) for number in range(CONNECTIONS)]
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join(PATIENCE_S)
-            assert not thread.is_alive(), "a caller hangs"
+    def __init__(self, platform: Deployment, token: str, photo: bytes) -> None:
+        super().__init__(CONNECTIONS)
+        self.platform = platform
+        self.token = token
+        self.photo = photo
+        self.versions: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self.durations: list[float] = []
 
     def reaches(self, version: str, answers: int) -> bool:
         """Return whether more than so many answers by this version have come in time, or a failure."""
         return eventually(lambda: self.versions[version] > answers or self.failures)
 
-    def _call(self, number: int) -> None:
+    def ask(self, number: int) -> None:
         with self.platform.client(self.token) as client:
             while not self.stopping.is_set():
                 began = time.monotonic()

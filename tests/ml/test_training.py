@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -40,6 +39,7 @@ from rayonnage_shared.pipelines.training import evaluate_version, train
 from rayonnage_shared.predictions.inference import predict_catalogue
 from rayonnage_shared.registry.promotion import NothingToRollBackTo, promote, record_champion, rollback
 from rayonnage_shared.registry.retention import prune, prune_bundles
+from tests.sample import write_first_rows
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 ROWS = 500
@@ -90,16 +90,7 @@ class Shop:
 @pytest.fixture(scope="module")
 def data_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the first rows of the sample and their photos."""
-    folder = tmp_path_factory.mktemp("sample")
-    for name in ("features.csv", "target.csv"):
-        with (SAMPLE / name).open(encoding="utf-8", newline="") as source, (folder / name).open("w", newline="") as out:
-            csv.writer(out).writerows(row for row, _ in zip(csv.reader(source), range(ROWS + 1), strict=False))
-    with (folder / "features.csv").open(newline="") as file:
-        wanted = {f"image_{row['imageid']}_product_{row['productid']}.jpg" for row in csv.DictReader(file)}
-    with zipfile.ZipFile(SAMPLE / "images.zip") as source_zip, zipfile.ZipFile(folder / "images.zip", "w") as part:
-        for name in source_zip.namelist():
-            if name in wanted:
-                part.writestr(name, source_zip.read(name))
+    folder = write_first_rows(tmp_path_factory.mktemp("sample"), ROWS)
     ingest(
         DatasetStore(folder / "data"),
         folder / "features.csv",

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
 from rayonnage_shared.ml.networks.subwords import Subwords
 from tests.models.hub import REVISION, hub
 from tests.models.tiny_camembert import MAX_TOKENS
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(900)]
 
@@ -203,11 +203,11 @@ def test_a_killed_training_goes_on_to_the_same_end(fitted: Fitted[Camembert], sh
     assert parent.stdin is not None
     with parent.stdin:
         pickle.dump((shelf.texts, shelf.labels, shelf.fitting(tmp_path)), parent.stdin)
-    wait_until(lambda: list(tmp_path.glob("*/checkpoint.pt")) != [])
+    assert eventually(lambda: list(tmp_path.glob("*/checkpoint.pt")) != [], 120)
     assert torch_processes(tmp_path)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    wait_until(lambda: not torch_processes(tmp_path))
+    assert eventually(lambda: not torch_processes(tmp_path), 120)
     assert not list(tmp_path.glob("*/outcome.json"))
 
     resumed = Camembert.fit(shelf.texts, shelf.labels, shelf.fitting(tmp_path))
@@ -258,7 +258,7 @@ def fit_until_learning(shelf: Shelf, checkpoints: Path, **parameters: str) -> No
     asked = {**PARAMETERS, **parameters}
     with pytest.raises(Cancelled):
         Camembert.fit(shelf.texts, shelf.labels, Fitting(asked, 3, cancel, checkpoints, shelf.pretrained))
-    wait_until(lambda: not torch_processes(checkpoints))
+    assert eventually(lambda: not torch_processes(checkpoints), 120)
 
 
 def test_weights_of_a_hub_are_fetched_once_and_a_cancelled_training_leaves_no_process(
@@ -320,10 +320,3 @@ def torch_processes(folder: Path) -> list[int]:
         if b"camembert_training" in line and os.fsencode(folder) in line:
             found.append(int(process.name))
     return found
-
-
-def wait_until(holds: Callable[[], bool], limit_s: float = 120) -> None:
-    deadline = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

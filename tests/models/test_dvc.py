@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import signal
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +24,9 @@ from rayonnage_shared.ml.bundles.manifest import list_versions
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.features.photos import PhotoLimits, read_photo
 from tests.models.authenticated_store import PASSWORD, USER, http_store
-from tests.system.seaweedfs import ACCESS_KEY, REGION, SECRET_KEY, S3Server, free_port, s3_server
+from tests.ports import free_port
+from tests.sample import write_first_rows
+from tests.system.seaweedfs import ACCESS_KEY, REGION, SECRET_KEY, S3Server, s3_server
 
 pytestmark = pytest.mark.models
 
@@ -134,16 +134,7 @@ def _clean_environment(home: Path) -> Environment:
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the first rows of the sample and their photos."""
-    folder = tmp_path_factory.mktemp("catalogue")
-    for name in ("features.csv", "target.csv"):
-        with (SAMPLE / name).open(encoding="utf-8", newline="") as source, (folder / name).open("w", newline="") as out:
-            csv.writer(out).writerows(row for row, _ in zip(csv.reader(source), range(ROWS + 1), strict=False))
-    with (folder / "features.csv").open(newline="") as file:
-        wanted = {f"image_{row['imageid']}_product_{row['productid']}.jpg" for row in csv.DictReader(file)}
-    with zipfile.ZipFile(SAMPLE / "images.zip") as source_zip, zipfile.ZipFile(folder / "images.zip", "w") as part:
-        for name in wanted & set(source_zip.namelist()):
-            part.writestr(name, source_zip.read(name))
-    return folder
+    return write_first_rows(tmp_path_factory.mktemp("catalogue"), ROWS)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import json
 import os
 import shutil
@@ -44,6 +43,7 @@ from rayonnage_shared.sync.mlflow.traffic import RUN_NAME, TrafficTarget
 from rayonnage_shared.sync.runner import Result, sync
 from rayonnage_shared.sync.settings import SyncSettings
 from tests.models.mlflow_server import MlflowServer, mlflow_server
+from tests.sample import write_first_rows
 
 pytestmark = [
     pytest.mark.models,
@@ -194,10 +194,7 @@ def train_one(home: Path, job_id: str, promote: str = "always") -> str:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with two text bundles, the second of them the champion."""
-    home = tmp_path_factory.mktemp("trained")
-    for name in ("features.csv", "target.csv"):
-        with (SAMPLE / name).open(encoding="utf-8", newline="") as source, (home / name).open("w", newline="") as out:
-            csv.writer(out).writerows(row for row, _ in zip(csv.reader(source), range(ROWS + 1), strict=False))
+    home = write_first_rows(tmp_path_factory.mktemp("trained"), ROWS)
     ingest(
         DatasetStore(home / "data"),
         home / "features.csv",

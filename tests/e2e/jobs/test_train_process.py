@@ -14,14 +14,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from jose import jwt
 from sqlalchemy import Engine
 
 from rayonnage_shared.jobs.queue import JobQueue
 from tests.ports import free_port
+from tests.tokens import SECRET, bearer
 from tests.waiting import PATIENCE_S, eventually
-
-SECRET = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture
@@ -56,10 +54,7 @@ def train(tmp_path: Path, engine: Engine, database_url: str) -> Iterator[tuple[s
 
 
 def client(address: str) -> httpx2.Client:
-    claims = {"sub": "claire", "role": "admin", "jti": "t1", "iat": time.time(), "exp": time.time() + 600}
-    claims |= {"iss": "rayonnage", "aud": "rayonnage", "use": "access"}
-    token = jwt.encode(claims, SECRET, "HS256", headers={"kid": "shared-secret"})
-    return httpx2.Client(base_url=address, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE_S)
+    return httpx2.Client(base_url=address, headers=bearer("claire", "admin"), timeout=PATIENCE_S)
 
 
 def statuses(answer: httpx2.Response) -> Iterator[str]:

@@ -14,34 +14,12 @@ from typing import Any
 
 import httpx2
 import uvicorn
-from jose import jwt
 
 from rayonnage_gateway.app import create_app
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_shared.auth.schemas import Role
+from tests.tokens import SECRET, bearer, token
 from tests.waiting import PATIENCE_S, eventually
-
-SECRET = "a-shared-secret-for-these-tests-0123456789"
-
-
-def token(username: str = "ada", role: Role = "user", **claims: Any) -> str:
-    """An access token that the gateway believes."""
-    now = time.time()
-    values = {
-        "sub": username,
-        "role": role,
-        "jti": f"{username}-{now}",
-        "iat": now,
-        "exp": now + 600,
-        "iss": "rayonnage",
-        "aud": "rayonnage",
-        "use": "access",
-    }
-    return jwt.encode(values | claims, SECRET, "HS256", headers={"kid": "shared-secret"})
-
-
-def bearer(username: str = "ada", role: Role = "user") -> dict[str, str]:
-    return {"Authorization": f"Bearer {token(username, role)}"}
 
 
 class Gone(Exception):

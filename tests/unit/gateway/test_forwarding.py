@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.unit.gateway.servers import Conversation, Gateway, Gone, Service, bearer, echo, fields_of, request, running
+from tests.tokens import bearer
+from tests.unit.gateway.servers import Conversation, Gateway, Gone, Service, echo, fields_of, request, running
 from tests.waiting import PATIENCE_S, eventually
 
 MEBIBYTE = 1024 * 1024

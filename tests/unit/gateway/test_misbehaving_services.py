@@ -11,18 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
-from tests.unit.gateway.servers import (
-    Conversation,
-    Gateway,
-    Gone,
-    Script,
-    Service,
-    bearer,
-    echo,
-    reached,
-    request,
-    running,
-)
+from tests.tokens import bearer
+from tests.unit.gateway.servers import Conversation, Gateway, Gone, Script, Service, echo, reached, request, running
 from tests.waiting import PATIENCE_S, eventually
 
 

@@ -14,7 +14,8 @@ import httpx2
 import pytest
 
 from tests.ports import free_ports
-from tests.unit.gateway.servers import SECRET, Service, bearer
+from tests.tokens import SECRET, bearer
+from tests.unit.gateway.servers import Service
 from tests.waiting import PATIENCE_S
 
 

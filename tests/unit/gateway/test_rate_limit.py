@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from rayonnage_gateway.rate_limit import InMemoryCounters
 from rayonnage_gateway.settings import GatewaySettings
-from tests.unit.gateway.servers import Gateway, Service, bearer, reached, running
+from tests.tokens import bearer
+from tests.unit.gateway.servers import Gateway, Service, reached, running
 
 DOORS = ("/predict", "/predict/text/manual", "/predict/image/manual")
 

@@ -12,7 +12,8 @@ import httpx2
 import pytest
 
 import rayonnage_gateway
-from tests.unit.gateway.servers import Service, bearer, running
+from tests.tokens import bearer
+from tests.unit.gateway.servers import Service, running
 
 FOLDER = str(Path(rayonnage_gateway.__file__).parent)
 PATH = ("forwarding", "rate_limit", "upstream", "connection")

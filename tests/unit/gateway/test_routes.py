@@ -12,19 +12,8 @@ import httpx2
 import pytest
 
 from rayonnage_gateway.routes import PUBLIC_ROUTES, PublicRoute
-from tests.unit.gateway.servers import (
-    Conversation,
-    Gateway,
-    Gone,
-    Service,
-    bearer,
-    echo,
-    fields_of,
-    reached,
-    request,
-    running,
-    token,
-)
+from tests.tokens import bearer, token
+from tests.unit.gateway.servers import Conversation, Gateway, Gone, Service, echo, fields_of, reached, request, running
 
 GUARDED = [route for route in PUBLIC_ROUTES if route.access != "public"]
 

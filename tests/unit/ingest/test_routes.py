@@ -5,33 +5,25 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 from fastapi import FastAPI
-from jose import jwt
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from rayonnage_ingest.app import create_app
 from rayonnage_ingest.routes import Ingest
 from rayonnage_ingest.settings import IngestSettings
+from tests.tokens import SECRET, bearer
 
-SECRET = "0123456789abcdef0123456789abcdef"
 GOOD = b"designation,productid,imageid,prdtypecode\nLampe de chevet,1,1,2060\nVase bleu,2,2,2060\n"
 BAD = b"designation,productid,imageid,prdtypecode\n=Lampe,1,1,99\n"
 
 
-def bearer(role: str) -> dict[str, str]:
-    claims = {"sub": "claire", "role": role, "jti": "t1", "iat": time.time(), "exp": time.time() + 3600}
-    claims |= {"iss": "rayonnage", "aud": "rayonnage", "use": "access"}
-    return {"Authorization": f"Bearer {jwt.encode(claims, SECRET, 'HS256', headers={'kid': 'shared-secret'})}"}
-
-
-ADMIN = bearer("admin")
+ADMIN = bearer("claire", "admin")
 
 
 @pytest.fixture
@@ -145,12 +137,12 @@ async def test_a_worker_that_dies_answers_500_and_leaves_no_version(
 
 @pytest.mark.parametrize("path", ["/datasets", "/datasets/20260101T000000Z-0000", "/ingest/" + "0" * 26])
 async def test_routes_are_for_admins(client: httpx2.AsyncClient, path: str) -> None:
-    assert (await client.get(path, headers=bearer("user"))).status_code == 403
+    assert (await client.get(path, headers=bearer("claire", "user"))).status_code == 403
     assert (await client.get(path, headers={"Authorization": ""})).status_code == 401
 
 
 async def test_ingesting_is_for_admins(client: httpx2.AsyncClient) -> None:
-    answer = await client.post("/ingest", files={"features": ("f.csv", GOOD)}, headers=bearer("user"))
+    answer = await client.post("/ingest", files={"features": ("f.csv", GOOD)}, headers=bearer("claire", "user"))
     assert answer.status_code == 403
 
 

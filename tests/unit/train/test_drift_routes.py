@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx2
 import pytest
 from fastapi import FastAPI
-from jose import jwt
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
@@ -21,19 +20,13 @@ from rayonnage_train.app import create_app
 from rayonnage_train.drift_routes import prefers_html
 from rayonnage_train.metrics import TrainMetrics
 from rayonnage_train.settings import TrainSettings
+from tests.tokens import SECRET, bearer
 from tests.unit.shared.drift.reports import MADE_AT, write_report
 from tests.waiting import PATIENCE_S, eventually_async
 
 pytestmark = pytest.mark.usefixtures("own_metrics")
 
-SECRET = "0123456789abcdef0123456789abcdef"
 OLDER, NEWER = "20261120T120000000000Z-0a1b", "20261121T120000000000Z-0a1b"
-
-
-def headers(role: str) -> dict[str, str]:
-    claims = {"sub": "claire", "role": role, "jti": role, "iat": time.time(), "exp": time.time() + 60}
-    claims |= {"iss": "rayonnage", "aud": "rayonnage", "use": "access"}
-    return {"Authorization": f"Bearer {jwt.encode(claims, SECRET, 'HS256', headers={'kid': 'shared-secret'})}"}
 
 
 @pytest.fixture
@@ -63,14 +56,16 @@ def write_champion_at(models: Path) -> None:
 @pytest.fixture
 async def admin(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://train", headers=headers("admin")) as client:
+    headers = bearer("claire", "admin")
+    async with httpx2.AsyncClient(transport=transport, base_url="http://train", headers=headers) as client:
         yield client
 
 
 @pytest.fixture
 async def user(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://train", headers=headers("user")) as client:
+    headers = bearer("claire", "user")
+    async with httpx2.AsyncClient(transport=transport, base_url="http://train", headers=headers) as client:
         yield client
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import FastAPI
-from jose import jwt
 from pydantic import SecretStr
 
 from rayonnage_shared.auth.schemas import Revocation
@@ -23,18 +21,12 @@ from rayonnage_train.app import create_app
 from rayonnage_train.parameters import known_parameters
 from rayonnage_train.routes import Train
 from rayonnage_train.settings import TrainSettings
+from tests.tokens import SECRET, bearer
 from tests.unit.shared.ml.bundles.manifests import write_loadable_bundle
 
 pytestmark = pytest.mark.usefixtures("own_metrics")
 
-SECRET = "0123456789abcdef0123456789abcdef"
 VERSION = "20261121T081500Z-3f2a"
-
-
-def token(role: str = "admin", token_id: str = "t1") -> str:
-    claims = {"sub": "claire", "role": role, "jti": token_id, "iat": time.time(), "exp": time.time() + 60}
-    claims |= {"iss": "rayonnage", "aud": "rayonnage", "use": "access"}
-    return jwt.encode(claims, SECRET, "HS256", headers={"kid": "shared-secret"})
 
 
 @pytest.fixture
@@ -80,7 +72,7 @@ async def app(tmp_path: Path, data: Path, database_url: str) -> AsyncIterator[Fa
 @pytest.fixture
 async def admin(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app)
-    headers = {"Authorization": f"Bearer {token()}"}
+    headers = bearer("claire", "admin")
     async with httpx2.AsyncClient(transport=transport, base_url="http://train", headers=headers) as client:
         yield client
 
@@ -255,12 +247,12 @@ async def test_the_stream_ends_within_a_poll_once_the_token_is_revoked(app: Fast
     counted = 0
     original = app.state.verifier.verify
 
-    def revoked_later(bearer: str) -> Any:
+    def revoked_later(token: str) -> Any:
         nonlocal counted
         counted += 1
         if counted == 3:
-            app.state.verifier.replace_revocations([Revocation(token_id="t1")])
-        return original(bearer)
+            app.state.verifier.replace_revocations([Revocation(token_id=original(token).token_id)])
+        return original(token)
 
     app.state.verifier.verify = revoked_later
     answer = await admin.get(f"/train/jobs/{job.job_id}/events")
@@ -293,7 +285,7 @@ ROUTES = [
 async def test_every_route_is_for_admins(admin: httpx2.AsyncClient, method: str, path: str) -> None:
     del admin.headers["Authorization"]
     assert (await admin.request(method, path)).status_code == 401
-    user = {"Authorization": f"Bearer {token('user', 't2')}"}
+    user = bearer("claire", "user")
     assert (await admin.request(method, path, headers=user)).status_code == 403
 
 
