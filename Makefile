@@ -6,6 +6,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 QUICK := -m "not system and not monitoring and not models and not compose and not profiles"
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder # each file's tests in one process, since they share what they made
+SLOWEST := --durations=10 --durations-min=0.5
 IMAGE_FOLDERS := services/auth services/gateway services/ingest services/predict services/train deployments/mlflow deployments/airflow
 IMAGES := $(foreach folder,$(IMAGE_FOLDERS),rayonnage/$(notdir $(folder)):$(or $(RAYONNAGE_VERSION),latest))
 SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometheus, Chromium), \`make test-monitoring\` (alerts and dashboards), \`make test-models\` (networks, S3, MLflow), \`make test-compose\` and \`make test-profiles\` (containers).
@@ -143,11 +144,11 @@ format: install-dev ## format the code and apply automatic fixes
 	@$(BIN)/ruff format .
 
 check: lint types ## run lint, types and unit tests
-	@$(PYTEST) tests/unit $(QUICK) $(SIDE_BY_SIDE) -q $(ARGS)
+	@$(PYTEST) tests/unit $(QUICK) $(SIDE_BY_SIDE) $(SLOWEST) -q $(ARGS)
 	@echo "$(SYSTEM_NOTE)"
 
 test: install-dev ## run the unit, contract, model and end-to-end tests (ARGS="-k word")
-	@$(PYTEST) tests/e2e tests/unit tests/contract tests/ml $(QUICK) $(SIDE_BY_SIDE) $(ARGS)
+	@$(PYTEST) tests/e2e tests/ml tests/contract tests/unit $(QUICK) $(SIDE_BY_SIDE) $(SLOWEST) $(ARGS)
 	@echo "$(SYSTEM_NOTE)"
 
 suites: ## run the test suites whose inputs changed and record the passes in .ci/passed.json (ARGS="--all", or names)

@@ -92,7 +92,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
     made.supervisor().stop()
 
 
-def test_starts_everything_and_stops_on_ctrl_c(run: Run) -> None:
+def test_starts_everything_once_and_stops_on_ctrl_c(run: Run) -> None:
     started = run.up_and_ready()
 
     env = effective(run.home, {})
@@ -106,24 +106,15 @@ def test_starts_everything_and_stops_on_ctrl_c(run: Run) -> None:
     assert all(one.name in table for one in PROCESSES)
     assert (run.home / "logs" / "gateway.log").stat().st_size > 0
 
+    second = run.command("up")
+    assert second.returncode == 0
+    assert f"is already running or starting from this folder (process {started.pid})" in second.stdout
+
     started.send_signal(signal.SIGINT)
     assert started.wait(PATIENCE_S) == 0
     assert run.left() == []
     assert "Stopped." in run.output
     assert "Not running" in run.command("status").stdout
-
-
-def test_a_second_start_says_that_it_runs_already_and_stop_ends_the_first(run: Run) -> None:
-    first = run.up_and_ready()
-
-    second = run.command("up")
-    assert second.returncode == 0
-    assert f"is already running or starting from this folder (process {first.pid})" in second.stdout
-
-    assert "Stopped." in run.command("stop").stdout
-    assert first.wait(PATIENCE_S) == 0
-    assert run.left() == []
-    assert "Nothing was running." in run.command("stop").stdout
 
 
 def test_a_used_port_is_named_with_its_holder_and_its_setting(run: Run) -> None:
@@ -146,7 +137,7 @@ def test_a_wrong_setting_is_shown_and_nothing_stays(run: Run) -> None:
     assert run.left() == []
 
 
-def test_recovers_from_a_run_whose_supervisor_was_killed(run: Run) -> None:
+def test_recovers_from_a_run_whose_supervisor_was_killed_and_is_stopped_by_stop(run: Run) -> None:
     first = run.up_and_ready()
     supervisor = run.supervisor().pid()
     assert supervisor is not None
@@ -157,11 +148,16 @@ def test_recovers_from_a_run_whose_supervisor_was_killed(run: Run) -> None:
     assert len(run.left()) >= len(PROCESSES)
     secrets = (run.home / ".env").read_bytes()
 
-    run.up_and_ready()
+    second = run.up_and_ready()
 
     assert "Stopped processes left by an earlier run." in run.output
     assert (run.home / ".env").read_bytes() == secrets
     assert "password" not in run.output.lower(), "it is shown once"
+
+    assert "Stopped." in run.command("stop").stdout
+    assert second.wait(PATIENCE_S) == 0
+    assert run.left() == []
+    assert "Nothing was running." in run.command("stop").stdout
 
 
 def test_a_supervisor_that_falls_takes_the_rest_with_it_and_says_so(run: Run) -> None:
@@ -170,7 +166,7 @@ def test_a_supervisor_that_falls_takes_the_rest_with_it_and_says_so(run: Run) ->
     assert supervisor is not None
     os.kill(supervisor, signal.SIGKILL)
     assert started.wait(PATIENCE_S) == 1
-    assert "supervisor ended unexpectedly" in run.output
+    assert "supervisor exited unexpectedly" in run.output
     assert run.left() == []
 
 

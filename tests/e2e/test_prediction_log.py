@@ -77,7 +77,7 @@ def test_an_answer_is_in_the_log_and_leads_back_to_code_and_products(platform: P
     ):
         assert part in tree
     document = json.loads(lineage(platform, said["model"]["version"], "--json"))
-    assert document["model"]["making"]["dataset"]["version"] == dataset
+    assert document["model"]["provenance"]["dataset"]["version"] == dataset
     assert said["model"]["version"] in json.loads(lineage(platform, dataset, "--json"))["trained"]
 
 
