@@ -19,7 +19,7 @@ from rayonnage_gateway.connection import HOP_BY_HOP, Connection, Header, Upstrea
 from rayonnage_gateway.upstream import Upstream
 from rayonnage_shared.auth.dependencies import current_admin, current_user
 from rayonnage_shared.core.errors import BodyTooLarge, RayonnageError
-from rayonnage_shared.http.middleware import CALLER_LEFT_STATUS, SPAN
+from rayonnage_shared.http.middleware import CLIENT_DISCONNECTED_STATUS, SPAN
 from rayonnage_shared.observability.tracing import traceparent_of, tracing
 
 log = structlog.get_logger()
@@ -127,7 +127,7 @@ class Forwarder:
         except ClientDisconnected:
             if not exchange.status:
                 # Nobody reads this response, but the metrics and the access log take the status from it.
-                await send({"type": "http.response.start", "status": CALLER_LEFT_STATUS, "headers": []})
+                await send({"type": "http.response.start", "status": CLIENT_DISCONNECTED_STATUS, "headers": []})
         except ClientStalled:
             log.info("gateway.client.stalled", service=operation.upstream.service)
         finally:
@@ -356,4 +356,4 @@ def request_head(scope: Scope, authority: bytes, length: int, traceparent: bytes
 
 
 def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The body may have {limit:,} bytes at most here.", limit_bytes=limit)
+    return BodyTooLarge(f"The request body may have at most {limit:,} bytes.", limit_bytes=limit)

@@ -17,7 +17,7 @@ from rayonnage_shared.observability.tracing import TRACEPARENT, trace_id_of, tra
 
 log = structlog.get_logger()
 
-CALLER_LEFT_STATUS = 499  # the client disconnected before the response began
+CLIENT_DISCONNECTED_STATUS = 499  # the client disconnected before the response began
 SPAN = "span"  # key in a request's state while tracing is on
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
@@ -76,12 +76,12 @@ class RequestContext:
                     "http.request",
                     method=scope["method"],
                     path=scope["path"],
-                    status=status or CALLER_LEFT_STATUS,
+                    status=status or CLIENT_DISCONNECTED_STATUS,
                     duration_ms=round((time.perf_counter() - started) * 1000, 2),
                     user=state.get("user"),
                 )
             if traces is not None:
-                traces.end_server_span(span, scope["method"], state.get(ROUTE), status or CALLER_LEFT_STATUS)
+                traces.end_server_span(span, scope["method"], state.get(ROUTE), status or CLIENT_DISCONNECTED_STATUS)
             structlog.contextvars.unbind_contextvars(*about)
 
 

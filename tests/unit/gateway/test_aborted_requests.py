@@ -17,7 +17,7 @@ from starlette.types import Message
 from rayonnage_gateway.forwarding import Forwarder, Operation, ReplayBudget
 from rayonnage_gateway.upstream import PoolLimits, Upstream
 from rayonnage_shared.core.errors import Overloaded
-from rayonnage_shared.http.middleware import CALLER_LEFT_STATUS
+from rayonnage_shared.http.middleware import CLIENT_DISCONNECTED_STATUS
 from tests.unit.gateway.servers import Conversation, Script, Service, echo
 
 SLOTS = 2
@@ -173,7 +173,7 @@ async def test_clients_that_leave_while_connections_are_opened_free_their_slots(
     for client in clients:
         client.gone.set()
     await asyncio.gather(*(app(client.scope, client.receive, client.send) for client in clients))
-    assert [client.status for client in clients] == [CALLER_LEFT_STATUS] * SLOTS
+    assert [client.status for client in clients] == [CLIENT_DISCONNECTED_STATUS] * SLOTS
     await slots_are_free(upstream)
 
 
@@ -316,7 +316,7 @@ async def test_a_client_that_leaves_while_it_waits_makes_room_for_the_next_at_on
                 await app(refused.scope, refused.receive, refused.send)
             gone.gone.set()
             await first
-            assert gone.status == CALLER_LEFT_STATUS
+            assert gone.status == CLIENT_DISCONNECTED_STATUS
             second = asyncio.create_task(app(patient.scope, patient.receive, patient.send))
             await asyncio.sleep(0)
         await second
