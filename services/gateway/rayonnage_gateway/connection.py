@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
         if self._buffered > HIGH_WATER_BYTES and not self._read_paused:
             self._read_paused = True
             self._transport.pause_reading()
-        self._wake_reader()
+        _wake(self._reader)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
@@ -232,7 +232,7 @@ class Connection(asyncio.Protocol):
                 self.complete = True
             elif self.failure is None:
                 self.failure = self._lost()
-        self._wake()
+        self._wake_both()
         if self._on_lost is not None:
             self._on_lost(self)
 
@@ -241,7 +241,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._write_paused = False
-        self._wake_writer()
+        _wake(self._writer)
 
     # --- called by the parser ---
 
@@ -298,23 +298,15 @@ class Connection(asyncio.Protocol):
         finally:
             self._reader = None
 
-    def _wake_reader(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
-
-    def _wake_writer(self) -> None:
-        if self._writer is not None and not self._writer.done():
-            self._writer.set_result(None)
-
-    def _wake(self) -> None:
-        self._wake_reader()
-        self._wake_writer()
+    def _wake_both(self) -> None:
+        _wake(self._reader)
+        _wake(self._writer)
 
     def _fail(self, failure: Exception) -> None:
         if self.failure is None:
             self.failure = failure
         self._transport.abort()
-        self._wake()
+        self._wake_both()
 
     def _lost(self) -> Exception:
         kind: type[DependencyDown] = ResponseTruncated if self._response_begun else UpstreamConnectionLost
@@ -327,6 +319,11 @@ class Connection(asyncio.Protocol):
         return BadUpstreamResponse(
             f"The service `{self._service}` sent an invalid response: {reason}.", service=self._service
         )
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
 
 
 def response_headers(headers: list[Header]) -> list[Header]:

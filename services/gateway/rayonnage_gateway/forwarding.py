@@ -7,8 +7,7 @@ import functools
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import structlog
 from fastapi import Request
@@ -18,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from rayonnage_gateway.connection import HOP_BY_HOP, Connection, Header, UpstreamConnectionLost, connection_options
 from rayonnage_gateway.upstream import Upstream
 from rayonnage_shared.auth.dependencies import current_admin, current_user
+from rayonnage_shared.core.background import AbortOnFailure
 from rayonnage_shared.core.errors import BodyTooLarge, RayonnageError
 from rayonnage_shared.http.middleware import CLIENT_DISCONNECTED_STATUS, SPAN
 from rayonnage_shared.observability.tracing import traceparent_of, tracing
@@ -156,14 +156,14 @@ class _Exchange:
 
     async def send_whole(self, head: bytes, body: bytes) -> None:
         """Send a complete request, and once more if the connection is lost before the first byte of a response."""
-        with _AbortedBy(self._wait_for_disconnect) as watch:
+        with AbortOnFailure(self._wait_for_disconnect) as watch:
             try:
                 await self._attempt(head, body, watch, fresh=False)
             except UpstreamConnectionLost:
                 log.info("gateway.request.replayed", service=self._operation.upstream.service)
                 await self._attempt(head, body, watch, fresh=True)
 
-    async def _attempt(self, head: bytes, body: bytes, watch: _AbortedBy, *, fresh: bool) -> None:
+    async def _attempt(self, head: bytes, body: bytes, watch: AbortOnFailure, *, fresh: bool) -> None:
         async with self._operation.upstream.connection(fresh=fresh) as connection:
             connection.start(self._method, head, body, timeout_s=self._operation.timeout_s)
             await connection.wait_for_head()
@@ -173,7 +173,7 @@ class _Exchange:
         """Send the request while its body arrives; never twice."""
         async with self._operation.upstream.connection(checked=True) as connection:
             connection.start(self._method, head, timeout_s=None)
-            with _AbortedBy(self._upload, connection, length) as watch:
+            with AbortOnFailure(self._upload, connection, length) as watch:
                 await connection.wait_for_head()
                 if not connection.request_sent:
                     watch.stop()  # an early response: the service does not need the rest of the body
@@ -215,7 +215,7 @@ class _Exchange:
             pass
         raise ClientDisconnected
 
-    async def _relay(self, connection: Connection, watch: _AbortedBy) -> None:
+    async def _relay(self, connection: Connection, watch: AbortOnFailure) -> None:
         """Pass the response on as it arrives, as fast as the client reads it."""
         operation = self._operation
         self.status = connection.status
@@ -237,47 +237,6 @@ class _Exchange:
         except RayonnageError as error:
             # The status line is sent: all that is left is to break the connection to the client, as the service did.
             log.warning("gateway.response.truncated", service=operation.upstream.service, error=type(error).__name__)
-
-
-class _AbortedBy:
-    """Runs `work` in a task beside the block; an error in it cancels the block, which then raises that error."""
-
-    def __init__(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        self._work = work
-        self._arguments = arguments
-        self._error: Exception | None = None
-
-    def __enter__(self) -> Self:
-        block = asyncio.current_task()
-        assert block is not None
-        self._block = block
-        self._cancelling = block.cancelling()
-        self._task = asyncio.create_task(self._run())
-        return self
-
-    async def _run(self) -> None:
-        try:
-            await self._work(*self._arguments)
-        except Exception as error:  # noqa: BLE001 - raised by the block
-            self.abort(error)
-
-    def abort(self, error: Exception) -> None:
-        """Cancel the block, which raises `error`."""
-        if self._error is None:
-            self._error = error
-            self._block.cancel()
-
-    def stop(self) -> None:
-        """Cancel the task beside the block; the block goes on."""
-        self._task.cancel()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
-    ) -> None:
-        self._task.cancel()
-        del self._task  # it refers to this object by its traceback; a cycle would be left to the garbage collector
-        if self._error is not None and self._block.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise self._error
 
 
 async def _authorise(request: Request, access: Access) -> None:
