@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import httpx2
 import pytest
 
 from tests.compose.stack import PROJECT, Stack
+from tests.http_server import serving
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
@@ -54,18 +54,8 @@ def webhook(address: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             self.end_headers()
             self.wfile.write(b"ok")
 
-        def log_message(self, *_arguments: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer((address, 0), Receiver)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://{address}:{server.server_port}{SECRET_PATH}", received
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
+    with serving(Receiver, address) as url:
+        yield url + SECRET_PATH, received
 
 
 def said(received: list[dict[str, Any]]) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from rayonnage_shared.drift.evidently.report import evidently_report
 from rayonnage_shared.drift.observations import JudgedProduct, observe
 from rayonnage_shared.drift.page import page
 from rayonnage_train.drift_routes import PAGE_HEADERS
+from tests.http_server import serving
 from tests.system.chromium import chromium
 from tests.unit.shared.drift.reports import report
 from tests.waiting import eventually
@@ -43,16 +43,8 @@ def address(tmp_path: Path) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Page) as url:
+        yield url
 
 
 def test_the_page_draws_and_can_neither_ask_the_platform_nor_remember(address: str, tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from tests.http_server import serving
 
 USER, PASSWORD = "jane", "a-token"
 _EXPECTED = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -19,6 +20,10 @@ def http_store(folder: Path) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionError):  # a client that hangs up
+                super().handle()
 
         def do_HEAD(self) -> None:
             self._send(with_body=False)
@@ -33,9 +38,6 @@ def http_store(folder: Path) -> Iterator[str]:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
                 self._answer(200)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
 
         def _send(self, *, with_body: bool) -> None:
             if not self._let_in():
@@ -72,18 +74,5 @@ def http_store(folder: Path) -> Iterator[str]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            """Say nothing of a client that hangs up."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/jane/shop.dvc"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as url:
+        yield f"{url}/jane/shop.dvc"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.http_server import serving
 
 SECRET_PATH = "/services/T0/B0/secret"
 
@@ -88,16 +89,6 @@ def slack_receiver(address: str = "127.0.0.1") -> Iterator[Slack]:
             self.end_headers()
             self.wfile.write((fault or "ok").encode())
 
-        def log_message(self, *_arguments: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer((address, 0), Receiver)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    slack.url = f"http://{address}:{server.server_port}{SECRET_PATH}"
-    try:
+    with serving(Receiver, address) as url:
+        slack.url = url + SECRET_PATH
         yield slack
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)

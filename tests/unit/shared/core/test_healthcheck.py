@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from rayonnage_shared.core.healthcheck import main
+from tests.http_server import serving
 
 ANSWERS = {
     "/health/ready": (200, b"{}"),
@@ -28,17 +28,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None: ...
-
 
 @pytest.fixture
 def port() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield str(server.server_port)
-        server.shutdown()
-        thread.join()
+    with serving(Handler) as url:
+        yield url.rpartition(":")[2]
 
 
 def test_a_service_is_asked_whether_it_is_ready(port: str) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from rayonnage_shared.core.processes import PROCESSES
 from rayonnage_shared.ops.platform_state import DashboardSettings, Picture, Watcher
+from tests.http_server import serving
 
 Serve = Callable[[dict[str, tuple[int, str]]], int]
 READY = {"/health/ready": (200, "{}")}
@@ -31,16 +31,7 @@ def serve() -> Iterator[Serve]:
                     self.end_headers()
                     self.wfile.write(body.encode())
 
-                def log_message(self, *arguments: object) -> None:
-                    pass
-
-            server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(server.server_close)
-            stack.callback(server.shutdown)
-            return int(server.server_address[1])
+            return int(stack.enter_context(serving(Handler)).rpartition(":")[2])
 
         yield start
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from rayonnage_shared.sync.dvc import bucket as dvc_bucket
 from rayonnage_shared.sync.dvc.bucket import WAIT_S, BucketNotCreated, bucket_name, make_bucket
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
+from tests.http_server import serving
 
 
 @dataclass
@@ -45,17 +45,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    found.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield found
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Handler) as found.url:
+        yield found
 
 
 def settings(**values: str) -> VersioningSettings:

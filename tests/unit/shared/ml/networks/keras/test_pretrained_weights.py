@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from rayonnage_shared.ml.base.progress import silent
 from rayonnage_shared.ml.networks.keras.pretrained_weights import HubFile, HubUnreachable, WeightsMissing, find_weights
+from tests.http_server import serving
 
 CONTENT = b"numbers" * 1000
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
@@ -34,16 +34,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str]]]:
             self.end_headers()
             self.wfile.write(CONTENT)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Handler) as url:
+        yield url, asked
 
 
 def test_imagenet_is_downloaded_once_and_its_hash_is_told(tmp_path: Path, hub: tuple[str, list[str]]) -> None:
