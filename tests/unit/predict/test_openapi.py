@@ -6,24 +6,16 @@ import json
 from typing import Any
 
 import pytest
-from starlette.requests import Request
 
 from rayonnage_predict.openapi import request_body
 from rayonnage_predict.request_parsing import Only, read_predict_request
 from rayonnage_shared.ml.features.photos import PhotoLimits, read_photo
+from tests.unit.predict.requests import request
 
 
 def content(only: Only, media_type: str) -> dict[str, Any]:
     found: dict[str, Any] = request_body(only)["requestBody"]["content"][media_type]
     return found
-
-
-def request(content_type: str, body: bytes) -> Request:
-    async def receive() -> dict[str, object]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    headers = [(b"content-type", content_type.encode())]
-    return Request({"type": "http", "method": "POST", "path": "/predict", "headers": headers}, receive)
 
 
 @pytest.mark.parametrize("only", [None, "text", "image"])

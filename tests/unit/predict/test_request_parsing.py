@@ -4,20 +4,12 @@ import base64
 import json
 
 import pytest
-from starlette.requests import Request
 
 from rayonnage_predict.request_parsing import MalformedForm, PredictRequest, read_predict_request, split_multipart
 from rayonnage_shared.core.errors import BadInput, UnsupportedMedia
+from tests.unit.predict.requests import request
 
 PHOTO = b"\xff\xd8\x00\r\n--not-the-boundary\r\n\r\n\xff\xd9"
-
-
-def request(content_type: str, body: bytes) -> Request:
-    async def receive() -> dict[str, object]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    headers = [(b"content-type", content_type.encode())]
-    return Request({"type": "http", "method": "POST", "path": "/predict", "headers": headers}, receive)
 
 
 def form(*parts: tuple[str, bytes, str | None], boundary: str = "xyz") -> bytes:

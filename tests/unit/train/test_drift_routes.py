@@ -20,7 +20,7 @@ from rayonnage_train.app import create_app
 from rayonnage_train.drift_routes import prefers_html
 from rayonnage_train.metrics import TrainMetrics
 from rayonnage_train.settings import TrainSettings
-from tests.tokens import SECRET, bearer
+from tests.tokens import SECRET
 from tests.unit.shared.drift.reports import MADE_AT, write_report
 from tests.waiting import PATIENCE_S, eventually_async
 
@@ -51,22 +51,6 @@ async def app(tmp_path: Path, database_url: str) -> AsyncIterator[FastAPI]:
 def write_champion_at(models: Path) -> None:
     models.mkdir()
     write_champion(models, Champion.promoted("20261121T081500Z-3f2a", "claire", "first"))
-
-
-@pytest.fixture
-async def admin(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
-    transport = httpx2.ASGITransport(app)
-    headers = bearer("claire", "admin")
-    async with httpx2.AsyncClient(transport=transport, base_url="http://train", headers=headers) as client:
-        yield client
-
-
-@pytest.fixture
-async def user(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
-    transport = httpx2.ASGITransport(app)
-    headers = bearer("claire", "user")
-    async with httpx2.AsyncClient(transport=transport, base_url="http://train", headers=headers) as client:
-        yield client
 
 
 async def test_a_report_is_queued_and_can_be_followed_at_its_location(app: FastAPI, admin: httpx2.AsyncClient) -> None:

@@ -69,14 +69,6 @@ async def app(tmp_path: Path, data: Path, database_url: str) -> AsyncIterator[Fa
         yield built
 
 
-@pytest.fixture
-async def admin(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
-    transport = httpx2.ASGITransport(app)
-    headers = bearer("claire", "admin")
-    async with httpx2.AsyncClient(transport=transport, base_url="http://train", headers=headers) as client:
-        yield client
-
-
 def train_of(app: FastAPI) -> Train:
     train: Train = app.state.train
     return train
