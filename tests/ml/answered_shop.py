@@ -18,11 +18,13 @@ from rayonnage_shared.drift.report_files import JSON_NAME
 from rayonnage_shared.drift.schemas import DriftReport
 from rayonnage_shared.feedback.repository import store_feedback
 from rayonnage_shared.ml.base.categories import load_categories
+from rayonnage_shared.ml.base.progress import silent
 from rayonnage_shared.ml.bundles.bundle import load_bundle
 from rayonnage_shared.ml.bundles.champion import read_champion
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
 from rayonnage_shared.ml.training.requests import TrainRequest
+from rayonnage_shared.pipelines.run_context import RunContext
 from rayonnage_shared.pipelines.settings import PipelineSettings
 from rayonnage_shared.pipelines.training import train, unseen_test_rows
 from rayonnage_shared.predictions.inference import predict_product
@@ -128,13 +130,14 @@ def trained_shop(folder: Path, image: str | None = None) -> AnsweredShop:
     migrate(engine)
     train(
         TrainRequest(text="tfidf-svm", image=image),
-        settings=PipelineSettings(models_path=folder / "models", data_path=folder / "data"),
-        engine=engine,
-        work=folder / "work",
-        job_id="job-1",
-        submitted_by="jane",
-        stage=lambda name: None,
-        progress=lambda fraction, message: None,
+        RunContext(
+            settings=PipelineSettings(models_path=folder / "models", data_path=folder / "data"),
+            engine=engine,
+            job_id="job-1",
+            submitted_by="jane",
+            stage=lambda name: None,
+            progress=silent,
+        ),
     )
     engine.dispose()
     return shop

@@ -21,6 +21,7 @@ from rayonnage_shared.ml.bundles.champion import POINTER_NAME
 from rayonnage_shared.ml.bundles.manifest import BundleNotFound
 from rayonnage_shared.ml.families.text.tfidf_svm import TfidfSvm
 from rayonnage_shared.ml.training.requests import TrainRequest
+from rayonnage_shared.pipelines.run_context import RunContext
 from rayonnage_shared.predictions.repository import LogUnreadable
 from rayonnage_train.drift_job import report_and_act, request_like
 from rayonnage_train.settings import TrainSettings
@@ -88,7 +89,7 @@ class Killed(BaseException):
 
 
 def job(
-    shop: AnsweredShop, name: str = "work", die_in: str | None = None, **settings: Any
+    shop: AnsweredShop, name: str = "job-2", die_in: str | None = None, **settings: Any
 ) -> tuple[dict[str, Any], list[Job]]:
     """Run the drift job as its worker does; return its result and the trainings that are in the table now."""
 
@@ -105,11 +106,14 @@ def job(
     try:
         result = report_and_act(
             DriftRequest(),
-            settings=TrainSettings(_env_file=None, **(chosen | settings)),
-            engine=engine,
-            work=shop.folder / name,
-            stage=stage,
-            progress=silent,
+            RunContext(
+                settings=TrainSettings(_env_file=None, **(chosen | settings)),
+                engine=engine,
+                job_id=name,
+                submitted_by="jane",
+                stage=stage,
+                progress=silent,
+            ),
         )
         return result, JobQueue(engine).list(kinds=["train"])
     finally:
@@ -176,7 +180,7 @@ def test_a_training_that_is_not_called_for_is_not_queued(
 def test_a_training_takes_over_what_a_search_found_for_the_champion() -> None:
     parameters = {**TfidfSvm.parameters, "penalty": 3.5, "gone": 1}
     champion = a_manifest(models={"text": {"family": "tfidf-svm", "parameters": parameters}})
-    assert request_like(champion, None) == TrainRequest(
+    assert request_like(champion) == TrainRequest(
         text="tfidf-svm", image=None, fusion=None, parameters={"text.penalty": 3.5}
     )
 

@@ -22,17 +22,18 @@ from rayonnage_shared.database.engine import migrate, open_database, reading
 from rayonnage_shared.database.tables import PromotionRow
 from rayonnage_shared.ml.base.categories import load_categories
 from rayonnage_shared.ml.base.model import Fitting, ProductText
+from rayonnage_shared.ml.base.progress import silent
 from rayonnage_shared.ml.bundles.bundle import load_bundle
 from rayonnage_shared.ml.bundles.champion import Champion, read_champion, write_champion
 from rayonnage_shared.ml.bundles.manifest import BundleBroken, hash_files, list_versions, read_manifest
-from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
 from rayonnage_shared.ml.evaluation.plot_files import plot_names
 from rayonnage_shared.ml.evaluation.report import flat_metrics, read_report
 from rayonnage_shared.ml.evaluation.saved_predictions import predictions_path
 from rayonnage_shared.ml.families.text.tfidf_svm import TfidfSvm
-from rayonnage_shared.ml.training.plan import DatasetTooSmall
 from rayonnage_shared.ml.training.requests import SearchRequest, TrainRequest
+from rayonnage_shared.pipelines.run_context import RunContext
 from rayonnage_shared.pipelines.search import search_and_train
 from rayonnage_shared.pipelines.settings import PipelineSettings
 from rayonnage_shared.pipelines.training import evaluate_version, train
@@ -44,6 +45,8 @@ from tests.sample import write_first_rows
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 ROWS = 500
 TEXT_ONLY: dict[str, Any] = {"text": "tfidf-svm", "image": None}
+
+Pipeline = Callable[[RunContext[PipelineSettings]], dict[str, Any]]
 
 
 class Killed(BaseException):
@@ -62,20 +65,21 @@ class Shop:
         wanted = TrainRequest.model_validate({**TEXT_ONLY, **request})
         return self.run(job_id, partial(train, wanted), die_in)
 
-    def run(self, job_id: str, work_on: Callable[..., dict[str, Any]], die_in: str | None = None) -> dict[str, Any]:
+    def run(self, job_id: str, work_on: Pipeline, die_in: str | None = None) -> dict[str, Any]:
         def stage(name: str) -> None:
             if name == die_in:
                 raise Killed
             self.stages.append(name)
 
         return work_on(
-            settings=self.settings,
-            engine=self.engine,
-            work=self.settings.models_path / ".work" / job_id,
-            job_id=job_id,
-            submitted_by="jane",
-            stage=stage,
-            progress=lambda fraction, message: None,
+            RunContext(
+                settings=self.settings,
+                engine=self.engine,
+                job_id=job_id,
+                submitted_by="jane",
+                stage=stage,
+                progress=silent,
+            )
         )
 
     def champion(self) -> str | None:
@@ -219,7 +223,7 @@ def test_a_head_on_both_models_features_is_trained_and_then_kept_up(shop: Shop, 
     waiting = shop.settings.models_path / ".work" / "job-4" / "features"
     assert (waiting / "image.npy").stat().st_size > 0
     made = shop.train("job-4", **asked)
-    kept = shop.train("job-5", promote="always", parameters={"penalty": 0.4, "fusion.penalty": 0.1})
+    kept = shop.train("job-5", promote="always", parameters={"penalty": 0.4})
 
     for one in (made, kept):
         manifest = read_manifest(shop.settings.models_path, one["version"])
@@ -421,7 +425,7 @@ def test_a_search_finds_pretrained_weights_where_a_training_does(shop: Shop, mon
 
 
 def test_an_empty_platform_says_what_is_missing(tmp_path: Path) -> None:
-    with open_shop(tmp_path, tmp_path / "nothing") as shop, pytest.raises(DatasetTooSmall, match="ingest labelled"):
+    with open_shop(tmp_path, tmp_path / "nothing") as shop, pytest.raises(DatasetNotFound, match="ingest labelled"):
         shop.train()
 
 

@@ -32,6 +32,7 @@ from rayonnage_shared.ml.bundles.manifest import list_versions
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
 from rayonnage_shared.ml.training.requests import TrainRequest
+from rayonnage_shared.pipelines.run_context import RunContext
 from rayonnage_shared.pipelines.settings import PipelineSettings
 from rayonnage_shared.pipelines.training import train
 from rayonnage_shared.predictions.inference import predict_product
@@ -179,13 +180,14 @@ def train_one(home: Path, job_id: str, promote: str = "always") -> str:
     migrate(engine)
     result = train(
         TrainRequest.model_validate({"text": "tfidf-svm", "image": None, "promote": promote}),
-        settings=PipelineSettings(models_path=home / "models", data_path=home / "data"),
-        engine=engine,
-        work=home / "models" / ".work" / job_id,
-        job_id=job_id,
-        submitted_by="jane",
-        stage=lambda name: None,
-        progress=silent,
+        RunContext(
+            settings=PipelineSettings(models_path=home / "models", data_path=home / "data"),
+            engine=engine,
+            job_id=job_id,
+            submitted_by="jane",
+            stage=lambda name: None,
+            progress=silent,
+        ),
     )
     engine.dispose()
     return str(result["version"])

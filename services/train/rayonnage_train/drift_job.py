@@ -7,12 +7,10 @@ noted before it is made, and the training's id stands in the report.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine
 from ulid import ULID
 
 from rayonnage_shared.core.files import write_atomically
@@ -23,55 +21,43 @@ from rayonnage_shared.drift.report_files import DriftReportNotFound, read_report
 from rayonnage_shared.drift.schemas import DriftDecision, DriftReport, DriftRequest
 from rayonnage_shared.jobs.queue import JobQueue
 from rayonnage_shared.jobs.schemas import JobStatus
-from rayonnage_shared.ml.base.model import Family
-from rayonnage_shared.ml.base.progress import Progress
+from rayonnage_shared.ml.base.parameters import Parameter
 from rayonnage_shared.ml.bundles.manifest import BundleBroken, BundleNotFound, Manifest, list_versions, read_manifest
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.ml.families import fusion_family, image_family, text_family
+from rayonnage_shared.ml.families import family_class
 from rayonnage_shared.ml.training.requests import TrainRequest
-from rayonnage_train.job_types import TRAIN_KIND, TRAINING_GROUP, TRAINING_KINDS
+from rayonnage_shared.ml.training.validation import validate_request
+from rayonnage_shared.pipelines.run_context import RunContext
+from rayonnage_train.job_types import TRAIN, TRAININGS
 from rayonnage_train.settings import TrainSettings
 
 _UNDER_WAY: tuple[JobStatus, ...] = ("queued", "running")
-_FAMILY_OF: dict[str, Callable[[str], type[Family]]] = {
-    "text": text_family,
-    "image": image_family,
-    "fusion": fusion_family,
-}
 
 
-def report_and_act(
-    request: DriftRequest,
-    *,
-    settings: TrainSettings,
-    engine: Engine,
-    work: Path,
-    stage: Callable[[str], None],
-    progress: Progress,
-) -> dict[str, Any]:
-    """Make a drift report, decide what follows from it, and queue a training where that is the decision.
+def report_and_act(request: DriftRequest, run: RunContext[TrainSettings]) -> dict[str, Any]:
+    """Make a drift report, decide what follows from it, and queue a training if that is the decision.
 
     Returns `{report, drift, alarms, feedback_alarm, rows, summary, decision}`. Raises what `make_report` raises.
     """
-    queue = JobQueue(engine)
-    report_id = _report_id(work)
+    settings, queue = run.settings, JobQueue(run.engine)
+    report_id = _report_id(run.work)
     try:
         report = read_report(settings.data_path, report_id)
     except DriftReportNotFound:
-        stage("report")
+        run.stage("report")
         report, _ = make_report(
-            engine,
+            run.engine,
             models_path=settings.models_path,
             data_path=settings.data_path,
             hours=request.hours,
             feedback_days=settings.drift_feedback_days,
             report_id=report_id,
             decide=lambda made: _decide(made, queue, settings),
-            evidently_needed=False,  # our own verdict is what counts; the page says why the rest is missing
-            progress=progress,
+            evidently_needed=False,  # the decision does not depend on it; the page says why its part is missing
+            progress=run.progress,
         )
     if report.decision is not None and report.decision.retrain:
-        stage("retrain")
+        run.stage("retrain")
         _queue_training(queue, settings, report, report.decision)
     return {
         "report": report.id,
@@ -104,9 +90,7 @@ def _facts(report: DriftReport, queue: JobQueue, settings: TrainSettings) -> Fac
     champion = read_manifest(models_path, report.version)
     bundles = _manifests(models_path)
     ends = [bundle.created_at for bundle in bundles]  # trained here or by command
-    ends += [
-        job.finished_at for job in queue.list(kinds=TRAINING_KINDS) if job.started_at is not None and job.finished_at
-    ]
+    ends += [job.finished_at for job in queue.list(kinds=TRAININGS) if job.started_at is not None and job.finished_at]
     same = [
         bundle.version
         for bundle in bundles
@@ -117,7 +101,7 @@ def _facts(report: DriftReport, queue: JobQueue, settings: TrainSettings) -> Fac
         alarms=report.alarms,
         rows=report.current_rows,
         feedback_alarm=report.performance.what if report.performance and report.performance.alarm else None,
-        training_under_way=any(queue.list(kinds=TRAINING_KINDS, status=status, limit=1) for status in _UNDER_WAY),
+        training_under_way=any(queue.list(kinds=TRAININGS, status=status, limit=1) for status in _UNDER_WAY),
         last_training=max(ends, default=None),
         trained_on=champion.dataset.version,
         newest_dataset=newest,
@@ -135,30 +119,29 @@ def _manifests(models_path: Path) -> list[Manifest]:
 
 def _queue_training(queue: JobQueue, settings: TrainSettings, report: DriftReport, decision: DriftDecision) -> None:
     champion = read_manifest(settings.models_path, report.version)
-    request = request_like(champion, DatasetStore(settings.data_path).current())
     queue.submit(
-        TRAIN_KIND,
-        request.model_dump(mode="json"),
+        TRAIN.name,
+        validate_request(request_like(champion), DatasetStore(settings.data_path)).model_dump(mode="json"),
         by=f"drift {report.id}",
-        concurrency_group=TRAINING_GROUP,
+        concurrency_group=TRAIN.concurrency_group,
         job_id=decision.job_id,
         lines=[f"Drift report {report.id}: {decision.reason}"],
     )
 
 
-def request_like(manifest: Manifest, dataset_version: str | None) -> TrainRequest:
+def request_like(manifest: Manifest) -> TrainRequest:
     """Return the request for a bundle of the same families, with the parameters that differ from their defaults."""
     families = manifest.families
-    parameters: dict[str, float | int | str | bool] = {}
-    for model, fitted in manifest.models.items():
-        defaults = _FAMILY_OF[model](fitted.family).parameters
+    parameters: dict[str, Parameter] = {}
+    for component, family in families.present().items():
+        defaults = family_class(component, family).parameters
+        fitted = manifest.models.get(component)
         parameters |= {
-            f"{model}.{name}": value
-            for name, value in fitted.parameters.items()
+            f"{component}.{name}": value
+            for name, value in (fitted.parameters if fitted else {}).items()
             if name in defaults and value is not None and value != defaults[name]
         }
     return TrainRequest(
-        dataset_version=dataset_version,
         text=families.text,
         image=families.image,
         fusion=families.fusion,

@@ -15,7 +15,7 @@ from rayonnage_shared.http.problems import problems
 from rayonnage_shared.jobs.schemas import Job
 from rayonnage_shared.ml.bundles.champion import read_champion
 from rayonnage_shared.ml.bundles.manifest import BundleNotFound
-from rayonnage_train.job_types import DRIFT_GROUP, DRIFT_KIND
+from rayonnage_train.job_types import DRIFT
 from rayonnage_train.routes import CurrentTrain
 
 drift_routes = APIRouter(prefix="/drift", tags=["train"])
@@ -42,7 +42,7 @@ def start_drift_report(
         raise BundleNotFound("There is no champion whose answers could drift; train one first.")
     request = (wanted or DriftRequest()).model_dump(mode="json")
     job = train.queue.submit(
-        DRIFT_KIND, request, by=admin.username, concurrency_group=DRIFT_GROUP, max_queued=train.max_queued
+        DRIFT.name, request, by=admin.username, concurrency_group=DRIFT.concurrency_group, max_queued=train.max_queued
     )
     response.headers["Location"] = f"/train/jobs/{job.job_id}"
     return job

@@ -23,7 +23,7 @@ from rayonnage_shared.drift.schemas import DriftReport, Performance
 from rayonnage_shared.feedback.repository import count_feedback
 from rayonnage_shared.jobs.queue import JobCounts, JobQueue
 from rayonnage_shared.jobs.schemas import JobStatus
-from rayonnage_train.handlers import JOB_KINDS
+from rayonnage_train.job_types import JOB_TYPES
 
 log = structlog.get_logger()
 
@@ -98,7 +98,7 @@ def _known(read: Callable[[], T]) -> T | None:
 
 def _of_jobs(counts: JobCounts) -> Iterator[Metric]:
     jobs = GaugeMetricFamily("rayonnage_jobs", "Jobs in the database by kind and status.", labels=["kind", "status"])
-    pairs = {(kind, status) for kind in JOB_KINDS for status in get_args(JobStatus)}
+    pairs = {(kind, status) for kind in JOB_TYPES for status in get_args(JobStatus)}
     for pair in sorted(pairs | counts.by_kind_and_status.keys()):
         jobs.add_metric(pair, counts.by_kind_and_status.get(pair, 0))
     yield jobs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi import Path as PathParameter
@@ -19,12 +19,18 @@ from rayonnage_shared.http.problems import problems
 from rayonnage_shared.jobs.queue import JobNotFound, JobQueue
 from rayonnage_shared.jobs.schemas import Job, JobList, JobStatus
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.ml.training.requests import ImageTrainRequest, SearchRequest, TextTrainRequest, TrainRequest
+from rayonnage_shared.ml.training.requests import (
+    ImageTrainRequest,
+    PipelineRequest,
+    SearchRequest,
+    TextTrainRequest,
+    TrainRequest,
+)
+from rayonnage_shared.ml.training.validation import validate_request
 from rayonnage_shared.registry import promotion
 from rayonnage_shared.registry.schemas import PromoteRequest, Promotion
 from rayonnage_train.events import EVENT_HEADERS, EVENT_MEDIA_TYPE, EVENT_SCHEMA, EventStreams, job_events
-from rayonnage_train.job_types import DRIFT_KIND, SEARCH_KIND, TRAIN_KIND, TRAINING_GROUP, TRAINING_KINDS
-from rayonnage_train.parameters import check_parameters, check_search, whole_request, with_dataset
+from rayonnage_train.job_types import JOB_TYPES, SEARCH, TRAIN, JobType, JobTypeName
 
 train_routes = APIRouter(tags=["train"])
 job_routes = APIRouter(prefix="/train/jobs", tags=["train"])
@@ -56,7 +62,7 @@ def existing_job(
 ) -> Job:
     """Return the job with this id. Raises JobNotFound, also for jobs of other services."""
     job = train.queue.get(job_id)
-    if job.kind not in OWN_KINDS:
+    if job.kind not in JOB_TYPES:
         raise JobNotFound("There is no job with this id; GET /train/jobs lists them.")
     return job
 
@@ -70,8 +76,6 @@ async def stream_place(train: Annotated[Train, Depends(train_of)], _admin: Curre
 CurrentTrain = Annotated[Train, Depends(train_of)]
 ExistingJob = Annotated[Job, Depends(existing_job)]
 
-JobKind = Literal["train", "search", "drift"]
-OWN_KINDS = (*TRAINING_KINDS, DRIFT_KIND)
 SUBMIT_ERRORS = problems(401, 403, 404, 413, 503)
 
 
@@ -83,7 +87,7 @@ def start_training(
     wanted: Annotated[TrainRequest | None, Body()] = None,
 ) -> Job:
     """Queue a training of text, photos and fusion; the answer is the job, `Location` says where to watch it."""
-    return _submit(train, admin.username, wanted or TrainRequest(), response)
+    return _submit(TRAIN, train, admin.username, wanted or TrainRequest(), response)
 
 
 @train_routes.post("/train/text", status_code=202, response_model=Job, responses=SUBMIT_ERRORS)
@@ -94,7 +98,7 @@ def start_text_training(
     wanted: Annotated[TextTrainRequest | None, Body()] = None,
 ) -> Job:
     """Queue a training on titles and descriptions; the champion's photo model is kept, the fusion refitted."""
-    return _submit(train, admin.username, whole_request(wanted or TextTrainRequest()), response)
+    return _submit(TRAIN, train, admin.username, (wanted or TextTrainRequest()).training(), response)
 
 
 @train_routes.post("/train/image", status_code=202, response_model=Job, responses=SUBMIT_ERRORS)
@@ -105,24 +109,24 @@ def start_image_training(
     wanted: Annotated[ImageTrainRequest | None, Body()] = None,
 ) -> Job:
     """Queue a training on photos; the champion's text model is kept, the fusion refitted."""
-    return _submit(train, admin.username, whole_request(wanted or ImageTrainRequest()), response)
+    return _submit(TRAIN, train, admin.username, (wanted or ImageTrainRequest()).training(), response)
 
 
 @train_routes.post("/train/search", status_code=202, response_model=Job, responses=SUBMIT_ERRORS)
 def start_search(train: CurrentTrain, admin: CurrentAdmin, response: Response, wanted: SearchRequest) -> Job:
     """Queue a search for better parameters of one family, within a budget, and a training with what it finds."""
-    check_search(wanted)
-    return _queue(train, admin.username, SEARCH_KIND, with_dataset(wanted, train.datasets), response)
+    return _submit(SEARCH, train, admin.username, wanted, response)
 
 
-def _submit(train: Train, by: str, wanted: TrainRequest, response: Response) -> Job:
-    check_parameters(wanted)
-    return _queue(train, by, TRAIN_KIND, with_dataset(wanted, train.datasets), response)
-
-
-def _queue(train: Train, by: str, kind: str, wanted: TrainRequest | SearchRequest, response: Response) -> Job:
-    request = wanted.model_dump(mode="json")
-    job = train.queue.submit(kind, request, by=by, concurrency_group=TRAINING_GROUP, max_queued=train.max_queued)
+def _submit(job_type: JobType, train: Train, by: str, wanted: PipelineRequest, response: Response) -> Job:
+    request = validate_request(wanted, train.datasets)
+    job = train.queue.submit(
+        job_type.name,
+        request.model_dump(mode="json"),
+        by=by,
+        concurrency_group=job_type.concurrency_group,
+        max_queued=train.max_queued,
+    )
     response.headers["Location"] = f"/train/jobs/{job.job_id}"
     return job
 
@@ -131,12 +135,12 @@ def _queue(train: Train, by: str, kind: str, wanted: TrainRequest | SearchReques
 def list_jobs(
     train: CurrentTrain,
     _admin: CurrentAdmin,
-    kind: Annotated[JobKind | None, Query(description="Only jobs of this kind.")] = None,
-    status: Annotated[JobStatus | None, Query(description="Only jobs in this state.")] = None,
+    kind: Annotated[JobTypeName | None, Query(description="Only jobs of this type.")] = None,
+    status: Annotated[JobStatus | None, Query(description="Only jobs with this status.")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> JobList:
     """List trainings, searches and drift reports, newest first."""
-    return JobList(jobs=train.queue.list(kinds=[kind] if kind else OWN_KINDS, status=status, limit=limit))
+    return JobList(jobs=train.queue.list(kinds=[kind] if kind else list(JOB_TYPES), status=status, limit=limit))
 
 
 @job_routes.get("/{job_id}", response_model=Job, responses=problems(401, 403, 404, 503))

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import structlog
 
@@ -21,17 +21,19 @@ from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.core.host import die_with
 from rayonnage_shared.database.engine import DATABASE_AWAY, open_database
 from rayonnage_shared.jobs.queue import JobQueue, LeaseLost
+from rayonnage_shared.jobs.rows import HeldJob
 from rayonnage_shared.observability.logging import set_up_logging
 from rayonnage_shared.observability.tracing import set_up_tracing, stop_tracing, tracing
-from rayonnage_train.handlers import DEFAULT_KINDS, load_kinds
-from rayonnage_train.job_context import JobContext, JobFunction
+from rayonnage_shared.pipelines.run_context import RunContext
+from rayonnage_train.job_reporter import JobReporter
+from rayonnage_train.job_types import DEFAULT_JOB_TYPES, JobType, load_job_types
 from rayonnage_train.settings import TrainSettings
 
 log = structlog.get_logger()
 
 EXIT_LEASE_LOST = 75  # EX_TEMPFAIL
 WATCH_EVERY_S = 1.0
-LAST_WORD_RETRY_S = 60.0
+END_RETRY_S = 60.0
 NICENESS = 10  # predictions on the same machine come first
 TRACEBACK_LINES = 12
 
@@ -41,8 +43,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("job_id")
     parser.add_argument("lease_token")
-    parser.add_argument("--kinds", default=DEFAULT_KINDS)
-    parser.add_argument("--parent", type=int, help="process that this one must not outlive")
+    parser.add_argument("--job-types", default=DEFAULT_JOB_TYPES)
+    parser.add_argument("--parent", type=int, help="exit when this process exits")
     arguments = parser.parse_args()
     if arguments.parent is not None:
         die_with(arguments.parent)
@@ -51,7 +53,7 @@ def main() -> int:
     set_up_logging("train-runner", settings)
     set_up_tracing("train-runner", settings)
     structlog.contextvars.bind_contextvars(job_id=arguments.job_id)  # every line of this process is about it
-    kinds = load_kinds(arguments.kinds)
+    job_types = load_job_types(arguments.job_types)
     engine = open_database(settings.database_url)
     queue = JobQueue(engine)
     try:
@@ -59,7 +61,16 @@ def main() -> int:
         watch_lease(queue, held.job_id, held.lease_token)
         traces = tracing()
         with traces.work(f"job {held.kind}", job_id=held.job_id) if traces else contextlib.nullcontext():
-            run_job(kinds, JobContext(held, queue, engine, settings), queue, held.kind, held.lease_token)
+            reporter = JobReporter(held, queue)
+            run = RunContext(
+                settings=settings,
+                engine=engine,
+                job_id=held.job_id,
+                submitted_by=held.submitted_by,
+                stage=reporter.stage,
+                progress=reporter.progress,
+            )
+            run_job(job_types[held.kind], held, queue, reporter, run)
     except LeaseLost as error:
         log.warning("job.lease_lost", job_id=arguments.job_id, detail=error.detail)
         return EXIT_LEASE_LOST
@@ -69,31 +80,33 @@ def main() -> int:
     return 0
 
 
-def run_job(kinds: Mapping[str, JobFunction], context: JobContext, queue: JobQueue, kind: str, token: str) -> None:
-    """Run the job's function and write how it ended. Raises LeaseLost."""
+def run_job(
+    job_type: JobType, held: HeldJob, queue: JobQueue, reporter: JobReporter, run: RunContext[TrainSettings]
+) -> None:
+    """Run the job's handler and write how it ended. Raises LeaseLost."""
     try:
-        result = kinds[kind](context)
-        context.flush()
-        _last_word(lambda: queue.succeed(context.job_id, token, result))
+        result = job_type.load_handler()(job_type.request.model_validate(held.request), run)
+        reporter.flush()
+        _write_end(lambda: queue.succeed(held.job_id, held.lease_token, result))
     except LeaseLost:
         raise
     except RayonnageError as error:
-        log.warning("job.failed", job_id=context.job_id, code=error.code, detail=error.detail)
-        _fail(context, queue, token, error.detail, [])
-    except Exception as error:  # whatever it was belongs on the job, where somebody will read it
-        log.exception("job.failed", job_id=context.job_id)
+        log.warning("job.failed", job_id=held.job_id, code=error.code, detail=error.detail)
+        _fail(held, queue, reporter, error.detail, [])
+    except Exception as error:  # recorded with the job, where somebody will read it
+        log.exception("job.failed", job_id=held.job_id)
         lines = "".join(traceback.format_exception(error)).splitlines()[-TRACEBACK_LINES:]
-        _fail(context, queue, token, f"{type(error).__name__}: {error}", lines)
+        _fail(held, queue, reporter, f"{type(error).__name__}: {error}", lines)
 
 
-def _fail(context: JobContext, queue: JobQueue, token: str, error: str, lines: list[str]) -> None:
-    context.flush()
-    _last_word(lambda: queue.fail(context.job_id, token, error, lines))
+def _fail(held: HeldJob, queue: JobQueue, reporter: JobReporter, error: str, lines: list[str]) -> None:
+    reporter.flush()
+    _write_end(lambda: queue.fail(held.job_id, held.lease_token, error, lines))
 
 
-def _last_word(write: Callable[[], None]) -> None:
-    """Write the job's end; a database that is away for a moment must not cost the whole work."""
-    deadline = time.monotonic() + LAST_WORD_RETRY_S
+def _write_end(write: Callable[[], None]) -> None:
+    """Write the job's end, and retry while the database is unreachable: hours of work are at stake."""
+    deadline = time.monotonic() + END_RETRY_S
     while True:
         try:
             return write()

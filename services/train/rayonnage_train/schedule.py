@@ -15,7 +15,7 @@ from rayonnage_shared.database.tables import PromotionRow
 from rayonnage_shared.drift.schemas import DriftRequest
 from rayonnage_shared.jobs.queue import JobQueue
 from rayonnage_shared.ml.bundles.champion import POINTER_NAME
-from rayonnage_train.job_types import DRIFT_GROUP, DRIFT_KIND
+from rayonnage_train.job_types import DRIFT
 from rayonnage_train.settings import TrainSettings
 
 log = structlog.get_logger()
@@ -52,10 +52,10 @@ class DriftSchedule:
         # At least a day, so that reports by the hour have rows enough; no gap between reports that are further apart.
         request = DriftRequest(hours=max(DriftRequest().hours, self._hours))
         job = self._queue.submit_if_due(
-            DRIFT_KIND,
+            DRIFT.name,
             request.model_dump(mode="json"),
             by=SCHEDULE,
-            concurrency_group=DRIFT_GROUP,
+            concurrency_group=DRIFT.concurrency_group,
             every=timedelta(hours=self._hours),
             first_from=first_promotion,
         )

@@ -24,9 +24,9 @@ from rayonnage_shared.jobs.rows import HeldJob
 from rayonnage_shared.jobs.schemas import FINAL_STATUSES
 from rayonnage_shared.observability.logging import set_up_logging
 from rayonnage_shared.observability.metrics_server import metrics_server
+from rayonnage_shared.pipelines.run_context import work_folder
 from rayonnage_train.children import describe_exit, exited_within, stop_group
-from rayonnage_train.handlers import DEFAULT_KINDS, load_kinds
-from rayonnage_train.job_context import work_folder
+from rayonnage_train.job_types import DEFAULT_JOB_TYPES, load_job_types
 from rayonnage_train.schedule import DriftSchedule
 from rayonnage_train.settings import TrainSettings
 from rayonnage_train.sync import SyncProcess
@@ -54,7 +54,7 @@ class Worker:
     """Takes one job after the other until `stopping` is set."""
 
     queue: JobQueue
-    kinds_path: str
+    job_types: str
     models_path: Path
     lease_s: float
     metrics: WorkerMetrics
@@ -75,7 +75,7 @@ class Worker:
         log.info("worker.stopped")
 
     def _run(self) -> None:
-        kinds = list(load_kinds(self.kinds_path))
+        kinds = list(load_job_types(self.job_types))
         log.info("worker.started", kinds=kinds, lease_s=self.lease_s)
         database_up = True
         while not self.stopping.is_set():
@@ -109,7 +109,7 @@ class Worker:
 
     def _start(self, held: HeldJob) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "rayonnage_train.runner", held.job_id, held.lease_token]
-        options = ["--kinds", self.kinds_path, "--parent", str(os.getpid())]
+        options = ["--job-types", self.job_types, "--parent", str(os.getpid())]
         # A group of its own, so that Ctrl-C reaches the worker alone and the worker decides in what order things end.
         return subprocess.Popen([*command, *options], stdin=subprocess.DEVNULL, start_new_session=True)
 
@@ -192,7 +192,7 @@ def remove_finished_work(queue: JobQueue, models_path: Path) -> None:
 def main() -> None:
     """Run a worker until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kinds", default=DEFAULT_KINDS, help="package.module:attribute of the job functions by kind")
+    parser.add_argument("--job-types", default=DEFAULT_JOB_TYPES, help="package.module:attribute")
     arguments = parser.parse_args()
     settings = TrainSettings()
     set_up_logging("train-worker", settings)
@@ -212,7 +212,7 @@ def main() -> None:
         sync_process = SyncProcess(settings, metrics)
         Worker(
             queue=queue,
-            kinds_path=arguments.kinds,
+            job_types=arguments.job_types,
             models_path=settings.models_path,
             lease_s=settings.train_lease_s,
             metrics=metrics,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import getpass
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,6 +23,9 @@ from rayonnage_shared.cli.sync import catch_up
 from rayonnage_shared.core.settings import DatabaseSettings
 from rayonnage_shared.ml.training.requests import FUSION_DEFAULT, SearchRequest, TrainRequest
 from rayonnage_shared.pipelines.settings import PipelineSettings
+
+if TYPE_CHECKING:
+    from rayonnage_shared.pipelines.run_context import RunContext
 
 console = Console(stderr=True)
 _MESSAGE = TextColumn("{task.fields[message]}")
@@ -48,8 +50,8 @@ def train(
     promote: Annotated[str, typer.Option(help="if_better, never or always.")] = "if_better",
     parameter: Annotated[list[str] | None, typer.Option(help="name=value, such as text.penalty=2.")] = None,
 ) -> None:
-    """Train a bundle, judge it against the champion, and promote it if it is better."""
-    from rayonnage_shared.pipelines.training import train as run
+    """Train a bundle, compare it with the champion, and promote it if it is better."""
+    from rayonnage_shared.pipelines import training as pipeline
 
     request = TrainRequest.model_validate(
         {
@@ -61,7 +63,7 @@ def train(
             "parameters": dict(_parameter(one) for one in parameter or []),
         }
     )
-    _run_here(partial(run, request))
+    _run_here(partial(pipeline.train, request))
 
 
 def search(
@@ -94,24 +96,24 @@ def search(
     _run_here(partial(search_and_train, request))
 
 
-def _run_here(work_on: Callable[..., dict[str, Any]]) -> None:
-    """Do in this process, under a bar, what a job's process would do, and print the result."""
+def _run_here(pipeline: Callable[[RunContext[ModelSettings]], dict[str, Any]]) -> None:
+    """Run a pipeline in this process, show its progress, and print its result."""
+    from rayonnage_shared.pipelines.run_context import RunContext
+
     settings = ModelSettings()
-    job_id = f"cli-{ULID()}"
-    work = settings.models_path / ".work" / job_id
-    try:
-        with command_database(settings) as engine, _bar() as (bar, task):
-            result = work_on(
-                settings=settings,
-                engine=engine,
-                work=work,
-                job_id=job_id,
-                submitted_by=getpass.getuser(),
-                stage=lambda name: bar.update(task, description=name, completed=0.0),
-                progress=lambda fraction, message: bar.update(task, completed=fraction, message=message),
-            )
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with command_database(settings) as engine, _bar() as (bar, task):
+        run = RunContext(
+            settings=settings,
+            engine=engine,
+            job_id=f"cli-{ULID()}",
+            submitted_by=getpass.getuser(),
+            stage=lambda name: bar.update(task, description=name, completed=0.0),
+            progress=lambda fraction, message: bar.update(task, completed=fraction, message=message),
+        )
+        try:
+            result = pipeline(run)
+        finally:
+            run.remove_work()
     _print_json(result)
     catch_up()
 

@@ -17,7 +17,7 @@ from rayonnage_shared.ml.bundles.bundle import Bundle, load_bundle
 from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.evaluation.scoring import photo_outputs, text_outputs
-from rayonnage_shared.ml.training.plan import DatasetTooSmall
+from rayonnage_shared.ml.training.validation import DatasetTooSmall
 from rayonnage_shared.pipelines.training import unseen_test_rows
 
 log = structlog.get_logger()

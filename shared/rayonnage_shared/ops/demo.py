@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-
-from sqlalchemy import Engine
 
 from rayonnage_shared.database.engine import migrate, open_database
 from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.bundles.champion import readable_champion
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ops.local import LocalSettings
+from rayonnage_shared.pipelines.run_context import RunContext
 
 JOB_ID = "demo"  # always the same, so that a first training that was interrupted goes on where it was
 
@@ -28,25 +26,28 @@ def has_dataset(data_path: Path) -> bool:
 
 
 def prepare(settings: LocalSettings, sample: Path, *, stage: Callable[[str], None], progress: Progress) -> None:
-    """Bring the tables up to date; with `settings.demo` also ingest the sample and train, where nothing is there yet.
+    """Migrate the database; with `settings.demo` also ingest the sample and train a model, unless there is one.
 
-    The sample is made anew where `sample` is not there. Real products that were ingested before are trained on instead.
-    What a checkout names as champion and as current dataset, without having it, comes from the DVC remote. Raises
-    NothingToPull, NotOnRemote or SyncTargetUnavailable when it does not.
+    The sample is generated if `sample` does not have it. If real products were ingested before, the model is trained
+    on them instead. A champion or current dataset that a checkout names and does not have is pulled from the DVC
+    remote. Raises NothingToPull, NotOnRemote or SyncTargetUnavailable if that fails.
     """
     settings.models_path.mkdir(parents=True, exist_ok=True)
     settings.data_path.mkdir(parents=True, exist_ok=True)
-    stage("database")
     engine = open_database(settings.database_url)
+    run = RunContext(
+        settings=settings, engine=engine, job_id=JOB_ID, submitted_by="make run", stage=stage, progress=progress
+    )
     try:
+        run.stage("database")
         migrate(engine)
         if _is_incomplete(settings):
-            _pull(settings, stage, progress)
+            _pull(run)
         if not settings.demo or has_champion(settings.models_path):
             return
         if not has_dataset(settings.data_path):
-            _ingest_sample(settings, sample, stage, progress)
-        _train(settings, engine, stage, progress)
+            _ingest_sample(run, sample)
+        _train(run)
     finally:
         engine.dispose()
 
@@ -58,49 +59,39 @@ def _is_incomplete(settings: LocalSettings) -> bool:
     return not all((folder / "manifest.json").is_file() for folder in named)
 
 
-def _pull(settings: LocalSettings, stage: Callable[[str], None], progress: Progress) -> None:
+def _pull(run: RunContext[LocalSettings]) -> None:
     from rayonnage_shared.sync.dvc.pull import pull
 
-    stage("pull")
-    pull(settings, lambda sentence: progress(0.5, sentence))
+    run.stage("pull")
+    pull(run.settings, lambda sentence: run.progress(0.5, sentence))
 
 
-def _ingest_sample(settings: LocalSettings, sample: Path, stage: Callable[[str], None], progress: Progress) -> None:
+def _ingest_sample(run: RunContext[LocalSettings], sample: Path) -> None:
     from rayonnage_shared.ml.base.categories import load_categories
     from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
     from rayonnage_shared.ml.catalogue.sample.generator import generate_sample
 
     if not (sample / "features.csv").is_file():
-        stage("sample")
-        generate_sample(sample, progress=progress)
-    stage("ingest")
+        run.stage("sample")
+        generate_sample(sample, progress=run.progress)
+    run.stage("ingest")
     ingest(
-        DatasetStore(settings.data_path),
+        run.datasets,
         sample / "features.csv",
         sample / "target.csv",
         sample / "images.zip",
         allow_new_codes=False,
         demo=True,
-        categories=load_categories(settings.categories_path),
-        progress=progress,
+        categories=load_categories(run.settings.categories_path),
+        progress=run.progress,
     )
 
 
-def _train(settings: LocalSettings, engine: Engine, stage: Callable[[str], None], progress: Progress) -> None:
+def _train(run: RunContext[LocalSettings]) -> None:
     from rayonnage_shared.ml.training.requests import TrainRequest
     from rayonnage_shared.pipelines.training import train
 
-    work = settings.models_path / ".work" / JOB_ID
     try:
-        train(
-            TrainRequest(),
-            settings=settings,
-            engine=engine,
-            work=work,
-            job_id=JOB_ID,
-            submitted_by="make run",
-            stage=stage,
-            progress=progress,
-        )
+        train(TrainRequest(), run)
     finally:
-        shutil.rmtree(work, ignore_errors=True)  # a killed run resumes; one that ended in any way starts afresh
+        run.remove_work()  # a run that was killed is resumed, one that succeeded or failed is not

@@ -34,6 +34,7 @@ from rayonnage_shared.ml.bundles.manifest import (
     read_manifest,
 )
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.families import Component
 from rayonnage_shared.predictions.repository import LogUnreadable, find_prediction
 from rayonnage_shared.sync.base import Markers
 
@@ -125,7 +126,7 @@ class Provenance:
 
     created_at: datetime
     submitted_by: str
-    families: Mapping[str, str]
+    families: Mapping[Component, str]
     metrics: Mapping[str, float]
     manifest_sha256: str
     dataset: Dataset

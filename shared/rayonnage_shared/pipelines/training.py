@@ -1,14 +1,11 @@
-"""The steps from a dataset version to a judged, perhaps promoted bundle; driven by the worker and the command line."""
+"""Train a bundle from a dataset, evaluate it, and promote it if it is better than the champion."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import structlog
-from sqlalchemy import Engine
 
 from rayonnage_shared.ml.base.categories import load_categories
 from rayonnage_shared.ml.base.model import IntArray
@@ -23,62 +20,50 @@ from rayonnage_shared.ml.evaluation.report import evaluation_report, load_promis
 from rayonnage_shared.ml.evaluation.schemas import EvaluationReport
 from rayonnage_shared.ml.evaluation.scoring import score_products
 from rayonnage_shared.ml.training.held_out import HeldOut
-from rayonnage_shared.ml.training.plan import DatasetTooSmall
 from rayonnage_shared.ml.training.requests import PromotePolicy, TrainRequest
 from rayonnage_shared.ml.training.run import Training
+from rayonnage_shared.ml.training.validation import DatasetTooSmall, validate_request
+from rayonnage_shared.pipelines.run_context import RunContext
 from rayonnage_shared.pipelines.settings import PipelineSettings
 from rayonnage_shared.registry.promotion import promote
 from rayonnage_shared.registry.retention import prune
 
-log = structlog.get_logger()
 
+def train(request: TrainRequest, run: RunContext[PipelineSettings]) -> dict[str, Any]:
+    """Train and evaluate a bundle, and promote it if it is better; return `{version, metrics, promoted, reason}`.
 
-def train(
-    request: TrainRequest,
-    *,
-    settings: PipelineSettings,
-    engine: Engine,
-    work: Path,
-    job_id: str,
-    submitted_by: str,
-    stage: Callable[[str], None],
-    progress: Progress,
-) -> dict[str, Any]:
-    """Train, evaluate, judge and perhaps promote; return `{version, metrics, promoted, reason}`.
-
-    Stages that an earlier attempt of the same job finished in `work` are not run again. The caller removes `work`
-    once the result is kept: a crash in between would otherwise train everything anew.
+    Stages that an earlier attempt of the same job finished are not run again. The caller removes the work folder once
+    the result is recorded: a crash in between would otherwise train everything again. Raises what `validate_request`
+    and `Training.run` raise.
     """
-    models_path = settings.models_path
-    models_path.mkdir(parents=True, exist_ok=True)
-    store = DatasetStore(settings.data_path)
+    settings, store = run.settings, run.datasets
+    request = validate_request(request, store)
+    settings.models_path.mkdir(parents=True, exist_ok=True)
     version = Training(
         request=request,
-        models_path=models_path,
+        models_path=settings.models_path,
         store=store,
         categories=load_categories(settings.categories_path),
-        work=work,
-        submitted_by=submitted_by,
-        stage=stage,
-        progress=progress,
+        work=run.work,
+        submitted_by=run.submitted_by,
+        stage=run.stage,
+        progress=run.progress,
         promised_precision=settings.promised_precision,
     ).run()
-    metrics = read_manifest(models_path, version).metrics
-    stage("gate")
-    progress(0.0, "comparing with the champion")
-    margin = settings.gate_class_margin
-    verdict = judge(version, request.promote, models_path=models_path, store=store, class_margin=margin)
+    metrics = read_manifest(settings.models_path, version).metrics
+    run.enter("gate", "comparing with the champion")
+    verdict = compare_with_champion(version, request.promote, settings)
     if verdict.promote:
-        stage("promote")
-        promote(models_path, engine, version, submitted_by, f"job {job_id}: {verdict.reason}"[:1000])
-    prune(models_path, store, bundles_kept=settings.bundles_kept, datasets_kept=settings.datasets_kept)
+        run.stage("promote")
+        reason = f"job {run.job_id}: {verdict.reason}"[:1000]
+        promote(settings.models_path, run.engine, version, run.submitted_by, reason)
+    prune(settings.models_path, store, bundles_kept=settings.bundles_kept, datasets_kept=settings.datasets_kept)
     return {"version": version, "metrics": metrics, "promoted": verdict.promote, "reason": verdict.reason}
 
 
-def judge(
-    version: str, policy: PromotePolicy, *, models_path: Path, store: DatasetStore, class_margin: float
-) -> Verdict:
+def compare_with_champion(version: str, policy: PromotePolicy, settings: PipelineSettings) -> Verdict:
     """Return whether `version` should become the champion, and why."""
+    models_path, store = settings.models_path, DatasetStore(settings.data_path)
     if policy == "never":
         return Verdict(False, "promotion was not asked for")
     try:
@@ -108,7 +93,7 @@ def judge(
         class_positions(_predicted_codes(challenger_bundle, rows, store), codes),
         class_positions(_predicted_codes(champion_bundle, rows, store), codes),
         codes,
-        class_margin=class_margin,
+        class_margin=settings.gate_class_margin,
     )
 
 
@@ -126,7 +111,7 @@ def evaluate_version(
     known = np.isin(rows.codes, np.asarray(bundle.codes))
     rows = rows.take(known)
     if len(rows) == 0:
-        raise DatasetTooSmall(f"Dataset {chosen} has no test rows that {version} could be judged on.")
+        raise DatasetTooSmall(f"Dataset {chosen} has no test rows that {version} can be evaluated on.")
     report = evaluation_report(
         score_products(bundle, rows, store, progress),
         rows.classes(bundle.codes),

@@ -27,7 +27,7 @@ class Workers:
 
     folder: Path
     database_url: str
-    kinds: str = "tests.e2e.jobs.job_kinds:KINDS"
+    job_types: str = "tests.e2e.jobs.job_types:JOB_TYPES"
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
 
@@ -47,7 +47,7 @@ class Workers:
             "LOG_TO_STDOUT": "false",
             "PYTHONPATH": str(ROOT),
         }
-        command = [sys.executable, "-m", "rayonnage_train.worker", "--kinds", self.kinds]
+        command = [sys.executable, "-m", "rayonnage_train.worker", "--job-types", self.job_types]
         process = subprocess.Popen(command, cwd=self.folder, env=environment)
         self.started.append(process)
         self.ports.append(port)

@@ -13,7 +13,7 @@ from rayonnage_shared.jobs.queue import JobQueue
 from rayonnage_shared.jobs.rows import MAX_ATTEMPTS
 from rayonnage_shared.jobs.schemas import Job
 from tests.e2e.jobs.conftest import Workers, ended
-from tests.e2e.jobs.job_kinds import STAGES
+from tests.e2e.jobs.job_types import STAGES
 from tests.waiting import PATIENCE_S, eventually
 
 HELD_IN_SECOND = {"hold": "second"}
@@ -68,7 +68,7 @@ def test_an_unexpected_error_ends_the_job_with_its_traceback_in_the_log(workers:
     workers.start()
     job = ended(queue, submit(queue, "broken").job_id)
     assert (job.status, job.error) == ("failed", "ZeroDivisionError: division by zero")
-    assert any("job_kinds.py" in line for line in job.log_tail)
+    assert any("job_types.py" in line for line in job.log_tail)
 
 
 def test_a_running_job_is_cancelled(workers: Workers, queue: JobQueue) -> None:

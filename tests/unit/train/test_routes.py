@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +14,23 @@ from pydantic import SecretStr
 
 from rayonnage_shared.auth.schemas import Revocation
 from rayonnage_shared.jobs.schemas import Job
-from rayonnage_shared.ml.catalogue.schemas import Dataset
 from rayonnage_shared.ml.training.requests import SearchRequest, TrainRequest
+from rayonnage_shared.ml.training.validation import known_parameters
 from rayonnage_train.app import create_app
-from rayonnage_train.parameters import known_parameters
 from rayonnage_train.routes import Train
 from rayonnage_train.settings import TrainSettings
 from tests.tokens import SECRET, bearer
 from tests.unit.shared.ml.bundles.manifests import write_loadable_bundle
+from tests.unit.shared.ml.catalogue.manifests import VERSION, write_dataset
+from tests.unit.shared.ml.training.refusals import REFUSALS, Refusal
 
 pytestmark = pytest.mark.usefixtures("own_metrics")
-
-VERSION = "20261121T081500Z-3f2a"
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A data folder with one dataset version."""
-    dataset = Dataset(
-        version=VERSION,
-        parent=None,
-        demo=False,
-        created_at=datetime.now(UTC),
-        rows=2,
-        rows_with_image=0,
-        rows_train=1,
-        rows_test=1,
-        sha256="0" * 64,
-        classes={"10": 2},
-    )
-    folder = tmp_path / "data" / "datasets" / VERSION
-    folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(dataset.model_dump_json())
-    (folder.parent / "current.json").write_text(json.dumps({"real": VERSION, "demo": None}))
+    write_dataset(tmp_path / "data")
     return tmp_path / "data"
 
 
@@ -138,6 +121,20 @@ async def test_what_cannot_be_trained_is_refused_at_once(
 ) -> None:
     answer = await admin.post("/train", json=body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.code)
+async def test_a_refusal_says_what_the_command_line_says(admin: httpx2.AsyncClient, refusal: Refusal) -> None:
+    answer = (await admin.post("/train", json=refusal.body)).json()
+    assert (answer["code"], answer["detail"]) == (refusal.code, refusal.detail)
+    assert (await admin.get("/train/jobs")).json() == {"jobs": []}
+
+
+async def test_a_dataset_that_is_too_small_is_refused_at_once(admin: httpx2.AsyncClient, data: Path) -> None:
+    write_dataset(data, rows=2)
+    for path, body in (("/train", {}), ("/train/search", {"text": "tfidf-svm"})):
+        answer = await admin.post(path, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (422, "dataset_too_small")
 
 
 async def test_a_search_is_queued_with_its_budget(app: FastAPI, admin: httpx2.AsyncClient) -> None:

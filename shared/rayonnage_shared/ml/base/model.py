@@ -15,13 +15,18 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.ml.base.parameters import (
+    Parameter,
+    Parameters,
+    UnknownParameter,
+    WrongParameter,
+    has_type_of,
+)
 from rayonnage_shared.ml.base.progress import Progress, silent
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
-Parameters = Mapping[str, float | int | str | bool]
 
 
 class ProductText(NamedTuple):
@@ -135,35 +140,30 @@ class Span:
 class Choice:
     """A categorical search range."""
 
-    values: tuple[float | int | str | bool, ...]
+    values: tuple[Parameter, ...]
 
 
 class Family(ABC):
     """A model that can be saved and loaded."""
 
     name: ClassVar[str]
-    parameters: ClassVar[Mapping[str, float | int | str | bool]]
+    parameters: ClassVar[Mapping[str, Parameter]]
     """The parameters of `fit` with their defaults."""
     search_space: ClassVar[Mapping[str, Span | Choice]] = {}
     """The search ranges of parameters."""
 
     @classmethod
-    def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
-        """Return the defaults updated with `parameters`. Raises BadInput for an unknown name or a wrong type."""
+    def resolve(cls, parameters: Parameters) -> dict[str, Parameter]:
+        """Return the defaults updated with `parameters`. Raises UnknownParameter, or WrongParameter for its type."""
         resolved = dict(cls.parameters)
         for name, value in parameters.items():
             if name not in resolved:
                 known = ", ".join(sorted(resolved)) or "none"
-                raise BadInput(f"{cls.name} has no parameter {name!r}. Its parameters: {known}.")
+                raise UnknownParameter(f"{cls.name} has no parameter {name!r}. Its parameters: {known}.")
             default = resolved[name]
-            numbers = isinstance(default, int | float) and not isinstance(default, bool)
-            fits = (
-                isinstance(value, int | float) and not isinstance(value, bool)
-                if numbers
-                else type(value) is type(default)
-            )
-            if not fits:
-                raise BadInput(f"Parameter {name!r} of {cls.name} must have the type of its default, {default!r}.")
+            if not has_type_of(value, default):
+                wanted = f"a value of type {type(default).__name__}, such as its default {default!r}"
+                raise WrongParameter(f"Parameter {name!r} of {cls.name} takes {wanted}, not {value!r}.")
             resolved[name] = value
         return resolved
 

@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, Pla
 from rayonnage_shared.core.errors import NotFound, RayonnageError, first_fault
 from rayonnage_shared.core.files import sha256_of, write_atomically
 from rayonnage_shared.ml.base.categories import Categories
+from rayonnage_shared.ml.families import Component
 
 MANIFEST_NAME = "manifest.json"
 VERSION_PATTERN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4,8}")
@@ -43,10 +44,10 @@ class Families(_Section):
     image: str | None
     fusion: str | None
 
-    def present(self) -> dict[str, str]:
-        """Return the families of the models that the bundle has, by model."""
-        models = (("text", self.text), ("image", self.image), ("fusion", self.fusion))
-        return {model: family for model, family in models if family}
+    def present(self) -> dict[Component, str]:
+        """Return the families of the components that the bundle has."""
+        families: dict[Component, str | None] = {"text": self.text, "image": self.image, "fusion": self.fusion}
+        return {component: family for component, family in families.items() if family}
 
 
 class DatasetReference(_Section):

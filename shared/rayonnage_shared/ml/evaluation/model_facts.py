@@ -13,6 +13,7 @@ import numpy as np
 
 from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.ml.base.model import Curve
+from rayonnage_shared.ml.base.parameters import Parameters
 from rayonnage_shared.ml.bundles.manifest import FittedModel
 
 
@@ -21,7 +22,7 @@ class ModelFacts:
     """What is known of one model; `seconds` is how long fitting took, None for a model from before this was kept."""
 
     family: str
-    parameters: Mapping[str, float | int | str | bool] = field(default_factory=dict)
+    parameters: Parameters = field(default_factory=dict)
     """As resolved: those asked for, and the family's defaults for the others."""
     seconds: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)

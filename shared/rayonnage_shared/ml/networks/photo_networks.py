@@ -14,10 +14,10 @@ from rayonnage_shared.ml.base.model import (
     ImageModel,
     Labels,
     ModelOutput,
-    Parameters,
     Pixels,
     Span,
 )
+from rayonnage_shared.ml.base.parameters import Parameter, Parameters
 from rayonnage_shared.ml.calibration.curve import Calibration
 from rayonnage_shared.ml.networks.keras.application import Backbone
 from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
@@ -27,7 +27,7 @@ class PhotoNetwork(ImageModel):
     """A photo family trained with Keras and served as ONNX."""
 
     backbone: ClassVar[Backbone]
-    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {
+    parameters: ClassVar[Parameters] = {
         "weights": "imagenet",
         "input_size": 224,
         "epochs": 20,
@@ -54,7 +54,7 @@ class PhotoNetwork(ImageModel):
         self.input_size = network.input_shape[1]
 
     @classmethod
-    def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
+    def resolve(cls, parameters: Parameters) -> dict[str, Parameter]:
         """Return the defaults updated with `parameters`. Raises BadInput for an invalid value."""
         from rayonnage_shared.ml.networks.keras.photo_training import PhotoSettings
 

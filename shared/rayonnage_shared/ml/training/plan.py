@@ -13,16 +13,11 @@ from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.bundles.champion import Champion, ChampionBroken, read_champion
 from rayonnage_shared.ml.bundles.manifest import BundleBroken, BundleNotFound, Families, read_manifest
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
-from rayonnage_shared.ml.families import fusion_family
+from rayonnage_shared.ml.families import Component, fusion_family
 from rayonnage_shared.ml.training.requests import TrainRequest
 
-MIN_TRAIN_ROWS = 20
 MIN_PHOTOS = 20
 DEFAULT_FUSION = "weighted"
-
-
-class DatasetTooSmall(BadInput):
-    code, title = "dataset_too_small", "There is too little to learn from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +49,28 @@ class Plan:
 
 
 def make_plan(request: TrainRequest, store: DatasetStore, models_path: Path, categories: Categories) -> Plan:
-    """Return what `request` makes of the dataset and the champion that are there now.
+    """Return the plan for a validated request, given the present champion.
 
-    Raises DatasetNotFound, DatasetTooSmall, BadInput when no family is left or the fusion refuses its parameters, or
+    Raises DatasetNotFound, BadInput when no family is left or the fusion refuses its parameters, or
     ChampionBroken, BundleBroken or BundleNotFound when a model of the champion is to be kept and cannot be read.
     """
-    dataset = request.dataset_version or store.current()
-    if dataset is None:
-        raise DatasetTooSmall("There is no dataset yet; ingest labelled products first.")
-    products = store.load(dataset)
+    assert request.dataset_version is not None  # `validate_request` resolves it
+    products = store.load(request.dataset_version)
     photos = sum(photo is not None for photo in products.take(products.splits == "train").photos)
-    asked = {"text": request.text, "image": request.image if photos >= MIN_PHOTOS else None}
+    asked: dict[Component, str | None] = {
+        "text": request.text,
+        "image": request.image if photos >= MIN_PHOTOS else None,
+    }
     champion, base = _champion(request, models_path)
     kept = tuple(modality for modality in asked if asked[modality] is None and base.get(modality))
     families = {modality: asked[modality] or base.get(modality) for modality in asked}
     if not any(families.values()):
         raise BadInput("Name a text family, or an image family and enough photos; no champion has one to keep.")
     fusion = request.fusion or base.get("fusion") or DEFAULT_FUSION
-    fusion_family(fusion).resolve(parameters_of(request, "fusion"))  # fitted last: better refused before the rest
+    fusion_family(fusion).resolve(request.parameters_of("fusion"))  # fitted last: better refused before the rest
     return Plan(
         version=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
-        dataset_version=dataset,
+        dataset_version=request.dataset_version,
         base_version=champion.version if champion and kept else None,
         text=families["text"],
         image=families["image"],
@@ -84,7 +80,7 @@ def make_plan(request: TrainRequest, store: DatasetStore, models_path: Path, cat
     )
 
 
-def _champion(request: TrainRequest, models_path: Path) -> tuple[Champion | None, dict[str, str]]:
+def _champion(request: TrainRequest, models_path: Path) -> tuple[Champion | None, dict[Component, str]]:
     """Return the champion and its families; a broken one is ignored by a request that keeps nothing of it."""
     try:
         champion = read_champion(models_path)
@@ -93,18 +89,3 @@ def _champion(request: TrainRequest, models_path: Path) -> tuple[Champion | None
         if request.text is None or request.image is None:
             raise
         return None, {}
-
-
-def parameters_of(request: TrainRequest, modality: str) -> dict[str, float | int | str | bool]:
-    """Return the request's parameters for a modality or the fusion: `text.x` as `x`.
-
-    A bare name goes to the only modality that is trained.
-    """
-    found = {}
-    for name, value in request.parameters.items():
-        prefix, _, rest = name.partition(".")
-        if rest and prefix == modality:
-            found[rest] = value
-        elif not rest and modality != "fusion" and (request.text is None or request.image is None):
-            found[name] = value
-    return found

@@ -1,109 +1,134 @@
-"""Training requests: families, parameters and promotion policy."""
+"""Requests for a training and for a parameter search."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from rayonnage_shared.ml.families import Kind, family_names
-
-
-class _FamilyName:
-    """Makes a string the name of a model family that there is; the schema lists them."""
-
-    def __init__(self, kind: Kind) -> None:
-        self._kind: Kind = kind
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"type": "string", "enum": list(family_names(self._kind))}
-
-    def _check(self, name: str) -> str:
-        names = family_names(self._kind)
-        if name not in names:
-            raise ValueError(f"there is no {self._kind} family of this name; known are {', '.join(names)}")
-        return name
+from rayonnage_shared.ml.base.parameters import Parameter, Parameters
+from rayonnage_shared.ml.families import Component, family_names
 
 
-TextFamily = Annotated[str, _FamilyName("text")]
+def _check_name(component: Component, name: str) -> str:
+    names = family_names(component)
+    if name not in names:
+        raise ValueError(f"there is no {component} family of this name; known are {', '.join(names)}")
+    return name
 
 
-ImageFamily = Annotated[str, _FamilyName("image")]
+def _schema(component: Component) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": list(family_names(component))})
 
 
-FusionFamily = Annotated[str, _FamilyName("fusion")]
-
-
+TextFamily = Annotated[str, AfterValidator(partial(_check_name, "text")), _schema("text")]
+ImageFamily = Annotated[str, AfterValidator(partial(_check_name, "image")), _schema("image")]
+FusionFamily = Annotated[str, AfterValidator(partial(_check_name, "fusion")), _schema("fusion")]
 PromotePolicy = Literal["if_better", "never", "always"]
 
+FUSION_DEFAULT = "Default: the champion's family, or `weighted` if it has none."
 
-FUSION_DEFAULT = "Default: the champion's family, or `weighted` where it has none."
 
-
-class TextTrainRequest(BaseModel):
-    """What to train on titles and descriptions; the champion's photo model is kept and the fusion refitted."""
+class PipelineRequest(BaseModel, ABC):
+    """What all requests have in common."""
 
     model_config = ConfigDict(extra="forbid")
 
     dataset_version: str | None = Field(None, description="Default: the newest.", max_length=64)
-    text: TextFamily = "tfidf-embedding"
-    fusion: FusionFamily | None = Field(None, description=FUSION_DEFAULT)
-    parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
     promote: PromotePolicy = "if_better"
 
+    @abstractmethod
+    def training(self) -> TrainRequest:
+        """Return the training that is asked for; of a search, with the parameters that are fixed."""
 
-class ImageTrainRequest(BaseModel):
-    """What to train on photos; the champion's text model is kept and the fusion refitted."""
 
-    model_config = ConfigDict(extra="forbid")
+class _TrainingRequest(PipelineRequest):
+    """What the requests for a training have in common."""
 
-    dataset_version: str | None = Field(None, description="Default: the newest.", max_length=64)
-    image: ImageFamily = "efficientnet-lite0"
     fusion: FusionFamily | None = Field(None, description=FUSION_DEFAULT)
-    parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
-    promote: PromotePolicy = "if_better"
-
-
-class TrainRequest(BaseModel):
-    """What to train. A modality that is null keeps the champion's model; the fusion is refitted either way."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    dataset_version: str | None = Field(None, description="Default: the newest.", max_length=64)
-    text: TextFamily | None = "tfidf-embedding"
-    image: ImageFamily | None = "efficientnet-lite0"
-    fusion: FusionFamily | None = Field(None, description=FUSION_DEFAULT)
-    parameters: dict[str, float | int | str | bool] = Field(
+    parameters: dict[str, Parameter] = Field(
         default_factory=dict,
         description="By dotted name, such as `text.penalty`; unknown names are refused. Those of a fusion, such as "
         "`fusion.penalty`, need `fusion` to be named.",
     )
-    promote: PromotePolicy = "if_better"
+
+    def training(self) -> TrainRequest:
+        """Return the request for both modalities; one that this request does not have keeps the champion's model."""
+        return TrainRequest.model_validate({"text": None, "image": None, **self.model_dump()})
 
 
-class SearchRequest(BaseModel):
+class TextTrainRequest(_TrainingRequest):
+    """What to train on titles and descriptions; the champion's photo model is kept and the fusion fitted again."""
+
+    text: TextFamily = "tfidf-embedding"
+
+
+class ImageTrainRequest(_TrainingRequest):
+    """What to train on photos; the champion's text model is kept and the fusion fitted again."""
+
+    image: ImageFamily = "efficientnet-lite0"
+
+
+class TrainRequest(_TrainingRequest):
+    """What to train. A modality that is null keeps the champion's model; the fusion is always fitted again."""
+
+    text: TextFamily | None = "tfidf-embedding"
+    image: ImageFamily | None = "efficientnet-lite0"
+
+    def parameters_of(self, component: Component) -> dict[str, Parameter]:
+        """Return the parameters of one component: `text.x` as `x`.
+
+        A bare name is a parameter of the only modality that is trained.
+        """
+        prefix = f"{component}."
+        own = {name.removeprefix(prefix): one for name, one in self.parameters.items() if name.startswith(prefix)}
+        if component != "fusion" and (self.text is None or self.image is None):
+            own |= {name: one for name, one in self.parameters.items() if "." not in name}
+        return own
+
+
+class SearchRequest(PipelineRequest):
     """Which family's parameters to search; name one, `text` or `image`. The defaults are the first trial."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    dataset_version: str | None = Field(None, description="Default: the newest.", max_length=64)
     text: TextFamily | None = None
     image: ImageFamily | None = None
     goal: Literal["f1_macro", "f1_weighted", "log_loss"] = Field(
-        "f1_macro", description="What is judged, on held-out rows of the training split."
+        "f1_macro", description="The metric to optimise, on held-out rows of the training split."
     )
-    trials: int = Field(20, ge=1, le=500, description="Stop after so many trials …")
+    trials: int = Field(20, ge=1, le=500, description="Stop after this many trials …")
     budget_s: float = Field(1800, ge=1, le=86_400, description="… or seconds, whichever comes first.")
-    fixed: dict[str, float | int | str | bool] = Field(
+    fixed: dict[str, Parameter] = Field(
         default_factory=dict, description="Parameters that keep these values, by bare name."
     )
-    train: bool = Field(True, description="Train, judge and perhaps promote a bundle with the best parameters.")
-    promote: PromotePolicy = "if_better"
+    train: bool = Field(
+        True, description="Train a bundle with the best parameters, and promote it if `promote` says so."
+    )
+
+    def training(self) -> TrainRequest:
+        """Return the training with the parameters that are fixed."""
+        return self.training_with(self.fixed)
+
+    def training_with(self, parameters: Parameters) -> TrainRequest:
+        """Return the training of the searched family with these parameters."""
+        return TrainRequest(
+            dataset_version=self.dataset_version,
+            text=self.text,
+            image=self.image,
+            parameters=dict(parameters),
+            promote=self.promote,
+        )
+
+    @property
+    def component(self) -> Component:
+        """The component whose family is searched."""
+        return "text" if self.text is not None else "image"
+
+    @property
+    def family(self) -> str:
+        """The name of the family to search."""
+        return self.text or self.image or ""
 
     @model_validator(mode="after")
     def _one_family(self) -> SearchRequest:

@@ -41,7 +41,7 @@ from rayonnage_shared.ml.evaluation.model_facts import ModelFacts, facts_path
 from rayonnage_shared.ml.evaluation.report import flat_metrics, read_report
 from rayonnage_shared.ml.evaluation.saved_predictions import predictions_path
 from rayonnage_shared.ml.evaluation.scoring import photo_outputs, text_outputs
-from rayonnage_shared.ml.families import fusion_family, image_family, text_family
+from rayonnage_shared.ml.families import Component, fusion_family, image_family, text_family
 from rayonnage_shared.ml.training.fusion_inputs import (
     FusionInputs,
     WaitingFeatures,
@@ -49,9 +49,10 @@ from rayonnage_shared.ml.training.fusion_inputs import (
     without_features,
 )
 from rayonnage_shared.ml.training.held_out import HeldOut
-from rayonnage_shared.ml.training.plan import MIN_TRAIN_ROWS, DatasetTooSmall, Plan, make_plan, parameters_of
+from rayonnage_shared.ml.training.plan import Plan, make_plan
 from rayonnage_shared.ml.training.provenance import code_version, library_versions
 from rayonnage_shared.ml.training.requests import TrainRequest
+from rayonnage_shared.ml.training.validation import DatasetTooSmall, check_size
 
 PRETRAINED_FOLDER = ".pretrained"
 
@@ -101,11 +102,7 @@ class Training:
             return plan.version
         products = self.store.load(plan.dataset_version)
         train = products.take(products.splits == "train")
-        if len(train) < MIN_TRAIN_ROWS or len(np.unique(train.codes)) < 2:
-            raise DatasetTooSmall(
-                f"Dataset {plan.dataset_version} has {len(train)} training rows; ingest at least "
-                f"{MIN_TRAIN_ROWS} products of two categories."
-            )
+        check_size(plan.dataset_version, len(train), len(np.unique(train.codes)))
         self._once("text", lambda: self._fit_text(plan, train))
         self._once("image", lambda: self._fit_image(plan, train))
         self._once("fusion", lambda: self._fit_fusion(plan, train))
@@ -152,16 +149,16 @@ class Training:
         labels, family = _labels(with_photo, plan.codes), image_family(plan.image)
         self._fit("image", family, lambda fitting: family.fit(photos, labels, fitting), with_photo.ids, plan)
 
-    def _fitting(self, modality: str) -> Fitting:
-        """Return how to fit a modality; its checkpoints outlive this process, and go with the job's work folder."""
-        checkpoints = self.work / "checkpoints" / modality
+    def _fitting(self, component: Component) -> Fitting:
+        """Return how to fit a component; its checkpoints outlive this process, and go with the job's work folder."""
+        checkpoints = self.work / "checkpoints" / component
         checkpoints.mkdir(parents=True, exist_ok=True)
         pretrained = self.models_path / PRETRAINED_FOLDER
-        return Fitting(parameters_of(self.request, modality), self.seed, self.progress, checkpoints, pretrained)
+        return Fitting(self.request.parameters_of(component), self.seed, self.progress, checkpoints, pretrained)
 
     def _fit(
         self,
-        modality: str,
+        modality: Component,
         family: type[Family],
         fit: Callable[[Fitting], Fitted[TextModel] | Fitted[ImageModel]],
         ids: list[str],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,23 +11,13 @@ from typing import Any, Literal
 import numpy as np
 
 from rayonnage_shared.core.errors import BadInput
-from rayonnage_shared.ml.base.model import (
-    Choice,
-    Family,
-    Fitted,
-    Fitting,
-    FloatArray,
-    Labels,
-    Parameters,
-    Span,
-    known_rows,
-)
+from rayonnage_shared.ml.base.model import Choice, Family, Fitted, Fitting, FloatArray, Labels, Span, known_rows
+from rayonnage_shared.ml.base.parameters import Parameter, Parameters
 from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.metrics.classification import evaluate
 
 Goal = Literal["f1_macro", "f1_weighted", "log_loss"]
 FitOnce = Callable[[Fitting], Fitted[Any]]
-Value = float | int | str | bool
 
 _JOURNAL = "search.journal"
 _LEAST_PROBABILITY = 1e-6
@@ -49,13 +39,13 @@ class Budget:
 class Trial:
     """One set of parameters and how good it was; `value` is None for a trial that was cut off."""
 
-    parameters: Mapping[str, Value]
+    parameters: Parameters
     value: float | None
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """What a search came to; the first trial always has the family's defaults, so that `best` is never below it."""
 
     goal: Goal
@@ -75,7 +65,7 @@ def search(
     seed: int,
     folder: Path,
     progress: Progress,
-) -> Found:
+) -> SearchResult:
     """Return the best parameters by held-out rows (Tree-structured Parzen Estimator, Bergstra et al. 2011).
 
     `fixed` parameters keep their values. Each trial leaves its result in `folder`; a later call with the same folder
@@ -83,9 +73,7 @@ def search(
     """
     import optuna
 
-    space = {name: what for name, what in family.search_space.items() if name not in fixed}
-    if not space:
-        raise NothingToSearch(f"{family.name} has no parameters to search that are not fixed.")
+    space = space_to_search(family, fixed)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / _JOURNAL)))
     study = optuna.create_study(study_name="search", storage=storage, direction="maximize", load_if_exists=True)
@@ -110,6 +98,14 @@ def search(
     return _found(study, goal, fixed)
 
 
+def space_to_search(family: type[Family], fixed: Parameters) -> dict[str, Span | Choice]:
+    """Return where each parameter that is not fixed may be searched. Raises NothingToSearch if there is none."""
+    space = {name: what for name, what in family.search_space.items() if name not in fixed}
+    if not space:
+        raise NothingToSearch(f"{family.name} has no parameters to search that are not fixed.")
+    return space
+
+
 class _OutOfTime(Exception):
     """The budget ran out within a trial."""
 
@@ -123,9 +119,9 @@ def _told(progress: Progress, deadline: float, done: int, trials: int) -> Progre
     return report
 
 
-def _suggest(trial: Any, name: str, what: Span | Choice) -> Value:
+def _suggest(trial: Any, name: str, what: Span | Choice) -> Parameter:
     if isinstance(what, Choice):
-        chosen: Value = trial.suggest_categorical(name, list(what.values))
+        chosen: Parameter = trial.suggest_categorical(name, list(what.values))
         return chosen
     if what.whole:
         return int(trial.suggest_int(name, int(what.low), int(what.high), log=what.logarithmic))
@@ -161,7 +157,7 @@ def _finished(study: Any) -> tuple[int, float]:
     return len(seconds), sum(seconds)
 
 
-def _found(study: Any, goal: Goal, fixed: Parameters) -> Found:
+def _found(study: Any, goal: Goal, fixed: Parameters) -> SearchResult:
     import optuna
 
     trials = []
@@ -170,4 +166,4 @@ def _found(study: Any, goal: Goal, fixed: Parameters) -> Found:
             trials.append(Trial({**fixed, **one.params}, one.value, float(one.user_attrs["seconds"])))
     judged = [trial for trial in trials if trial.value is not None]
     best = max(judged, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
-    return Found(goal, best, judged[0], tuple(trials))
+    return SearchResult(goal, best, judged[0], tuple(trials))

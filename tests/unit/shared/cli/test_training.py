@@ -9,19 +9,30 @@ import pytest
 from typer.testing import CliRunner
 
 from rayonnage_shared.cli.main import create_app
+from rayonnage_shared.core.errors import RayonnageError
+from rayonnage_shared.ml.base.parameters import UnknownParameter
 from rayonnage_shared.ml.training.requests import TrainRequest
 from rayonnage_shared.pipelines import training as pipeline
+from tests.unit.shared.ml.catalogue.manifests import write_dataset
+from tests.unit.shared.ml.training.refusals import REFUSALS, Refusal
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[TrainRequest]:
-    """What came to the training, which does nothing here."""
+def volumes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty platform with a dataset version."""
+    write_dataset(tmp_path / "data")
     monkeypatch.setenv("MODELS_PATH", str(tmp_path / "models"))
     monkeypatch.setenv("DATA_PATH", str(tmp_path / "data"))
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/rayonnage.db")
+    return tmp_path
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, volumes: Path) -> list[TrainRequest]:
+    """What came to the training, which does nothing here."""
     requests: list[TrainRequest] = []
 
-    def train(request: TrainRequest, **_: Any) -> dict[str, Any]:
+    def train(request: TrainRequest, _run: object) -> dict[str, Any]:
         requests.append(request)
         return {"version": "none"}
 
@@ -37,6 +48,21 @@ def test_a_fusion_is_named_with_its_parameters(asked: list[TrainRequest]) -> Non
     assert found.exit_code == 0, found.output
     (request,) = asked
     assert (request.fusion, request.image, request.parameters) == ("concatenate", None, {"fusion.penalty": 0.1})
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.code)
+def test_a_refusal_says_what_http_says(volumes: Path, refusal: Refusal) -> None:
+    found = CliRunner().invoke(create_app(("models",)), ["train", *refusal.arguments])
+
+    assert isinstance(found.exception, RayonnageError)
+    assert (found.exception.code, found.exception.detail) == (refusal.code, refusal.detail)
+    assert not list((volumes / "models").glob(".work/*"))
+
+
+def test_a_search_is_refused_too(volumes: Path) -> None:
+    found = CliRunner().invoke(create_app(("models",)), ["search", "--text", "tfidf-svm", "--fixed", "nope=1"])
+
+    assert isinstance(found.exception, UnknownParameter)
 
 
 def test_without_a_name_the_champions_fusion_is_meant(asked: list[TrainRequest]) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from rayonnage_shared.ml.bundles.champion import POINTER_NAME, Champion, write_champion
-from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.evaluation.gate import Verdict
 from rayonnage_shared.ml.training.requests import PromotePolicy
-from rayonnage_shared.pipelines.training import judge
+from rayonnage_shared.pipelines.settings import PipelineSettings
+from rayonnage_shared.pipelines.training import compare_with_champion
 from tests.unit.shared.ml.bundles.manifests import write_loadable_bundle
 
 OLD, NEW = "20261120T081500Z-0001", "20261121T081500Z-0002"
@@ -26,7 +26,7 @@ def models(tmp_path: Path) -> Path:
 
 
 def verdict(models: Path, policy: PromotePolicy) -> Verdict:
-    return judge(NEW, policy, models_path=models, store=DatasetStore(models / "data"), class_margin=0.05)
+    return compare_with_champion(NEW, policy, PipelineSettings(models_path=models, data_path=models / "data"))
 
 
 @pytest.mark.parametrize(("policy", "promoted"), [("if_better", False), ("always", True), ("never", False)])

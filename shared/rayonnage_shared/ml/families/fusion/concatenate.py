@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -21,9 +21,9 @@ from rayonnage_shared.ml.base.model import (
     IntArray,
     Labels,
     ModelOutput,
-    Parameters,
     known_rows,
 )
+from rayonnage_shared.ml.base.parameters import Parameter, Parameters
 from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.families.fusion.weighted import USUAL_WEIGHTS
 from rayonnage_shared.ml.fusion.correcting_head import Standard, fit_path
@@ -51,7 +51,7 @@ class ConcatenateFusion(Fusion):
 
     name: ClassVar[str] = "concatenate"
     needs_features: ClassVar[bool] = True
-    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {"penalty": 0.0, "dropout": 0.5, "photo_scale": 0.3}
+    parameters: ClassVar[Parameters] = {"penalty": 0.0, "dropout": 0.5, "photo_scale": 0.3}
     """`penalty` is the L2 strength on standardized inputs; 0 takes the best of a few, or no head, by cross-fitting.
 
     `dropout` is the weight of rows with both modalities when a single output is corrected.
@@ -64,7 +64,7 @@ class ConcatenateFusion(Fusion):
     image_alone: Pool
 
     @classmethod
-    def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
+    def resolve(cls, parameters: Parameters) -> dict[str, Parameter]:
         """Return the defaults updated with `parameters`. Raises BadInput for an invalid value."""
         resolved = super().resolve(parameters)
         for name, most, rule in (
@@ -129,7 +129,7 @@ class _Settings:
     photo_scale: float
 
 
-def _settings(parameters: Mapping[str, float | int | str | bool]) -> _Settings:
+def _settings(parameters: Parameters) -> _Settings:
     penalty, dropout, photo_scale = (float(parameters[name]) for name in ("penalty", "dropout", "photo_scale"))
     return _Settings((penalty,) if penalty else _PENALTIES, penalty > 0, dropout, photo_scale)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -20,6 +19,7 @@ from rayonnage_shared.ml.base.model import (
     ModelOutput,
     known_rows,
 )
+from rayonnage_shared.ml.base.parameters import Parameters
 from rayonnage_shared.ml.fusion.cross_fitting import parts_of
 from rayonnage_shared.ml.fusion.log_linear_pool import Pool, fit_pool
 
@@ -36,7 +36,7 @@ class WeightedFusion(Fusion):
     """
 
     name: ClassVar[str] = "weighted"
-    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {}
+    parameters: ClassVar[Parameters] = {}
 
     text_weight: float
     image_weight: float

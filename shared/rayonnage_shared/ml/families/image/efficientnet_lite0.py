@@ -18,6 +18,7 @@ from rayonnage_shared.ml.base.model import (
     Pixels,
     Span,
 )
+from rayonnage_shared.ml.base.parameters import Parameters
 from rayonnage_shared.ml.calibration.curve import Calibration
 from rayonnage_shared.ml.features.photo_features import PhotoFeatures, head_inputs
 from rayonnage_shared.ml.linear.svm import LinearModel
@@ -28,7 +29,7 @@ class EfficientNetLite0(ImageModel):
 
     name = "efficientnet-lite0"
     input_size = 224
-    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {"penalty": 0.1, "precision": "fp32"}
+    parameters: ClassVar[Parameters] = {"penalty": 0.1, "precision": "fp32"}
     search_space: ClassVar[Mapping[str, Span | Choice]] = {"penalty": Span(0.005, 2.0, logarithmic=True)}
 
     def __init__(self, features: PhotoFeatures, head: LinearModel, calibration: Calibration) -> None:

@@ -25,12 +25,11 @@ from rayonnage_shared.ml.base.model import (
     IntArray,
     Labels,
     ModelOutput,
-    Parameters,
     ProductText,
     Span,
     TextModel,
 )
-from rayonnage_shared.ml.base.parameter_bounds import number, whole_number
+from rayonnage_shared.ml.base.parameters import Parameter, Parameters, number, whole_number
 from rayonnage_shared.ml.base.progress import part
 from rayonnage_shared.ml.calibration.curve import Calibration
 from rayonnage_shared.ml.networks.camembert.torch_process import run_in_torch
@@ -76,7 +75,7 @@ class Camembert(TextModel):
     """
 
     name = "camembert"
-    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {
+    parameters: ClassVar[Parameters] = {
         "weights": "camembert-base",
         "max_tokens": 128,
         "epochs": 5,
@@ -102,7 +101,7 @@ class Camembert(TextModel):
         self._calibration = calibration
 
     @classmethod
-    def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
+    def resolve(cls, parameters: Parameters) -> dict[str, Parameter]:
         """Return the defaults updated with `parameters`. Raises BadInput for an invalid value."""
         resolved = super().resolve(parameters)
         for name, (least, most) in _WHOLE_NUMBERS.items():

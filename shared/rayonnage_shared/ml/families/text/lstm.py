@@ -13,11 +13,11 @@ from rayonnage_shared.ml.base.model import (
     Fitting,
     Labels,
     ModelOutput,
-    Parameters,
     ProductText,
     Span,
     TextModel,
 )
+from rayonnage_shared.ml.base.parameters import Parameter, Parameters
 from rayonnage_shared.ml.calibration.curve import Calibration
 from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
 from rayonnage_shared.ml.networks.word_tokens import WordTokens
@@ -27,7 +27,7 @@ class Lstm(TextModel):
     """Word embedding, bidirectional LSTM, a dense layer of 128 features, softmax."""
 
     name = "lstm"
-    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {
+    parameters: ClassVar[Parameters] = {
         "epochs": 24,
         "patience": 4,
         "batch_size": 64,
@@ -54,7 +54,7 @@ class Lstm(TextModel):
         self._calibration = calibration
 
     @classmethod
-    def resolve(cls, parameters: Parameters) -> dict[str, float | int | str | bool]:
+    def resolve(cls, parameters: Parameters) -> dict[str, Parameter]:
         """Return the defaults updated with `parameters`. Raises BadInput for an invalid value."""
         from rayonnage_shared.ml.networks.keras.lstm_training import LstmSettings
 

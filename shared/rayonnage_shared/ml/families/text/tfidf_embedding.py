@@ -15,6 +15,7 @@ from rayonnage_shared.ml.base.model import (
     ProductText,
     Span,
 )
+from rayonnage_shared.ml.base.parameters import Parameters
 from rayonnage_shared.ml.base.progress import part
 from rayonnage_shared.ml.features.sentence_embedding import embedding_input, encode, encode_many
 from rayonnage_shared.ml.linear.text_model import LinearTextModel
@@ -24,7 +25,7 @@ class TfidfEmbedding(LinearTextModel):
     """TF-IDF and sentence embedding; about 3 ms for one product."""
 
     name = "tfidf-embedding"
-    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {
+    parameters: ClassVar[Parameters] = {
         "penalty": 0.5,
         "character_scale": 1.4,
         "embedding_scale": 0.8,

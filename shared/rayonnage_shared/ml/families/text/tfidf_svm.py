@@ -17,6 +17,7 @@ from rayonnage_shared.ml.base.model import (
     ProductText,
     Span,
 )
+from rayonnage_shared.ml.base.parameters import Parameters
 from rayonnage_shared.ml.linear.text_model import LinearTextModel
 
 
@@ -25,7 +26,7 @@ class TfidfSvm(LinearTextModel):
 
     name = "tfidf-svm"
     fast = True
-    parameters: ClassVar[Mapping[str, float | int | str | bool]] = {
+    parameters: ClassVar[Parameters] = {
         "penalty": 0.5,
         "character_scale": 1.4,
         "balance": 0.5,

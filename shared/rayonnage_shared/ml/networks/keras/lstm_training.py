@@ -11,7 +11,7 @@ import numpy as np
 
 from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.base.model import Curve, Fitting, FloatArray, IntArray, Labels, ProductText
-from rayonnage_shared.ml.base.parameter_bounds import number, whole_number
+from rayonnage_shared.ml.base.parameters import number, whole_number
 from rayonnage_shared.ml.base.progress import Progress, part
 from rayonnage_shared.ml.features.sentence_embedding import encode_many
 from rayonnage_shared.ml.networks.epochs import learning_curves

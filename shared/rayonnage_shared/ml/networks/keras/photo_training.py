@@ -14,7 +14,7 @@ import numpy as np
 from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.ml.base.model import Curve, Fitting, FloatArray, Labels, Pixels
-from rayonnage_shared.ml.base.parameter_bounds import number, whole_number
+from rayonnage_shared.ml.base.parameters import number, whole_number
 from rayonnage_shared.ml.base.progress import Progress, part
 from rayonnage_shared.ml.features.photo_features import read_photo_file
 from rayonnage_shared.ml.networks.epochs import learning_curves

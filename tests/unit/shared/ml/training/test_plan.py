@@ -34,7 +34,9 @@ def volumes(tmp_path: Path) -> Path:
 
 
 def plan(volumes: Path, request: TrainRequest) -> Plan:
-    return make_plan(request, DatasetStore(volumes), volumes / "models", CATEGORIES)
+    store = DatasetStore(volumes)
+    request = request.model_copy(update={"dataset_version": store.current()})
+    return make_plan(request, store, volumes / "models", CATEGORIES)
 
 
 def test_a_modality_that_is_not_asked_for_is_kept(volumes: Path) -> None:

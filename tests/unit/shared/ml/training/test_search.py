@@ -10,7 +10,7 @@ import pytest
 from rayonnage_shared.ml.base.model import Choice, Family, Fitted, Fitting, Labels, Span
 from rayonnage_shared.ml.base.progress import silent
 from rayonnage_shared.ml.training import search as search_module
-from rayonnage_shared.ml.training.search import Budget, Found, Goal, NothingToSearch, search
+from rayonnage_shared.ml.training.search import Budget, Goal, NothingToSearch, SearchResult, search
 from tests.clock import Clock
 
 CLASSES = np.arange(200) % 4
@@ -67,7 +67,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def run(
     folder: Path, fits: Fits, trials: int = 12, seconds: float = 60.0, goal: Goal = "f1_macro", **fixed: Any
-) -> Found:
+) -> SearchResult:
     return search(
         Peaked,
         fits,

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from rayonnage_shared.core.errors import BadInput
-from rayonnage_shared.ml.base.parameter_bounds import number, whole_number
+from rayonnage_shared.ml.base.parameters import Parameter, has_type_of, number, whole_number
 from rayonnage_shared.ml.families import image_family, text_family
 
 FAMILIES = [text_family("lstm"), image_family("vgg16"), image_family("resnet50")]
@@ -69,3 +69,24 @@ def test_values_that_mean_nothing_are_refused_before_any_training(family: type, 
 def test_photo_families_refuse_sizes_and_paths_too(name: str, value: float | str) -> None:
     with pytest.raises(BadInput, match=name):
         image_family("vgg16").resolve({name: value})
+
+
+@pytest.mark.parametrize(
+    ("value", "default", "accepted"),
+    [
+        (2, 1.0, True),
+        (2.5, 1.0, True),
+        (2.5, 1, False),
+        (2.0, 1, True),
+        (float("nan"), 1.0, False),
+        (float("inf"), 1.0, False),
+        (True, 1, False),
+        (1, True, False),
+        (False, True, True),
+        ("many", 1, False),
+        ("cosine", "linear", True),
+        (1, "linear", False),
+    ],
+)
+def test_a_value_has_the_type_of_its_default(value: Parameter, default: Parameter, accepted: bool) -> None:
+    assert has_type_of(value, default) is accepted
