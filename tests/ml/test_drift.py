@@ -14,6 +14,7 @@ from rayonnage_shared.drift.evidently.report import EvidentlyMissing
 from rayonnage_shared.drift.reference import reference_of
 from rayonnage_shared.drift.report_files import HTML_NAME, JSON_NAME
 from rayonnage_shared.drift.schemas import DriftRequest
+from rayonnage_shared.jobs.leases import JobLeases
 from rayonnage_shared.jobs.queue import JobQueue
 from rayonnage_shared.jobs.schemas import Job
 from rayonnage_shared.ml.base.progress import silent
@@ -146,15 +147,11 @@ def test_late_labels_queue_one_training_however_often_the_job_is_killed(shop: An
     assert "a training waits or runs already. Found: feedback says" in later["decision"]["reason"]
     assert trainings == [training]
 
-    held = queue_of(shop).claim(["train"], 60)
+    held = JobLeases(open_database(shop.url)).claim(["train"], 60)
     assert held is not None
     request = TrainRequest.model_validate(held.request)
     assert (request.text, request.image, request.promote) == ("tfidf-svm", None, "if_better")
     assert request.dataset_version == newest
-
-
-def queue_of(shop: AnsweredShop) -> JobQueue:
-    return JobQueue(open_database(shop.url))
 
 
 @pytest.mark.parametrize(

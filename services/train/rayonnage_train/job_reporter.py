@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from rayonnage_shared.database.engine import DATABASE_AWAY
-from rayonnage_shared.jobs.queue import JobQueue
+from rayonnage_shared.jobs.leases import JobLeases
 from rayonnage_shared.jobs.rows import HeldJob
 
 REPORT_EVERY_S = 0.5
@@ -23,9 +23,9 @@ class JobReporter:
     What cannot be written while the database is unreachable is written with the next report.
     """
 
-    def __init__(self, held: HeldJob, queue: JobQueue) -> None:
+    def __init__(self, held: HeldJob, leases: JobLeases) -> None:
         self._held = held
-        self._queue = queue
+        self._leases = leases
         self._unwritten: dict[str, Any] = {}
         self._lines: list[str] = []
         self._written_at = float("-inf")
@@ -49,7 +49,7 @@ class JobReporter:
         if not self._unwritten and not self._lines:
             return
         try:
-            self._queue.report(self._held.job_id, self._held.lease_token, lines=self._lines, **self._unwritten)
+            self._leases.report(self._held, lines=self._lines, **self._unwritten)
         except DATABASE_AWAY as error:
             log.warning("job.report_failed", job_id=self._held.job_id, error=str(error.orig))
         else:

@@ -20,7 +20,7 @@ import structlog
 from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.core.host import die_with
 from rayonnage_shared.database.engine import DATABASE_AWAY, open_database
-from rayonnage_shared.jobs.queue import JobQueue, LeaseLost
+from rayonnage_shared.jobs.leases import JobLeases, LeaseLost
 from rayonnage_shared.jobs.rows import HeldJob
 from rayonnage_shared.observability.logging import set_up_logging
 from rayonnage_shared.observability.tracing import set_up_tracing, stop_tracing, tracing
@@ -55,13 +55,13 @@ def main() -> int:
     structlog.contextvars.bind_contextvars(job_id=arguments.job_id)  # every line of this process is about it
     job_types = load_job_types(arguments.job_types)
     engine = open_database(settings.database_url)
-    queue = JobQueue(engine)
+    leases = JobLeases(engine)
     try:
-        held = queue.held(arguments.job_id, arguments.lease_token)
-        watch_lease(queue, held.job_id, held.lease_token)
+        held = leases.held(arguments.job_id, arguments.lease_token)
+        watch_lease(leases, held)
         traces = tracing()
         with traces.work(f"job {held.kind}", job_id=held.job_id) if traces else contextlib.nullcontext():
-            reporter = JobReporter(held, queue)
+            reporter = JobReporter(held, leases)
             run = RunContext(
                 settings=settings,
                 engine=engine,
@@ -70,7 +70,7 @@ def main() -> int:
                 stage=reporter.stage,
                 progress=reporter.progress,
             )
-            run_job(job_types[held.kind], held, queue, reporter, run)
+            run_job(job_types[held.kind], held, leases, reporter, run)
     except LeaseLost as error:
         log.warning("job.lease_lost", job_id=arguments.job_id, detail=error.detail)
         return EXIT_LEASE_LOST
@@ -81,27 +81,27 @@ def main() -> int:
 
 
 def run_job(
-    job_type: JobType, held: HeldJob, queue: JobQueue, reporter: JobReporter, run: RunContext[TrainSettings]
+    job_type: JobType, held: HeldJob, leases: JobLeases, reporter: JobReporter, run: RunContext[TrainSettings]
 ) -> None:
     """Run the job's handler and write how it ended. Raises LeaseLost."""
     try:
         result = job_type.load_handler()(job_type.request.model_validate(held.request), run)
         reporter.flush()
-        _write_end(lambda: queue.succeed(held.job_id, held.lease_token, result))
+        _write_end(lambda: leases.succeed(held, result))
     except LeaseLost:
         raise
     except RayonnageError as error:
         log.warning("job.failed", job_id=held.job_id, code=error.code, detail=error.detail)
-        _fail(held, queue, reporter, error.detail, [])
+        _fail(held, leases, reporter, error.detail, [])
     except Exception as error:  # recorded with the job, where somebody will read it
         log.exception("job.failed", job_id=held.job_id)
         lines = "".join(traceback.format_exception(error)).splitlines()[-TRACEBACK_LINES:]
-        _fail(held, queue, reporter, f"{type(error).__name__}: {error}", lines)
+        _fail(held, leases, reporter, f"{type(error).__name__}: {error}", lines)
 
 
-def _fail(held: HeldJob, queue: JobQueue, reporter: JobReporter, error: str, lines: list[str]) -> None:
+def _fail(held: HeldJob, leases: JobLeases, reporter: JobReporter, error: str, lines: list[str]) -> None:
     reporter.flush()
-    _write_end(lambda: queue.fail(held.job_id, held.lease_token, error, lines))
+    _write_end(lambda: leases.fail(held, error, lines))
 
 
 def _write_end(write: Callable[[], None]) -> None:
@@ -116,14 +116,14 @@ def _write_end(write: Callable[[], None]) -> None:
             time.sleep(WATCH_EVERY_S)
 
 
-def watch_lease(queue: JobQueue, job_id: str, token: str) -> None:
-    """Make sure that this process ends when the job is given to another, as when its worker was suspended."""
+def watch_lease(leases: JobLeases, held: HeldJob) -> None:
+    """Exit this process when the job is given to another worker, for example because its own was suspended."""
 
     def watch() -> None:
         while True:
             time.sleep(WATCH_EVERY_S)
             try:
-                queue.held(job_id, token)
+                leases.held(held.job_id, held.lease_token)
             except LeaseLost:
                 os._exit(EXIT_LEASE_LOST)  # after the job's own end too, where nothing is left to do
             except DATABASE_AWAY:

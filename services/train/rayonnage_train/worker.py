@@ -19,7 +19,8 @@ from typing import Any
 import structlog
 
 from rayonnage_shared.database.engine import DATABASE_AWAY, migrate, open_database
-from rayonnage_shared.jobs.queue import JobNotFound, JobQueue, LeaseLost
+from rayonnage_shared.jobs.leases import JobLeases, LeaseLost
+from rayonnage_shared.jobs.queue import JobNotFound, JobQueue
 from rayonnage_shared.jobs.rows import HeldJob
 from rayonnage_shared.jobs.schemas import FINAL_STATUSES
 from rayonnage_shared.observability.logging import set_up_logging
@@ -54,6 +55,7 @@ class Worker:
     """Takes one job after the other until `stopping` is set."""
 
     queue: JobQueue
+    leases: JobLeases
     job_types: str
     models_path: Path
     lease_s: float
@@ -82,7 +84,7 @@ class Worker:
             self.sync_process.tick()
             try:
                 self.schedule.tick()
-                held = self.queue.claim(kinds, self.lease_s)
+                held = self.leases.claim(kinds, self.lease_s)
                 database_up = True
             except DATABASE_AWAY as error:
                 if database_up:
@@ -128,7 +130,7 @@ class Worker:
                 continue
             next_heartbeat = asked_at + self.heartbeat_s
             try:
-                cancel = self.queue.heartbeat(held, self.lease_s)
+                cancel = self.leases.heartbeat(held, self.lease_s)
                 held_until = asked_at + self.lease_s
             except LeaseLost:
                 return Ending.EXITED if exited_within(child, CHILD_POLL_S) else Ending.LEASE_LOST
@@ -145,15 +147,15 @@ class Worker:
         match ending:
             case Ending.EXITED:
                 reason = f"Its process {describe_exit(status)} before the job had ended."
-                self._try(lambda: self.queue.release(held, reason=reason, counts_as_attempt=True))
+                self._try(lambda: self.leases.release(held, reason=reason, counts_as_attempt=True))
             case Ending.CANCELLED:
-                self._try(lambda: self.queue.cancelled(held.job_id, held.lease_token))
+                self._try(lambda: self.leases.cancel(held))
             case Ending.STOPPING:
                 reason = "The worker was stopped; the job goes on from its last finished stage."
-                self._try(lambda: self.queue.release(held, reason=reason, counts_as_attempt=False))
+                self._try(lambda: self.leases.release(held, reason=reason, counts_as_attempt=False))
             case Ending.LEASE_IN_DOUBT:
                 reason = "The database could not be reached; the job goes on from its last finished stage."
-                self._try(lambda: self.queue.release(held, reason=reason, counts_as_attempt=False))
+                self._try(lambda: self.leases.release(held, reason=reason, counts_as_attempt=False))
             case Ending.LEASE_LOST:
                 log.warning("job.lease_lost", job_id=held.job_id)
 
@@ -212,6 +214,7 @@ def main() -> None:
         sync_process = SyncProcess(settings, metrics)
         Worker(
             queue=queue,
+            leases=JobLeases(engine),
             job_types=arguments.job_types,
             models_path=settings.models_path,
             lease_s=settings.train_lease_s,

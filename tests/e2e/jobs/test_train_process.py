@@ -16,6 +16,7 @@ import httpx2
 import pytest
 from sqlalchemy import Engine
 
+from rayonnage_shared.jobs.leases import JobLeases
 from rayonnage_shared.jobs.queue import JobQueue
 from tests.ports import free_port
 from tests.tokens import SECRET, bearer
@@ -68,20 +69,20 @@ def test_events_arrive_while_the_job_changes_and_a_caller_who_leaves_gives_the_p
     train: tuple[subprocess.Popen[bytes], str], engine: Engine
 ) -> None:
     _, address = train
-    queue = JobQueue(engine)
-    job = queue.submit("train", {}, by="claire", concurrency_group="models")
+    leases = JobLeases(engine)
+    job = JobQueue(engine).submit("train", {}, by="claire", concurrency_group="models")
     path = f"/train/jobs/{job.job_id}/events"
     with client(address) as caller, caller.stream("GET", path) as answer:
         seen = statuses(answer)
         assert next(seen) == "queued"
         assert caller.get(path).status_code == 503
     with client(address) as caller:
-        held = queue.claim(["train"], 60)
+        held = leases.claim(["train"], 60)
         assert held is not None
         with open_stream(caller, path) as answer:
             seen = statuses(answer)
             assert next(seen) == "running"
-            queue.succeed(held.job_id, held.lease_token, {})
+            leases.succeed(held, {})
             assert list(seen) == ["succeeded"]
 
 

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
+from rayonnage_shared.jobs.leases import JobLeases
 from rayonnage_shared.jobs.queue import JobQueue
 from rayonnage_shared.ml.bundles.champion import Champion, write_champion
 from rayonnage_train.app import create_app
@@ -59,10 +60,11 @@ async def test_a_report_is_queued_and_can_be_followed_at_its_location(app: FastA
     assert (await admin.get(answer.headers["location"])).json() == answer.json()
     assert (await admin.get("/train/jobs", params={"kind": "drift"})).json()["jobs"] == [answer.json()]
     assert (await admin.get("/train/jobs", params={"kind": "train"})).json()["jobs"] == []
-    held = app.state.train.queue.claim(["drift"], 60)
+    held = JobLeases(app.state.train.engine).claim(["drift"], 60)
+    assert held is not None
     assert held.request == {"hours": 48}
     assert (await admin.post("/drift")).status_code == 202
-    assert app.state.train.queue.claim(["drift"], 60) is None, "reports never run side by side"
+    assert JobLeases(app.state.train.engine).claim(["drift"], 60) is None, "reports never run side by side"
 
 
 @pytest.mark.parametrize("body", [{"hours": 0}, {"hours": 24 * 367}, {"hours": "a day"}, {"days": 1}, []])

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from rayonnage_shared.core.errors import Overloaded
+from rayonnage_shared.jobs.leases import JobLeases
 from rayonnage_shared.jobs.queue import JobQueue
 from rayonnage_shared.jobs.rows import HeldJob
 from rayonnage_shared.jobs.schemas import Job
@@ -27,9 +28,14 @@ def queue(engine: Engine) -> JobQueue:
 
 
 @pytest.fixture
-def held(queue: JobQueue) -> HeldJob:
+def leases(engine: Engine) -> JobLeases:
+    return JobLeases(engine)
+
+
+@pytest.fixture
+def held(queue: JobQueue, leases: JobLeases) -> HeldJob:
     queue.submit("train", {}, by="claire", concurrency_group="models")
-    claimed = queue.claim(["train"], 60)
+    claimed = leases.claim(["train"], 60)
     assert claimed is not None
     return claimed
 
@@ -45,14 +51,16 @@ def parse(event: bytes) -> dict[str, Any]:
     return {**fields, "data": json.loads(fields["data"])}
 
 
-async def test_every_change_is_an_event_and_the_final_state_the_last(queue: JobQueue, held: HeldJob) -> None:
+async def test_every_change_is_an_event_and_the_final_state_the_last(
+    queue: JobQueue, leases: JobLeases, held: HeldJob
+) -> None:
     events = follow(queue, held.job_id)
     first = parse(await anext(events))
     assert (first["event"], first["id"], first["data"]["status"]) == ("job", "1", "running")
-    queue.report(held.job_id, held.lease_token, stage="text", progress=0.5)
+    leases.report(held, stage="text", progress=0.5)
     second = parse(await anext(events))
     assert (second["id"], second["data"]["stage"], second["data"]["progress"]) == ("2", "text", 0.5)
-    queue.succeed(held.job_id, held.lease_token, {"version": "v1"})
+    leases.succeed(held, {"version": "v1"})
     rest = [parse(event) async for event in events]
     assert [event["data"]["status"] for event in rest] == ["succeeded"]
 

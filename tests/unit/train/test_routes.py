@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from rayonnage_shared.auth.schemas import Revocation
+from rayonnage_shared.jobs.leases import JobLeases
 from rayonnage_shared.jobs.schemas import Job
 from rayonnage_shared.ml.training.requests import SearchRequest, TrainRequest
 from rayonnage_shared.ml.training.validation import known_parameters
@@ -57,6 +58,10 @@ def train_of(app: FastAPI) -> Train:
     return train
 
 
+def leases_of(app: FastAPI) -> JobLeases:
+    return JobLeases(train_of(app).engine)
+
+
 async def submitted(admin: httpx2.AsyncClient, path: str = "/train", body: dict[str, Any] | None = None) -> Job:
     answer = await admin.post(path, json=body) if body is not None else await admin.post(path)
     assert answer.status_code == 202, answer.text
@@ -69,19 +74,19 @@ async def test_a_training_without_a_body_is_queued_with_all_defaults(app: FastAP
     assert (answer.status_code, job.status, job.kind, job.submitted_by) == (202, "queued", "train", "claire")
     assert answer.headers["location"] == f"/train/jobs/{job.job_id}"
     assert (await admin.get(answer.headers["location"])).json() == answer.json()
-    held = train_of(app).queue.claim(["train"], 60)
+    held = leases_of(app).claim(["train"], 60)
     assert held is not None
     assert TrainRequest.model_validate(held.request) == TrainRequest(dataset_version=VERSION)
 
 
 async def test_training_one_modality_is_queued_without_the_other(app: FastAPI, admin: httpx2.AsyncClient) -> None:
     await submitted(admin, "/train/text", {"text": "tfidf-svm"})
-    held = train_of(app).queue.claim(["train"], 60)
+    held = leases_of(app).claim(["train"], 60)
     assert held is not None
     assert (held.request["text"], held.request["image"]) == ("tfidf-svm", None)
-    train_of(app).queue.cancelled(held.job_id, held.lease_token)
+    leases_of(app).cancel(held)
     await submitted(admin, "/train/image")
-    held = train_of(app).queue.claim(["train"], 60)
+    held = leases_of(app).claim(["train"], 60)
     assert held is not None
     assert (held.request["text"], held.request["image"]) == (None, "efficientnet-lite0")
 
@@ -92,7 +97,7 @@ async def test_every_training_may_name_its_fusion(app: FastAPI, admin: httpx2.As
 
     job = await submitted(admin, path, asked)
 
-    held = train_of(app).queue.claim(["train"], 60)
+    held = leases_of(app).claim(["train"], 60)
     assert held is not None
     assert held.job_id == job.job_id
     assert held.request | asked == held.request
@@ -140,7 +145,7 @@ async def test_a_dataset_that_is_too_small_is_refused_at_once(admin: httpx2.Asyn
 async def test_a_search_is_queued_with_its_budget(app: FastAPI, admin: httpx2.AsyncClient) -> None:
     job = await submitted(admin, "/train/search", {"text": "tfidf-svm", "trials": 3, "fixed": {"penalty": 1}})
     assert job.kind == "search"
-    held = train_of(app).queue.claim(["search"], 60)
+    held = leases_of(app).claim(["search"], 60)
     assert held is not None
     assert SearchRequest.model_validate(held.request) == SearchRequest(
         dataset_version=VERSION, text="tfidf-svm", trials=3, fixed={"penalty": 1}

@@ -12,6 +12,7 @@ from sqlmodel import select
 
 from rayonnage_shared.database.engine import writing
 from rayonnage_shared.database.tables import PromotionRow
+from rayonnage_shared.jobs.leases import JobLeases
 from rayonnage_shared.jobs.queue import JobQueue
 from rayonnage_shared.jobs.schemas import Job
 from rayonnage_shared.ml.bundles.champion import POINTER_NAME, Champion, write_champion
@@ -94,7 +95,7 @@ def test_without_a_champion_nothing_is_queued(platform: Platform) -> None:
 def test_a_report_looks_back_a_day_or_to_the_one_before_it(platform: Platform, every_h: float, hours: float) -> None:
     platform.promoted(hours_ago=100)
     platform.worker(every_h).tick()
-    held = JobQueue(platform.engine).claim(["drift"], 60)
+    held = JobLeases(platform.engine).claim(["drift"], 60)
     assert held is not None
     assert held.request == {"hours": hours}
 
