@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BOOTSTRAP := $(PYTHON) deployments/local/bootstrap.py
 BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE # tests start hundreds of processes: modules are compiled once
 PYTEST := $(BIN)/python -m pytest
 QUICK := -m "not system and not monitoring and not models and not compose and not profiles"
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder # each file's tests in one process, since they share what they made
