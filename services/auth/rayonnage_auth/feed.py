@@ -13,7 +13,6 @@ from anyio import to_thread
 from jose import jwk
 from jose.backends.base import Key
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from rayonnage_auth.settings import AuthSettings
 from rayonnage_shared.auth.revocations import current_revocations, prune_tokens
@@ -21,7 +20,6 @@ from rayonnage_shared.auth.schemas import JsonWebKeys, Revocations
 from rayonnage_shared.auth.signing_keys import KeyFolder, SigningKey, signing_key
 from rayonnage_shared.auth.tokens import SHARED_SECRET_KID, TokenVerifier
 from rayonnage_shared.core.background import background
-from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.database.engine import reading, writing
 
 log = structlog.get_logger()
@@ -108,7 +106,7 @@ class Feed:
                     await to_thread.run_sync(self._prune)
                     pruned_at = time.monotonic()
                 self._failing = None
-            except (SQLAlchemyError, RayonnageError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - one that ended the task would keep old revocations for ever
                 if self._failing is None:
                     log.warning("auth.feed.stale", error=repr(error))
                 self._failing = f"cannot be read ({type(error).__name__})"

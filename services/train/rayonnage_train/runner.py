@@ -128,6 +128,8 @@ def watch_lease(leases: JobLeases, held: HeldJob) -> None:
                 os._exit(EXIT_LEASE_LOST)  # after the job's own end too, where nothing is left to do
             except DATABASE_AWAY:
                 continue
+            except Exception:  # without the watch, two workers might run the job
+                log.exception("job.lease_check_failed", job_id=held.job_id)
 
     threading.Thread(target=watch, name="lease-watch", daemon=True).start()
 

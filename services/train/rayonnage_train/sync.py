@@ -51,7 +51,7 @@ class SyncProcess:
         self._targets = sync_targets(settings) if chosen is None else chosen
         self._command = [*command, "--parent", str(os.getpid())]
         self._clock = clock
-        self._child: subprocess.Popen[bytes] | None = None
+        self.child: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._next_check = self._not_before = float("-inf")
         self._pause_s = FIRST_PAUSE_S
@@ -60,25 +60,25 @@ class SyncProcess:
     def tick(self) -> None:
         """Start the child, reap it, or kill it when it takes too long."""
         now = self._clock()
-        if self._child is not None:
-            self._reap(self._child, now)
+        if self.child is not None:
+            self._reap(self.child, now)
         elif now >= self._next_check:
             self._next_check = now + CHECK_EVERY_S
             if not self._any_pending():
                 self._pause_s = FIRST_PAUSE_S
             elif now >= self._not_before:
                 # In its own process group, so that its children are killed with it.
-                self._child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, start_new_session=True)
+                self.child = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, start_new_session=True)
                 self._started_at = now
 
     def stop(self) -> None:
         """Stop the child within a second."""
-        if self._child is not None:
-            signal_group(self._child, signal.SIGTERM)
-            exited_within(self._child, STOP_GRACE_S)
-            signal_group(self._child, signal.SIGKILL)
-            self._child.wait()
-            self._child = None
+        if self.child is not None:
+            signal_group(self.child, signal.SIGTERM)
+            exited_within(self.child, STOP_GRACE_S)
+            signal_group(self.child, signal.SIGKILL)
+            self.child.wait()
+            self.child = None
 
     def _reap(self, child: subprocess.Popen[bytes], now: float) -> None:
         status = child.poll()
@@ -90,7 +90,7 @@ class SyncProcess:
         if status not in (0, os.EX_TEMPFAIL):
             log.warning("sync.failed", how=f"its process {describe_exit(status)}")
         signal_group(child, signal.SIGKILL)  # its own children
-        self._child = None
+        self.child = None
         self._not_before = now + self._pause_s
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 

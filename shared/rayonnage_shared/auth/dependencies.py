@@ -78,7 +78,7 @@ async def _poll(verifier: TokenVerifier, client: httpx2.AsyncClient) -> None:
             answer.raise_for_status()
             verifier.replace_revocations(Revocations.model_validate_json(answer.content).revocations)
             reachable = True
-        except (httpx2.HTTPError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - revocations must arrive again, whatever it was
             if reachable:
                 log.warning("auth.unreachable", error=repr(error))
             reachable = False

@@ -91,13 +91,43 @@ def test_a_user_under_attack_still_logs_in_from_where_they_did_before(clock: Clo
     throttle.admit("alice", "10.0.0.1")
 
 
-def test_what_is_remembered_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def five_tracked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttle, "MAX_TRACKED", 5)
-    bounded = LoginThrottle(3, 3, clock)
-    for number in range(20):
-        bounded.admit(f"user{number}", f"1.1.1.{number}")
-        bounded.succeeded(f"user{number}", f"1.1.1.{number}")
-    assert len(bounded._known) == len(bounded._users._buckets) == len(bounded._addresses._buckets) == 5
+
+
+@pytest.mark.usefixtures("five_tracked")
+def test_failures_of_the_least_recent_users_are_forgotten(clock: Clock) -> None:
+    bounded = LoginThrottle(3, 30, clock)
+    for number in range(6):
+        _fail(bounded, f"user{number}", f"1.1.1.{number}", 3)
+    bounded.admit("user0", "2.2.2.2")
+    for number in range(2, 6):
+        with pytest.raises(TooManyLogins):
+            bounded.admit(f"user{number}", "2.2.2.2")
+
+
+@pytest.mark.usefixtures("five_tracked")
+def test_failures_from_the_least_recent_addresses_are_forgotten(clock: Clock) -> None:
+    bounded = LoginThrottle(30, 3, clock)
+    for number in range(6):
+        _fail(bounded, f"user{number}", f"1.1.1.{number}", 3)
+    bounded.admit("somebody", "1.1.1.0")
+    for number in range(2, 6):
+        with pytest.raises(TooManyLogins):
+            bounded.admit("somebody", f"1.1.1.{number}")
+
+
+@pytest.mark.usefixtures("five_tracked")
+def test_the_least_recent_places_from_which_users_logged_in_are_forgotten(clock: Clock) -> None:
+    bounded = LoginThrottle(3, 30, clock)
+    for number in range(6):
+        bounded.admit("alice", f"10.0.0.{number}")
+        bounded.succeeded("alice", f"10.0.0.{number}")
+    _fail(bounded, "alice", "6.6.6.6", 3)
+    bounded.admit("alice", "10.0.0.5")
+    with pytest.raises(TooManyLogins):
+        bounded.admit("alice", "10.0.0.0")
 
 
 async def test_hashing_runs_a_few_at_a_time_and_refuses_a_long_queue(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from rayonnage_ingest.app import create_app
+from rayonnage_ingest.metrics import ROWS, ROWS_WITH_IMAGE
 from rayonnage_ingest.routes import Ingest
 from rayonnage_ingest.settings import IngestSettings
 from tests.tokens import SECRET, bearer
@@ -172,8 +173,8 @@ async def test_the_schema_shows_the_files(app: FastAPI) -> None:
 @pytest.fixture(autouse=True)
 def _quiet_gauges() -> Iterator[None]:
     yield
-    for name in ("rayonnage_dataset_rows", "rayonnage_dataset_rows_with_image"):
-        REGISTRY._names_to_collectors[name].set_function(lambda: 0)  # type: ignore[attr-defined]
+    for gauge in (ROWS, ROWS_WITH_IMAGE):
+        gauge.set_function(lambda: 0)
 
 
 async def test_a_broken_dataset_is_named_and_everything_else_goes_on(

@@ -56,9 +56,9 @@ class Volume:
         self.attempts.append(version)
         if faults := self.faults.get(version):
             raise faults.pop(0)
-        return fake_bundle(version, act=self._warmed_up)
+        return fake_bundle(version, act=self.warm_up)
 
-    def _warmed_up(self) -> None:
+    def warm_up(self) -> None:
         self.warm_ups += 1
 
 
@@ -171,7 +171,7 @@ async def test_a_warm_up_that_fails_is_a_failed_load(loader: ChampionLoader, vol
     def fail() -> None:
         raise RuntimeError("ONNX Runtime: out of memory")
 
-    volume._warmed_up = fail  # type: ignore[method-assign]
+    volume.warm_up = fail  # type: ignore[method-assign]
     await loader.refresh()
 
     assert not loader.is_ready

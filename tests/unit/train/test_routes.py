@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from rayonnage_shared.auth.schemas import Revocation
+from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.jobs.leases import JobLeases
 from rayonnage_shared.jobs.schemas import Job
 from rayonnage_shared.ml.training.requests import SearchRequest, TrainRequest
@@ -294,9 +295,9 @@ async def test_rolling_back_without_an_earlier_champion_is_a_conflict(admin: htt
     assert (answer.status_code, answer.json()["code"]) == (409, "nothing_to_roll_back_to")
 
 
-async def test_ready_names_what_is_missing(app: FastAPI, admin: httpx2.AsyncClient) -> None:
+async def test_ready_names_what_is_missing(admin: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await admin.get("/health/ready")).status_code == 200
-    app.state.verifier._keys = {}
+    monkeypatch.setattr(TokenVerifier, "has_keys", False)
     answer = await admin.get("/health/ready")
     assert answer.status_code == 503
     assert list(answer.json()["dependencies"]) == ["auth"]

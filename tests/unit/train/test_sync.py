@@ -72,8 +72,8 @@ class Scene:
         while self.now < end:
             self.now += step_s
             sync_process.tick()
-            if sync_process._child is not None:
-                sync_process._child.wait(PATIENCE_S)
+            if sync_process.child is not None:
+                sync_process.child.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_the_child_ends_with_the_worker(scene: Scene) -> None:
     sync_process = scene.sync_process(HANGS)
     sync_process.tick()
     assert eventually(lambda: scene.runs == 1)
-    child = sync_process._child
+    child = sync_process.child
     assert child is not None
 
     sync_process.stop()  # would wait for the child's ten minutes

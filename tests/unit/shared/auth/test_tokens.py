@@ -251,10 +251,24 @@ def test_a_users_revocation_ends_older_tokens_and_no_newer_one() -> None:
 
 def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "MAX_CACHED_TOKENS", 5)
-    verifier = _verifier()
-    for number in range(12):
-        verifier.verify(_signed(jti=str(number)))
-    assert len(verifier._cache) == 5
+    decoded: list[str] = []
+    decode = jwt.decode
+
+    def counting(token: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+        decoded.append(token)
+        return decode(token, *arguments, **options)
+
+    monkeypatch.setattr(jwt, "decode", counting)
+    verifier, several = _verifier(), [_signed(jti=str(number)) for number in range(12)]
+    for token in several:
+        verifier.verify(token)
+    decoded.clear()
+
+    for token in several[-5:]:
+        verifier.verify(token)
+    assert decoded == [], "the newest five are cached"
+    verifier.verify(several[-6])
+    assert decoded == [several[-6]]
 
 
 def test_threads_may_share_a_full_cache(monkeypatch: pytest.MonkeyPatch) -> None:
