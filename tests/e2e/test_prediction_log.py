@@ -161,7 +161,7 @@ def test_predict_serves_while_its_database_is_away_from_the_start(platform: Plat
         assert process.returncode == -signal.SIGTERM, "the way uvicorn ends when all went well"
     events = [json.loads(line) for line in output.splitlines()]
     told = [one["event"] for one in events if one["event"].startswith("prediction_log.")]
-    assert told == ["prediction_log.database_away", "prediction_log.given_up"]
+    assert told == ["prediction_log.write_failed", "prediction_log.rows_dropped"]
 
 
 def ready(url: str) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class AnsweredShop:
         for sent in products:
             answer = predict_product(bundle, categories, *sent).prediction
             fields = ProductFields(designation=sent.title, description=sent.description or None)
-            log.note(answer, fields, sent.photo, username="jane", request_id="request-1")
+            log.add(answer, fields, sent.photo, username="jane", request_id="request-1")
         log.stop()
 
     def told_the_truth(self, truth: int, days_ago: float) -> int:

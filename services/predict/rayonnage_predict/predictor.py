@@ -130,6 +130,4 @@ class Predictor:
         VERSIONS.served(version)
         PREDICTIONS.labels(prediction.predicted, prediction.decision, version).inc()
         CONFIDENCE.observe(prediction.confidence)
-        self._log.note(
-            prediction, product.fields, product.photo, username=caller.username, request_id=caller.request_id
-        )
+        self._log.add(prediction, product.fields, product.photo, username=caller.username, request_id=caller.request_id)

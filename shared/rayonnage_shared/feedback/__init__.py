@@ -1,1 +1,1 @@
-"""The right category of a prediction, as users report it."""
+"""The true categories of predictions, as users report them."""

@@ -1,1 +1,1 @@
-"""From a product to a prediction, and the log of what was answered."""
+"""Inference for one product, and the prediction log."""

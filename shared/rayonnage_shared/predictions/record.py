@@ -1,15 +1,12 @@
-"""One prediction as the log keeps it."""
+"""A prediction as a row of the prediction log."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    pass
+from typing import NamedTuple
 
 
 class LoggedPrediction(NamedTuple):
-    """One row to be: the columns of `database.tables.PredictionRow` in their order; `created_at` in s since 1970."""
+    """The columns of `database.tables.PredictionRow` in their order; `created_at` is in seconds since 1970."""
 
     prediction_id: str
     created_at: float
@@ -32,5 +29,5 @@ class LoggedPrediction(NamedTuple):
 
     @property
     def characters(self) -> int:
-        """How long its texts are, which is nearly all of its size."""
+        """Length of its texts, which are nearly all of its size."""
         return len(self.designation or "") + len(self.description or "")

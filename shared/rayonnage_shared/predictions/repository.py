@@ -1,4 +1,4 @@
-"""The table `predictions`: rows go in by many, come out by id, and the oldest are removed a few at a time."""
+"""The table `predictions`: insert rows in batches, find and sample them, and remove the oldest."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ REMOVED_AT_ONCE = 500
 
 
 class LogUnreadable(DependencyDown):
-    code, title = "prediction_log_unreadable", "The log of predictions cannot be read"
+    code, title = "prediction_log_unreadable", "The prediction log cannot be read"
 
 
 _REFUSED = (DataError, IntegrityError, ValueError)
-"""What says that the rows are at fault and not the database; ValueError is text that UTF-8 cannot hold."""
+"""Errors of the rows and not of the database; ValueError is a text that UTF-8 cannot encode."""
 
 
 def insert_predictions(engine: Engine, rows: Sequence[LoggedPrediction]) -> int:
-    """Write the rows in one transaction and return how many the database refused for what is in them.
+    """Insert the rows in one transaction and return how many the database refused because of their values.
 
-    A row that is there already, as when an earlier answer of the database was lost, is left as it is.
+    Existing rows are left as they are: a retry after a lost confirmation inserts nothing twice.
     """
     values = [_values(row) for row in rows]
     statement = _insert(engine)
@@ -45,32 +45,33 @@ def insert_predictions(engine: Engine, rows: Sequence[LoggedPrediction]) -> int:
 
 
 def remove_predictions(engine: Engine, *, before: float, feedback_before: float, limit: int = REMOVED_AT_ONCE) -> int:
-    """Remove the oldest rows made before a time (s since 1970), `limit` at most, and return how many went.
+    """Remove at most `limit` rows created before a time (seconds since 1970), oldest first, and return how many.
 
-    Those about which something was said at `feedback_before` or later stay; what was said goes with its prediction.
+    Rows with feedback of `feedback_before` or later stay. Feedback is removed with its prediction.
     """
-    moment, said = datetime.fromtimestamp(before, UTC), datetime.fromtimestamp(feedback_before, UTC)
+    moment, feedback_moment = datetime.fromtimestamp(before, UTC), datetime.fromtimestamp(feedback_before, UTC)
     kept = select(FeedbackRow.prediction_id).where(
-        col(FeedbackRow.prediction_id) == col(PredictionRow.prediction_id), col(FeedbackRow.created_at) >= said
+        col(FeedbackRow.prediction_id) == col(PredictionRow.prediction_id),
+        col(FeedbackRow.created_at) >= feedback_moment,
     )
-    doomed = (
+    expired = (
         select(PredictionRow.prediction_id)
         .where(col(PredictionRow.created_at) < moment, ~kept.exists())
         .order_by(col(PredictionRow.created_at))
         .limit(limit)
-        .with_for_update(skip_locked=True)  # another predict may be at the same
+        .with_for_update(skip_locked=True)  # another replica may be removing them
     )
-    with reading(engine) as session:  # takes no write lock when there is nothing to do, which is nearly always
-        if session.exec(doomed.limit(1)).first() is None:
+    with reading(engine) as session:  # takes no write lock when there is nothing to remove, which is the usual case
+        if session.exec(expired.limit(1)).first() is None:
             return 0
     with writing(engine) as session:
-        ids = session.exec(doomed).all()
+        ids = session.exec(expired).all()
         session.exec(delete(PredictionRow).where(col(PredictionRow.prediction_id).in_(ids)))
     return len(ids)
 
 
 def find_prediction(engine: Engine, prediction_id: str) -> PredictionRow | None:
-    """Return a prediction's row, or None where it was never written or is too old."""
+    """Return a prediction, or None if it was never written or has been removed."""
     with reading(engine) as session:
         return session.get(PredictionRow, prediction_id)
 
@@ -78,16 +79,16 @@ def find_prediction(engine: Engine, prediction_id: str) -> PredictionRow | None:
 def sample_predictions(
     engine: Engine, version: str, *, since: datetime, until: datetime, limit: int
 ) -> tuple[int, list[PredictionRow]]:
-    """Return how many answers a bundle gave from `since` to before `until`, and `limit` of them at most.
+    """Return the number of predictions of a bundle from `since` to before `until`, and a sample of at most `limit`.
 
-    Which ones is chance, but the same chance for the same rows: the last 16 characters of an id are random.
+    The same rows give the same sample, which is ordered by the random part of the id.
     """
     moment, bundle = col(PredictionRow.created_at), col(PredictionRow.version)
     wanted = (moment >= since, moment < until, bundle == version)
-    by_chance = func.substr(PredictionRow.prediction_id, 11)
+    random_part = func.substr(PredictionRow.prediction_id, 11)
     with reading(engine) as session:
         count = session.exec(select(func.count()).select_from(PredictionRow).where(*wanted)).one()
-        return count, list(session.exec(select(PredictionRow).where(*wanted).order_by(by_chance).limit(limit)))
+        return count, list(session.exec(select(PredictionRow).where(*wanted).order_by(random_part).limit(limit)))
 
 
 def _insert(engine: Engine) -> Insert:

@@ -1,4 +1,4 @@
-"""Bodies of predict: one definition for the JSON form, the multipart form and the answer."""
+"""Bodies of predict: the JSON form, the multipart form and the answer."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Identifier = Annotated[Annotated[str, Field(max_length=128)] | None, _empty_to_n
 
 
 class ProductFields(BaseModel):
-    """What describes a product beside its photo."""
+    """The fields of a product, without its photo."""
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
     designation: Text = Field(None, description="Title. Needed unless a photo is sent.")
-    description: Text = Field(None, description="Whatever else is written of the product; HTML is understood.")
-    product_identifier: Identifier = Field(None, description="Your name for the product; it comes back in the answer.")
-    product_id: Identifier = Field(None, description="The catalogue's number of the product; not looked at.")
-    imageid: Identifier = Field(None, description="The catalogue's number of the photo; not looked at.")
-    top_k: int = Field(3, ge=1, le=MAX_TOP_K, description="How many categories to answer, most probable first.")
+    description: Text = Field(None, description="Description; HTML is allowed.")
+    product_identifier: Identifier = Field(None, description="Your identifier of the product, returned in the answer.")
+    product_id: Identifier = Field(None, description="The catalogue's product number; ignored.")
+    imageid: Identifier = Field(None, description="The catalogue's photo number; ignored.")
+    top_k: int = Field(3, ge=1, le=MAX_TOP_K, description="How many categories to return, most probable first.")
 
 
 class PredictJson(ProductFields):
-    """The JSON form: the photo as base64 or data URI, never as a path or an address."""
+    """The JSON form: the photo as base64 or data URI, never as a path or a URL."""
 
     image: Annotated[str | None, _empty_to_none] = Field(None, description="Base64 or data URI; JPEG, PNG or WebP.")
 

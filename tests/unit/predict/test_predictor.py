@@ -43,7 +43,7 @@ class Notes:
     def __init__(self) -> None:
         self.all: list[LOG_FIELDS] = []
 
-    def note(self, prediction: Prediction, product: ProductFields, photo: bytes | None, **by: str) -> None:
+    def add(self, prediction: Prediction, product: ProductFields, photo: bytes | None, **by: str) -> None:
         self.all.append((prediction, product, photo, by["username"], by["request_id"]))
 
 

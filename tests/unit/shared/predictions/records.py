@@ -1,4 +1,4 @@
-"""Predictions as `PredictionLog.note` takes them, for the tests of the log and of lineage."""
+"""Predictions as `PredictionLog.add` takes them, for the tests of the log and of lineage."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def product(designation: str | None = "Piscine ronde", description: str | None =
 def note(log: PredictionLog, fields: ProductFields | None = None, photo: bytes | None = None, **made: str) -> str:
     """Have a prediction of `fields` logged, asked for by jane, and return its id."""
     answer = prediction(**made)
-    log.note(answer, fields or product(), photo, username="jane", request_id="request-1")
+    log.add(answer, fields or product(), photo, username="jane", request_id="request-1")
     return answer.prediction_id

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -21,6 +22,7 @@ from rayonnage_shared.database.engine import migrate, open_database, reading, wr
 from rayonnage_shared.database.tables import FeedbackRow, PredictionRow, now
 from rayonnage_shared.feedback.repository import count_feedback, store_feedback
 from rayonnage_shared.ops.supervision import STOP_WAIT_S
+from rayonnage_shared.predictions import repository
 from rayonnage_shared.predictions.log import (
     BATCH_ROWS,
     DATABASE_WAIT_S,
@@ -28,10 +30,10 @@ from rayonnage_shared.predictions.log import (
     FLUSH_EVERY_S,
     STOP_WITHIN_S,
     PredictionLog,
-    WaitingRows,
 )
 from rayonnage_shared.predictions.record import LoggedPrediction
 from rayonnage_shared.predictions.repository import find_prediction, insert_predictions, remove_predictions
+from rayonnage_shared.predictions.row_buffer import RowBuffer
 from tests.unit.shared.predictions.records import PHOTO, VERSION, note, prediction, product
 from tests.waiting import PATIENCE_S, eventually
 
@@ -195,7 +197,7 @@ def test_predictions_are_noted_and_dropped_oldest_first_while_the_database_is_aw
         wait_for(lambda: metric("dropped_total") - before == 2)
         log.stop(within_s=0.2)
     assert metric("dropped_total") - before == 5
-    assert [one["event"] for one in events] == ["prediction_log.database_away", "prediction_log.given_up"]
+    assert [one["event"] for one in events] == ["prediction_log.write_failed", "prediction_log.rows_dropped"]
     assert events[1]["rows"] == 3
 
 
@@ -213,7 +215,7 @@ def test_rows_wait_for_a_database_that_comes_back(tmp_path: Path) -> None:
     engine = open_database(url)
     assert ids(engine) == sorted(noted[2:]), "the newest three are kept"
     engine.dispose()
-    assert [one["event"] for one in events] == ["prediction_log.database_away", "prediction_log.database_back"]
+    assert [one["event"] for one in events] == ["prediction_log.write_failed", "prediction_log.write_resumed"]
     assert events[1]["dropped"] == 2
 
 
@@ -264,11 +266,39 @@ def test_what_goes_wrong_is_told_without_what_was_being_written(engine: Engine, 
     assert "Jane" not in str(events)
 
 
+def test_the_writer_goes_on_after_every_failure(
+    engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither an unexpected error nor one in giving the connections back ends it."""
+    dispose, insert = Engine.dispose, repository.insert_predictions
+    disposals: list[Exception] = [OSError("the connection is gone")]
+    failures: list[Exception] = [KeyError("column"), MemoryError()]
+
+    def failing_dispose(engine: Engine) -> None:
+        dispose(engine)
+        if disposals:
+            raise disposals.pop()
+
+    def failing_insert(*arguments: Any) -> int:
+        if failures:
+            raise failures.pop()
+        return insert(*arguments)
+
+    monkeypatch.setattr(Engine, "dispose", failing_dispose)
+    monkeypatch.setattr(repository, "insert_predictions", failing_insert)
+    with capture_logs() as events, written_by(logging_to(database_url)) as log:
+        prediction_id = note(log)
+        wait_for(lambda: ids(engine))
+        wait_for(lambda: trouble_of(log) is None)
+    assert ids(engine) == [prediction_id]
+    assert [one["event"] for one in events] == ["prediction_log.write_failed", "prediction_log.write_resumed"]
+
+
 # Bounds
 
 
 def test_waiting_rows_are_bounded_in_number_and_in_size() -> None:
-    waiting = WaitingRows(max_rows=3, max_characters=100)
+    waiting = RowBuffer(max_rows=3, max_characters=100)
     for number in range(5):
         waiting.add(row(str(number), designation="ten signs."))
     assert [one.prediction_id for one in waiting.take(9)] == ["2", "3", "4"]
@@ -279,7 +309,7 @@ def test_waiting_rows_are_bounded_in_number_and_in_size() -> None:
 
 
 def test_rows_that_could_not_be_written_wait_again_before_the_others() -> None:
-    waiting = WaitingRows(max_rows=4)
+    waiting = RowBuffer(max_rows=4)
     for number in range(4):
         waiting.add(row(str(number)))
     taken = waiting.take(2)
@@ -295,7 +325,7 @@ def test_noting_costs_the_hot_path_next_to_nothing() -> None:
     for _ in range(20):
         began = time.thread_time()
         for _ in range(200):
-            log.note(answer, fields, None, username="jane", request_id="request-1")
+            log.add(answer, fields, None, username="jane", request_id="request-1")
         rounds.append((time.thread_time() - began) / 200)
     assert min(rounds) < 15e-6  # 3 µs where nothing else runs
 
