@@ -84,7 +84,7 @@ class Predictor:
     async def predict(self, product: PredictRequest, caller: Caller) -> bytes:
         """Return the prediction as JSON; it is counted and logged. Raises ModelNotReady, or Overloaded at once.
 
-        A product whose models take less than the change of a thread is predicted on the event loop.
+        A fast text model runs on the event loop, since handing its work to a thread would take longer.
         """
         bundle = self._champion.bundle
         if product.photo is None and bundle.text_model is not None and bundle.text_model.fast:

@@ -53,8 +53,9 @@ def _state(request: Request) -> PredictState:
 async def _predict(request: Request, user: Principal, only: Only) -> Response:
     span = getattr(request.state, SPAN, None)
     caller = Caller(user.username, request_id_of(request), time.perf_counter(), span)
+    predictor = _state(request).predictor
     product = await read_predict_request(request, only)
-    return Response(await _state(request).predictor.predict(product, caller), media_type="application/json")
+    return Response(await predictor.predict(product, caller), media_type="application/json")
 
 
 @router.post(

@@ -5,7 +5,13 @@ import json
 
 import pytest
 
-from rayonnage_predict.request_parsing import MalformedForm, PredictRequest, read_predict_request, split_multipart
+from rayonnage_predict.request_parsing import (
+    MalformedForm,
+    Only,
+    PredictRequest,
+    read_predict_request,
+    split_multipart,
+)
 from rayonnage_shared.core.errors import BadInput, UnsupportedMedia
 from tests.unit.predict.requests import request
 
@@ -120,3 +126,57 @@ def test_content_is_kept_to_the_byte() -> None:
         ("image", True, PHOTO),
         ("top_k", False, b"3"),
     ]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "multipart/form-data; boundary=xyz",
+        'multipart/form-data; boundary="xyz"',
+        "Multipart/Form-Data; charset=utf-8; BOUNDARY=xyz",
+    ],
+)
+async def test_the_boundary_may_be_quoted_and_in_capitals(content_type: str) -> None:
+    body = form(("designation", b"Piscine", None))
+    found = await read_predict_request(request(content_type, body), None)
+    assert found.fields.designation == "Piscine"
+
+
+async def test_empty_fields_of_a_form_count_as_missing() -> None:
+    found = await read_form(
+        ("designation", b"Piscine", None), ("description", b"", None), ("top_k", b"", None), ("image", b"", None)
+    )
+    assert (found.fields.description, found.fields.top_k, found.photo) == (None, 3, None)
+
+
+async def test_a_form_with_two_photos_is_refused_even_if_the_first_is_empty() -> None:
+    for first in (b"", PHOTO):
+        with pytest.raises(MalformedForm, match="`image` occurs twice"):
+            await read_form(("image", first, "a.jpg"), ("image", PHOTO, "b.jpg"))
+
+
+async def test_each_bad_field_is_named_with_what_is_wrong() -> None:
+    with pytest.raises(BadInput) as refused:
+        await read_json({"designation": "x", "top_k": 0, "colour": "red"})
+    errors = refused.value.extra["errors"]
+    assert {error["field"] for error in errors} == {"top_k", "colour"}
+    assert all(error["message"] for error in errors)
+    assert "red" not in str(errors), "what was sent is not repeated"
+
+
+async def test_a_body_that_is_not_json_is_named_as_the_body() -> None:
+    with pytest.raises(BadInput, match="body: Invalid JSON"):
+        await read_predict_request(request("application/json; charset=utf-8", b"{"), None)
+
+
+@pytest.mark.parametrize(
+    ("only", "wanted"),
+    [
+        (None, "a `designation`, a `description` or an `image`"),
+        ("text", "a `designation`"),
+        ("image", "an `image`"),
+    ],
+)
+async def test_an_empty_product_is_refused_with_what_the_route_needs(only: Only, wanted: str) -> None:
+    with pytest.raises(BadInput, match=f"Send {wanted}"):
+        await read_predict_request(request("application/json", b'{"designation": ""}'), only)
