@@ -8,8 +8,8 @@ PYTEST := $(BIN)/python -m pytest
 QUICK := -m "not system and not monitoring and not models and not compose and not profiles"
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder # each file's tests in one process, since they share what they made
 SLOWEST := --durations=10 --durations-min=0.5
-IMAGE_FOLDERS := services/auth services/gateway services/ingest services/predict services/train deployments/mlflow deployments/airflow
-IMAGES := $(foreach folder,$(IMAGE_FOLDERS),rayonnage/$(notdir $(folder)):$(or $(RAYONNAGE_VERSION),latest))
+COMPOSE := RAYONNAGE_REVISION=$$(git describe --always --dirty 2>/dev/null) docker compose
+IMAGES = $$(docker compose --profile airflow config --images | grep ^rayonnage/ | sort -u)
 SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometheus, Chromium), \`make test-monitoring\` (alerts and dashboards), \`make test-models\` (networks, S3, MLflow), \`make test-compose\` and \`make test-profiles\` (containers).
 
 .DEFAULT_GOAL := help
@@ -58,7 +58,7 @@ certs: ## create a TLS certificate for nginx (ARGS="--host shop.example --renew"
 	@$(BOOTSTRAP) rayonnage certs $(ARGS)
 
 up: env certs ## build and start all containers, and wait until they are ready
-	@RAYONNAGE_REVISION=$$(git describe --always --dirty 2>/dev/null) docker compose up --detach --build --wait
+	@$(COMPOSE) up --detach --build --wait
 	@$(MAKE) --no-print-directory swagger
 
 down: ## stop and remove all containers, those of Airflow too; volumes stay
@@ -75,7 +75,7 @@ docker-up: up ## same as `make up`
 docker-down: down ## same as `make down`
 
 airflow-up: env certs ## start Airflow with its retraining DAG on port 8080, and the other containers if they are not running
-	@docker compose --profile airflow up --detach --build --wait airflow
+	@$(COMPOSE) --profile airflow up --detach --build --wait airflow
 	@echo "http://$$(docker compose --profile airflow port airflow 8080), user admin, password in .secrets/airflow_admin_password"
 
 airflow-down: ## stop and remove Airflow; its run history stays
@@ -88,9 +88,7 @@ restore: ## restore a backup: make restore FROM=folder
 	@deployments/compose/restore.sh $(FROM)
 
 images: ## build all images (RAYONNAGE_VERSION=1.2 sets their tag)
-	@set -e; revision=$$(git describe --always --dirty 2>/dev/null || true); for folder in $(IMAGE_FOLDERS); do \
-		docker build --file $$folder/Dockerfile --build-arg RAYONNAGE_REVISION=$$revision \
-			--tag rayonnage/$$(basename $$folder):$(or $(RAYONNAGE_VERSION),latest) .; done
+	@$(COMPOSE) --profile airflow build
 
 image-sizes: ## print the size of each image; fail if one exceeds its limit
 	@$(PYTHON) deployments/images/sizes.py $(IMAGES)

@@ -44,6 +44,13 @@ def test_every_setting_of_a_service_reaches_its_container(compose: dict[str, Any
     assert not {one.name for one in declared.values() if one.secret} & {*service["environment"]}
 
 
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_every_service_is_built_from_its_own_stage(compose: dict[str, Any], name: str) -> None:
+    build = compose["services"][name]["build"]
+    assert (build["context"], build["dockerfile"]) == (".", "services/Dockerfile")
+    assert build["args"]["SERVICE"] == name
+
+
 def test_every_process_runs_and_is_scraped(compose: dict[str, Any]) -> None:
     scraped = yaml.safe_load((ROOT / "deployments" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
     jobs = {job["job_name"]: job for job in scraped["scrape_configs"]}

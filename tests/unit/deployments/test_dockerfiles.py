@@ -14,15 +14,28 @@ from rayonnage_shared.core.processes import PROCESSES, process
 ROOT = Path(__file__).parents[3]
 SERVICES = ["auth", "gateway", "ingest", "predict", "train"]
 FILES = {
-    **{name: ROOT / "services" / name / "Dockerfile" for name in SERVICES},
+    **dict.fromkeys(SERVICES, ROOT / "services" / "Dockerfile"),
     "mlflow": ROOT / "deployments" / "mlflow" / "Dockerfile",
 }
 
 
 def instructions(name: str) -> list[str]:
-    """Return an image's instructions, each on one line."""
+    """Return the instructions that make an image, each on one line, without the stages that it does not use."""
     lines = [line for line in FILES[name].read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    return [re.sub(r"\s+", " ", one) for one in re.sub(r"\\\n", "", "\n".join(lines)).splitlines() if one]
+    text = re.sub(r"\\\n", "", "\n".join(lines)).replace("$SERVICE", name)
+    stages: list[list[str]] = [[]]
+    for step in (re.sub(r"\s+", " ", line) for line in text.splitlines() if line):
+        if step.startswith("FROM "):
+            stages.append([])
+        stages[-1].append(step)
+    needed: set[str] = set()
+    used: list[list[str]] = []
+    for stage in reversed(stages[1:]):
+        base, _as, stage_name = stage[0].removeprefix("FROM ").partition(" AS ")
+        if not used or stage_name in needed:
+            needed |= {base, *re.findall(r"--from=(\S+)", " ".join(stage))}
+            used.insert(0, stage)
+    return [step for stage in used for step in stage if not step.startswith("ARG SERVICE")]
 
 
 def values(name: str, instruction: str) -> list[str]:
