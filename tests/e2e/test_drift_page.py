@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rayonnage_shared.drift.evidently.report import evidently_report
-from rayonnage_shared.drift.observations import JudgedProduct, observe
+from rayonnage_shared.drift.observations import ScoredProduct, observe
 from rayonnage_shared.drift.page import page
 from rayonnage_train.drift_routes import PAGE_HEADERS
 from tests.http_server import serving
@@ -28,7 +28,7 @@ DRAWN_WITHIN_S = 60
 def address(tmp_path: Path) -> Iterator[str]:
     """Where a report's page is served as train does it, whatever the path."""
     products = observe(
-        JudgedProduct(f"{WORDS[i % 6]} {WORDS[i % 5]}", None, i % 2 == 0, i, 0.5 + i / 200, 0.5 + i / 150, None)
+        ScoredProduct(f"{WORDS[i % 6]} {WORDS[i % 5]}", None, i % 2 == 0, i, 0.5 + i / 200, 0.5 + i / 150, None)
         for i in range(60)
     )
     evidently = evidently_report(products, products.take(np.arange(40)), tmp_path)

@@ -70,7 +70,7 @@ def test_what_the_champion_says_of_the_reference_is_asked_once(shop: AnsweredSho
     first = reference_of(*paths)
     (kept,) = (shop.folder / "data" / "drift" / "references").iterdir()
     written = kept.stat().st_mtime_ns
-    assert len(first.judged) > 150
+    assert len(first.products) > 150
     assert reference_of(*paths) == first
     assert kept.stat().st_mtime_ns == written
     kept.write_bytes(b"half a file")

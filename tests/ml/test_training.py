@@ -164,7 +164,7 @@ def test_an_equal_challenger_stays_a_candidate_and_says_why(shop: Shop, trained:
     first, second = trained.first, trained.second
 
     assert not second["promoted"]
-    assert "not better for certain" in second["reason"]
+    assert "not significantly better" in second["reason"]
     assert shop.champion() == first["version"]
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from rayonnage_shared.drift.observations import JudgedProduct, Observations, observe
+from rayonnage_shared.drift.observations import Observations, ScoredProduct, observe
 from rayonnage_shared.drift.reference import reference_of
-from rayonnage_shared.drift.verdict import judge
+from rayonnage_shared.drift.verdict import compare_columns
 from rayonnage_shared.ml.base.categories import load_categories
 from rayonnage_shared.ml.bundles.bundle import load_bundle
 from rayonnage_shared.predictions.inference import predict_product
@@ -41,16 +41,16 @@ def answers(shop: AnsweredShop, products: list[Sent]) -> Observations:
         answer = predict_product(bundle, categories, *sent).prediction
         text, image = answer.modalities.text, answer.modalities.image
         said = (answer.category_id, answer.confidence, text.probability, image.probability)
-        judged.append(JudgedProduct(sent.title, sent.description, sent.photo is not None, *said))
+        judged.append(ScoredProduct(sent.title, sent.description, sent.photo is not None, *said))
     return observe(judged)
 
 
 def alarms(reference: Observations, current: Observations) -> set[str]:
-    return {one.name for one in judge(reference, current) if one.drift}
+    return {one.name for one in compare_columns(reference, current) if one.drift}
 
 
 def test_blurred_photos_are_an_alarm_and_the_same_photos_are_none(shop: AnsweredShop) -> None:
-    reference = observe(reference_of(shop.folder / "models", shop.folder / "data", shop.champion).judged)
+    reference = observe(reference_of(shop.folder / "models", shop.folder / "data", shop.champion).products)
     products = shop.unseen()
     sharp = answers(shop, products)
     pd_columns = ["confidence", "text_confidence", "photo_confidence"]

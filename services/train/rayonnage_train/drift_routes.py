@@ -39,7 +39,7 @@ def start_drift_report(
 ) -> Job:
     """Queue a drift report, which may queue a training; `Location` says where to watch it."""
     if read_champion(train.models_path) is None:
-        raise BundleNotFound("There is no champion whose answers could drift; train one first.")
+        raise BundleNotFound("There is no champion whose predictions could drift; train one first.")
     request = (wanted or DriftRequest()).model_dump(mode="json")
     job = train.queue.submit(
         DRIFT.name, request, by=admin.username, concurrency_group=DRIFT.concurrency_group, max_queued=train.max_queued

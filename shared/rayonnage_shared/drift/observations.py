@@ -1,4 +1,4 @@
-"""Products as drift sees them: the same columns for what the champion was judged on and for what it answered."""
+"""Products as drift compares them: the same columns for the reference and for the champion's predictions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 YES, NO = "yes", "no"
 
-Kind = Literal["number", "confidence", "category"]
+ColumnType = Literal["number", "confidence", "category"]
 
-COLUMNS: dict[str, Kind] = {
+COLUMNS: dict[str, ColumnType] = {
     "has_title": "category",
     "title_characters": "number",
     "title_words": "number",
@@ -36,11 +36,11 @@ COLUMNS: dict[str, Kind] = {
     "text_confidence": "confidence",
     "photo_confidence": "confidence",
 }
-"""What a table holds. A cell is empty where the product lacks what it is about, or nobody knows."""
+"""The columns of a table. A cell is empty if the product lacks the field or its value is not known."""
 
 
-class JudgedProduct(NamedTuple):
-    """A product as it was sent, and what a bundle said of it; None for what was not sent, used or kept."""
+class ScoredProduct(NamedTuple):
+    """A product as it was sent, and a bundle's prediction; None for what was not sent, not used or not kept."""
 
     designation: str | None
     description: str | None
@@ -48,13 +48,13 @@ class JudgedProduct(NamedTuple):
     category_id: int
     confidence: float
     text_probability: float | None
-    """How sure the text model alone is of what it says; the photo model's likewise."""
+    """Confidence of the text model alone; `image_probability` is that of the photo model."""
     image_probability: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """`table` has a row a product and the columns `COLUMNS`; `embeddings` (n, 512) float32 are NaN without a text."""
+    """`table` has one row per product and the columns `COLUMNS`; `embeddings` (n, 512) float32 are NaN without text."""
 
     table: pd.DataFrame
     embeddings: FloatArray
@@ -67,34 +67,34 @@ class Observations:
         return Observations(self.table.iloc[rows].reset_index(drop=True), self.embeddings[rows])
 
 
-def observe(products: Iterable[JudgedProduct], progress: Progress = silent) -> Observations:
-    """Return what drift compares of these products; 4 ms each, nearly all of it for the sentence embedding."""
+def observe(products: Iterable[ScoredProduct], progress: Progress = silent) -> Observations:
+    """Return the columns of these products; takes 4 ms each, nearly all of it for the sentence embedding."""
     import pandas as pd
 
-    judged = list(products)
-    texts = [product_text(one.designation, one.description) for one in judged]
-    rows = [_row(one, text) for one, text in zip(judged, texts, strict=True)]
+    scored = list(products)
+    texts = [product_text(one.designation, one.description) for one in scored]
+    rows = [_row(one, text) for one, text in zip(scored, texts, strict=True)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     for name, kind in COLUMNS.items():
         table[name] = table[name].astype("object" if kind == "category" else "float64")
     return Observations(table, _embeddings(texts, progress))
 
 
-def _row(judged: JudgedProduct, text: ProductText) -> tuple[str | float | None, ...]:
+def _row(scored: ScoredProduct, text: ProductText) -> tuple[str | float | None, ...]:
     words = embedding_input(text)
-    # The text was used and is not there: PREDICTION_LOG_TEXTS=false. Nobody knows then which part of it was sent.
-    unknown = not words and judged.text_probability is not None
+    # The text was used and was not logged (PREDICTION_LOG_TEXTS=false): which of its fields were sent is not known.
+    unknown = not words and scored.text_probability is not None
     return (
         None if unknown else _yes(bool(text.title)),
         *_sizes(text.title),
         None if unknown else _yes(bool(text.description)),
         *_sizes(text.description),
         language(words) if words else None,
-        _yes(judged.has_photo),
-        str(judged.category_id),
-        judged.confidence,
-        _number(judged.text_probability),
-        _number(judged.image_probability),
+        _yes(scored.has_photo),
+        str(scored.category_id),
+        scored.confidence,
+        _number(scored.text_probability),
+        _number(scored.image_probability),
     )
 
 

@@ -1,4 +1,4 @@
-"""What drift compares with: the champion's test split, and what the champion says of those products."""
+"""The reference of drift: the champion's test split and the champion's predictions for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import structlog
 
 from rayonnage_shared.core.files import write_atomically
-from rayonnage_shared.drift.observations import JudgedProduct
+from rayonnage_shared.drift.observations import ScoredProduct
 from rayonnage_shared.ml.base.model import FloatArray, ModelOutput
 from rayonnage_shared.ml.base.progress import Progress, silent
 from rayonnage_shared.ml.bundles.bundle import Bundle, load_bundle
@@ -23,23 +23,23 @@ from rayonnage_shared.pipelines.training import unseen_test_rows
 log = structlog.get_logger()
 
 MAX_ROWS = 2000
-"""More costs seconds each (15 ms a photo, 4 ms an embedding) and finds no shift that the thresholds let count."""
+"""More rows take longer (15 ms per photo, 4 ms per embedding) and reveal no further shift above the thresholds."""
 SEED = 20
 _BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """`judged` products of the test split of `dataset_version`."""
+    """Products of the test split of `dataset_version`, and the champion's predictions for them."""
 
     dataset_version: str
-    judged: list[JudgedProduct]
+    products: list[ScoredProduct]
 
 
 def reference_of(models_path: Path, data_path: Path, version: str, progress: Progress = silent) -> Reference:
-    """Return the reference of a bundle: 2,000 products at most, always the same ones.
+    """Return the reference of a bundle: at most 2,000 products, always the same ones.
 
-    The first call for a version runs its models; what they said is kept below `<data>/drift/references`. Raises
+    The first call for a version runs its models; their predictions are kept below `<data>/drift/references`. Raises
     BundleNotFound, BundleBroken, DatasetNotFound, or DatasetTooSmall.
     """
     store = DatasetStore(data_path)
@@ -51,11 +51,11 @@ def reference_of(models_path: Path, data_path: Path, version: str, progress: Pro
     if len(products) > MAX_ROWS:
         products = products.take(np.sort(np.random.default_rng(SEED).permutation(len(products))[:MAX_ROWS]))
     kept = data_path / "drift" / "references" / f"{version}.{dataset_version}.npz"
-    said = _load(kept, products)
-    if said is None:
-        said = _say(bundle, products, store, progress)
-        _save(kept, products, said)
-    return Reference(dataset_version, _judged(products, said))
+    scores = _load(kept, products)
+    if scores is None:
+        scores = _score(bundle, products, store, progress)
+        _save(kept, products, scores)
+    return Reference(dataset_version, _scored(products, scores))
 
 
 def _dataset_for(bundle: Bundle, store: DatasetStore) -> str:
@@ -70,23 +70,23 @@ def _dataset_for(bundle: Bundle, store: DatasetStore) -> str:
     return current
 
 
-_Said = dict[str, FloatArray]
-"""By name (n,): `category`, `confidence`, and the probabilities of text and photo alone, NaN where not used."""
+_Scores = dict[str, FloatArray]
+"""By name (n,): `category`, `confidence`, and the confidence of text and photo alone, NaN if not used."""
 
 
-def _say(bundle: Bundle, products: Products, store: DatasetStore, progress: Progress) -> _Said:
-    """Return what the bundle says of each product, as predict would; in batches, which bounds memory."""
+def _score(bundle: Bundle, products: Products, store: DatasetStore, progress: Progress) -> _Scores:
+    """Return the bundle's predictions, as predict makes them; in batches, which bounds memory."""
     parts = []
     for start in range(0, len(products), _BATCH):
         some = products.take(np.arange(start, min(start + _BATCH, len(products))))
-        parts.append(_say_some(bundle, some, store))
-        progress((start + len(some)) / len(products), f"the champion judges {len(products)} products of its test split")
+        parts.append(_score_batch(bundle, some, store))
+        progress((start + len(some)) / len(products), f"scoring {len(products)} products of the champion's test split")
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _say_some(bundle: Bundle, products: Products, store: DatasetStore) -> _Said:
+def _score_batch(bundle: Bundle, products: Products, store: DatasetStore) -> _Scores:
     n = len(products)
-    said = {name: np.full(n, np.nan) for name in ("category", "confidence", "text", "image")}
+    scores = {name: np.full(n, np.nan) for name in ("category", "confidence", "text", "image")}
     has_text = np.array([bool(one.title or one.description) for one in products.texts()], dtype=bool)
     has_photo = np.array([photo is not None and store.photo_path(photo).exists() for photo in products.photos])
     has_text &= bundle.text_model is not None
@@ -99,14 +99,14 @@ def _say_some(bundle: Bundle, products: Products, store: DatasetStore) -> _Said:
         text = image = None
         if bundle.text_model is not None and has_text[positions[0]]:
             text = text_outputs(bundle.text_model, some)
-            said["text"][positions] = _confidence(text)
+            scores["text"][positions] = _confidence(text)
         if bundle.image_model is not None and has_photo[positions[0]]:
             image = photo_outputs(bundle.image_model, some, store)
-            said["image"][positions] = _confidence(image)
+            scores["image"][positions] = _confidence(image)
         both = bundle.combine(text, image)
-        said["category"][positions] = np.asarray(bundle.codes)[both.argmax(axis=1)]
-        said["confidence"][positions] = both.max(axis=1)
-    return said
+        scores["category"][positions] = np.asarray(bundle.codes)[both.argmax(axis=1)]
+        scores["confidence"][positions] = both.max(axis=1)
+    return scores
 
 
 def _confidence(output: ModelOutput) -> FloatArray:
@@ -114,20 +114,20 @@ def _confidence(output: ModelOutput) -> FloatArray:
     return surest
 
 
-def _judged(products: Products, said: _Said) -> list[JudgedProduct]:
-    """Return the products that the bundle could judge; a photo that is no longer on the volume was not sent."""
+def _scored(products: Products, scores: _Scores) -> list[ScoredProduct]:
+    """Return the products for which the bundle has a prediction."""
     return [
-        JudgedProduct(
+        ScoredProduct(
             products.designations[row],
             products.descriptions[row],
-            not np.isnan(said["image"][row]) or products.photos[row] is not None,
-            int(said["category"][row]),
-            float(said["confidence"][row]),
-            _or_none(said["text"][row]),
-            _or_none(said["image"][row]),
+            not np.isnan(scores["image"][row]) or products.photos[row] is not None,
+            int(scores["category"][row]),
+            float(scores["confidence"][row]),
+            _or_none(scores["text"][row]),
+            _or_none(scores["image"][row]),
         )
         for row in range(len(products))
-        if not np.isnan(said["category"][row])
+        if not np.isnan(scores["category"][row])
     ]
 
 
@@ -135,8 +135,8 @@ def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _load(path: Path, products: Products) -> _Said | None:
-    """Return what was kept, or None where there is none for exactly these products."""
+def _load(path: Path, products: Products) -> _Scores | None:
+    """Return the kept predictions, or None unless they are of exactly these products."""
     try:
         with np.load(path, allow_pickle=False) as file:
             if file["ids"].tolist() != products.ids:
@@ -146,11 +146,11 @@ def _load(path: Path, products: Products) -> _Said | None:
         return None
 
 
-def _save(path: Path, products: Products, said: _Said) -> None:
-    """Keep what the champion said; what earlier champions said goes."""
+def _save(path: Path, products: Products, scores: _Scores) -> None:
+    """Keep the champion's predictions, and remove those of earlier champions."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
-    np.savez_compressed(content, ids=np.array(products.ids, dtype=np.str_), allow_pickle=False, **said)
+    np.savez_compressed(content, ids=np.array(products.ids, dtype=np.str_), allow_pickle=False, **scores)
     write_atomically(path, content.getbuffer())
     for other in path.parent.glob("*.npz"):
         if other != path:

@@ -1,4 +1,4 @@
-"""Makes drift reports; `report_files` says where they lie and reads them."""
+"""Create drift reports; `report_files` reads them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from rayonnage_shared.core.files import sync_to_disk, write_atomically
 from rayonnage_shared.database.tables import PredictionRow
 from rayonnage_shared.drift.evidently.report import EvidentlyFailed, EvidentlyMissing, EvidentlyReport, evidently_report
-from rayonnage_shared.drift.observations import JudgedProduct, Observations, observe
+from rayonnage_shared.drift.observations import Observations, ScoredProduct, observe
 from rayonnage_shared.drift.page import page
 from rayonnage_shared.drift.performance import Expectation, performance_of
 from rayonnage_shared.drift.reference import reference_of
 from rayonnage_shared.drift.report_files import HTML_NAME, JSON_NAME, read_report, report_ids, reports_folder
 from rayonnage_shared.drift.schemas import DriftDecision, DriftReport
-from rayonnage_shared.drift.verdict import enough_rows, judge
+from rayonnage_shared.drift.verdict import compare_columns, enough_rows
 from rayonnage_shared.feedback.repository import LabelledAnswer, feedback_between
 from rayonnage_shared.ml.base.progress import Progress, silent
 from rayonnage_shared.ml.bundles.champion import read_champion
@@ -32,18 +32,18 @@ from rayonnage_shared.ml.bundles.manifest import BundleNotFound, read_manifest
 from rayonnage_shared.predictions.repository import LogUnreadable, sample_predictions
 
 MAX_ROWS = 2000
-"""Of answers that are looked at, drawn by chance; as many as of the reference."""
+"""Predictions that are compared, drawn at random; as many as the reference has."""
 REPORTS_KEPT = 100
-"""The newest; one weighs 4 MB."""
+"""The newest ones; each takes 4 MB."""
 _LEFT_BEHIND_S = 3600
-_MAKING = ".making-"
+_UNFINISHED = ".making-"
 
 
 Decide = Callable[[DriftReport], DriftDecision | None]
-"""Says what follows from a report, before it is written."""
+"""Decides what follows from a report, before it is written."""
 
 
-def only_tell(_report: DriftReport) -> None:
+def no_decision(_report: DriftReport) -> None:
     """Decide nothing."""
 
 
@@ -55,32 +55,34 @@ def make_report(
     hours: float,
     feedback_days: float,
     report_id: str | None = None,
-    decide: Decide = only_tell,
+    decide: Decide = no_decision,
     evidently_needed: bool = True,
     progress: Progress = silent,
 ) -> tuple[DriftReport, Path]:
-    """Compare the champion's answers of the last hours with its reference; return the report and its folder.
+    """Compare the champion's predictions of the last hours with its reference; return the report and its folder.
 
-    Takes about 40 s at most on two idle cores, and once for each champion as long again. Where another process has
-    written `report_id` meanwhile, that report is returned. Raises BundleNotFound without a champion, LogUnreadable,
-    what `reference_of` raises, and, unless Evidently is not needed, EvidentlyMissing or EvidentlyFailed.
+    Takes up to 40 s on two idle cores, and as long again for the first report of a champion. If another process has
+    written `report_id` in the meantime, its report is returned.
+
+    Raises BundleNotFound without a champion, LogUnreadable, what `reference_of` raises, and, if Evidently is needed,
+    EvidentlyMissing or EvidentlyFailed.
     """
     champion = read_champion(models_path)
     if champion is None:
-        raise BundleNotFound("There is no champion whose answers could drift; train one first.")
+        raise BundleNotFound("There is no champion whose predictions could drift; train one first.")
     until = datetime.now(UTC)
     since = until - timedelta(hours=hours)
     answers, rows = _answers(engine, champion.version, since, until)
     labelled_since = until - timedelta(days=feedback_days)
     labelled = _labelled(engine, champion.version, labelled_since, until)
     reference = reference_of(models_path, data_path, champion.version, progress)
-    before = observe(reference.judged, progress)
-    current = observe(map(_judged, rows), progress)
-    columns = judge(before, current)
+    before = observe(reference.products, progress)
+    current = observe(map(_scored, rows), progress)
+    columns = compare_columns(before, current)
     report_id = report_id or new_report_id()
-    with _new_folder(reports_folder(data_path), report_id) as provenance:
-        progress(0.5, "Evidently compares")
-        evidently, note = _evidently(before, current, provenance.work, needed=evidently_needed)
+    with _new_folder(reports_folder(data_path), report_id) as folders:
+        progress(0.5, "creating Evidently's report")
+        evidently, note = _evidently(before, current, folders.work, needed=evidently_needed)
         report = DriftReport(
             id=report_id,
             created_at=until,
@@ -101,14 +103,14 @@ def make_report(
             evidently_note=note,
         )
         report = report.model_copy(update={"decision": decide(report)})
-        write_atomically(provenance.result / JSON_NAME, report.model_dump_json(indent=1).encode())
-        write_atomically(provenance.result / HTML_NAME, page(report, evidently.html if evidently else None).encode())
+        write_atomically(folders.result / JSON_NAME, report.model_dump_json(indent=1).encode())
+        write_atomically(folders.result / HTML_NAME, page(report, evidently.html if evidently else None).encode())
     _prune(data_path)
     return read_report(data_path, report_id), reports_folder(data_path) / report_id
 
 
 def new_report_id() -> str:
-    """Return an id by which reports sort as they were made, also those of one second."""
+    """Return an id; ids sort by creation time, even within one second."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(2)}"
 
 
@@ -134,7 +136,7 @@ def _readable() -> Iterator[None]:
 def _evidently(
     before: Observations, current: Observations, work: Path, *, needed: bool
 ) -> tuple[EvidentlyReport | None, str | None]:
-    """Return Evidently's part, and why there is none where there should be one."""
+    """Return Evidently's report, or why it is missing."""
     try:
         return evidently_report(before, current, work), None
     except (EvidentlyMissing, EvidentlyFailed) as error:
@@ -143,8 +145,8 @@ def _evidently(
         return None, f"{error.title}. {error.detail}"
 
 
-def _judged(row: PredictionRow) -> JudgedProduct:
-    return JudgedProduct(
+def _scored(row: PredictionRow) -> ScoredProduct:
+    return ScoredProduct(
         row.designation,
         row.description,
         row.has_image,
@@ -155,27 +157,27 @@ def _judged(row: PredictionRow) -> JudgedProduct:
     )
 
 
-class _Making(NamedTuple):
-    """A report in the making: `work` goes, `result` becomes the report's folder."""
+class _ReportFolders(NamedTuple):
+    """Where a report is created: `work` is removed, `result` becomes the report's folder."""
 
     work: Path
     result: Path
 
 
 @contextlib.contextmanager
-def _new_folder(folder: Path, name: str) -> Iterator[_Making]:
-    """Yield where a report is made; it comes into sight in one step when the block ends well."""
+def _new_folder(folder: Path, name: str) -> Iterator[_ReportFolders]:
+    """Yield where a report is created; it appears in one step when the block ends without an error."""
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f"{_MAKING}*"):  # by a process that was killed
+    for left in folder.glob(f"{_UNFINISHED}*"):  # by a process that was killed
         if time.time() - left.stat().st_mtime > _LEFT_BEHIND_S:
             shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_MAKING, dir=folder) as temporary:
-        provenance = _Making(Path(temporary) / "work", Path(temporary) / "result")
-        for one in provenance:
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder) as temporary:
+        folders = _ReportFolders(Path(temporary) / "work", Path(temporary) / "result")
+        for one in folders:
             one.mkdir()
-        yield provenance
+        yield folders
         try:
-            provenance.result.rename(folder / name)
+            folders.result.rename(folder / name)
         except OSError:
             if not (folder / name / JSON_NAME).exists():
                 raise

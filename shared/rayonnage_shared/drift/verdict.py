@@ -1,7 +1,7 @@
-"""Whether two sets of observations differ by more than chance and by enough to matter.
+"""Decide whether two sets of observations differ significantly, and by enough to matter.
 
-A column is an alarm when both hold: its distance reaches the threshold of its kind, and chance alone would give as
-much, in any of the columns, once in ten thousand reports of unchanged data. A small change needs more rows to count.
+A column raises an alarm if its distance reaches the threshold of its measure, and a distance as large occurs by chance,
+in any column, in fewer than one of ten thousand reports on unchanged data. A small change needs more rows to count.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from rayonnage_shared.drift.distances import (
     distance_of_embeddings,
     distance_of_numbers,
 )
-from rayonnage_shared.drift.observations import COLUMNS, Kind, Observations
+from rayonnage_shared.drift.observations import COLUMNS, ColumnType, Observations
 from rayonnage_shared.drift.schemas import ColumnDrift, DriftMeasure
 
 MIN_ROWS = 100
-"""Of answers and of reference; fewer say nothing about a shop, since one person sends ten alike."""
+"""Of predictions and of the reference; fewer are not representative, since one user sends ten similar products."""
 MIN_CELLS = 30
-"""In a column, on either side; for fewer the p-values are not good enough."""
+"""In a column, on either side; for fewer the p-values are not accurate enough."""
 FALSE_ALARMS = 1e-4
-"""In so many reports of unchanged data there is one alarm."""
+"""False-alarm rate per report."""
 THRESHOLDS: dict[DriftMeasure, float] = {"ks": 0.1, "ks_fall": 0.1, "cohen_h": 0.15, "mean_shift": 0.01}
-_MEASURES: dict[Kind, DriftMeasure] = {
+_MEASURES: dict[ColumnType, DriftMeasure] = {
     "number": "ks",
-    "confidence": "ks_fall",  # it is higher for products that the champion has learnt from, and nothing is wrong then
+    "confidence": "ks_fall",  # a rise is no problem: confidence is higher for products that the champion has seen
     "category": "cohen_h",
 }
 
@@ -35,24 +35,24 @@ EMBEDDING = "embedding"
 
 
 def column_names() -> tuple[str, ...]:
-    """Return the names of all that can be an alarm."""
+    """Return the names of all columns that can raise an alarm."""
     return (*COLUMNS, EMBEDDING)
 
 
-def judge(reference: Observations, current: Observations) -> list[ColumnDrift]:
-    """Return a verdict for each column of the tables, and for the sentence embeddings; no alarm below `MIN_ROWS`."""
+def compare_columns(reference: Observations, current: Observations) -> list[ColumnDrift]:
+    """Return the drift of each column and of the sentence embeddings; no alarm below `MIN_ROWS`."""
     enough = enough_rows(reference, current)
-    verdicts = [_judge_column(name, reference.table[name], current.table[name]) for name in COLUMNS]
-    verdicts.append(_judge_embeddings(reference, current))
-    return verdicts if enough else [one.model_copy(update={"drift": False}) for one in verdicts]
+    columns = [_compare_column(name, reference.table[name], current.table[name]) for name in COLUMNS]
+    columns.append(_compare_embeddings(reference, current))
+    return columns if enough else [one.model_copy(update={"drift": False}) for one in columns]
 
 
 def enough_rows(reference: Observations, current: Observations) -> bool:
-    """Return whether there can be an alarm at all."""
+    """Return whether there are enough rows for an alarm."""
     return min(len(reference), len(current)) >= MIN_ROWS
 
 
-def _judge_column(name: str, reference: pd.Series, current: pd.Series) -> ColumnDrift:
+def _compare_column(name: str, reference: pd.Series, current: pd.Series) -> ColumnDrift:
     before, after = reference.dropna(), current.dropna()
     measure = _MEASURES[COLUMNS[name]]
     found = None
@@ -61,16 +61,16 @@ def _judge_column(name: str, reference: pd.Series, current: pd.Series) -> Column
             found = distance_of_categories(before.tolist(), after.tolist())
         else:
             found = distance_of_numbers(before.to_numpy(), after.to_numpy(), falls_only=measure == "ks_fall")
-    return _verdict(name, measure, found, len(before), len(after))
+    return _column_drift(name, measure, found, len(before), len(after))
 
 
-def _judge_embeddings(reference: Observations, current: Observations) -> ColumnDrift:
+def _compare_embeddings(reference: Observations, current: Observations) -> ColumnDrift:
     before, after = (one.embeddings[~np.isnan(one.embeddings[:, 0])] for one in (reference, current))
     found = distance_of_embeddings(before, after) if min(len(before), len(after)) >= MIN_CELLS else None
-    return _verdict(EMBEDDING, "mean_shift", found, len(before), len(after))
+    return _column_drift(EMBEDDING, "mean_shift", found, len(before), len(after))
 
 
-def _verdict(name: str, measure: DriftMeasure, found: Distance | None, before: int, after: int) -> ColumnDrift:
+def _column_drift(name: str, measure: DriftMeasure, found: Distance | None, before: int, after: int) -> ColumnDrift:
     threshold = THRESHOLDS[measure]
     p_value = None if found is None else min(1.0, found.p_value * (len(COLUMNS) + 1))
     unlikely = p_value is not None and p_value < FALSE_ALARMS

@@ -1,4 +1,4 @@
-"""Judges a bundle that is about to be published: its report, pictures and predictions, from the test split."""
+"""Evaluate a bundle before it is published: its report, plots and predictions for the test split."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def evaluate_bundle(
         dataset_version=bundle.manifest.dataset.version,
         promises=promises,
     )
-    progress(0.7, "one product at a time")
+    progress(0.7, "timing single products")
     report = _with_costs(report, building, bundle).model_copy(update={"timing": time_bundle(bundle, test, store)})
     report.selective.held_out = selective_reports(selective_metrics(dict(held_out), classes, train.folds))
     progress(0.9, "drawing plots")

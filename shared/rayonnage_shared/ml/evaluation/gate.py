@@ -1,4 +1,4 @@
-"""Whether a challenger may replace the champion: judged on the same rows, which neither was trained on."""
+"""The promotion gate: compare a challenger with the champion, on rows that neither was trained on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIN_ROWS = 50
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The gate's answer in a form that a person can read; `lower_bound` is of the gain in macro F1."""
+    """The gate's decision and its reason; `lower_bound` is that of the gain in macro F1."""
 
     promote: bool
     reason: str
@@ -43,7 +43,7 @@ def compare(
     """
     n, n_classes = len(truth), len(codes)
     if n < MIN_ROWS:
-        return Verdict(False, f"only {n} rows are unseen by both models; {MIN_ROWS} are needed to judge", n)
+        return Verdict(False, f"only {n} rows are unseen by both models; {MIN_ROWS} are needed to compare them", n)
     ours = confusion_matrix(truth, challenger, n_classes)
     theirs = confusion_matrix(truth, champion, n_classes)
     gain = macro_f1(ours) - macro_f1(theirs)
@@ -51,7 +51,7 @@ def compare(
     fallen = _fallen_classes(ours, theirs, codes, class_margin)
     words = f"macro F1 {macro_f1(theirs):.4f} → {macro_f1(ours):.4f} on {n} rows, gain at least {lower:+.4f} at 95 %"
     if lower <= 0:
-        return Verdict(False, f"not better for certain: {words}", n, gain, lower)
+        return Verdict(False, f"not significantly better: {words}", n, gain, lower)
     if fallen:
         return Verdict(False, f"{words}, but {'; '.join(fallen)}", n, gain, lower)
     return Verdict(True, f"better: {words}", n, gain, lower)
@@ -70,7 +70,7 @@ def _lower_bound(truth: IntArray, challenger: IntArray, champion: IntArray, n_cl
 
 def _fallen_classes(ours: IntArray, theirs: IntArray, codes: tuple[int, ...], margin: float) -> list[str]:
     fall = class_f1(theirs) - class_f1(ours)
-    judged = ours.sum(axis=1) >= MIN_CLASS_ROWS
+    large = ours.sum(axis=1) >= MIN_CLASS_ROWS
     return [
-        f"F1 of {codes[i]} falls by {fall[i]:.3f} (margin {margin})" for i in np.flatnonzero(judged & (fall > margin))
+        f"F1 of {codes[i]} falls by {fall[i]:.3f} (margin {margin})" for i in np.flatnonzero(large & (fall > margin))
     ]

@@ -1,4 +1,4 @@
-"""The evaluation report of a bundle: what is put together from predictions for products that it never saw."""
+"""The evaluation report of a bundle, from its predictions for products that it was not trained on."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def evaluation_report(
     dataset_version: str,
     promises: Iterable[Decisions] = (),
 ) -> EvaluationReport:
-    """Return what `scores` of n products tell against `truth` (n,), n being at least 1.
+    """Return the report of `scores` against `truth` (n,); n must be at least 1.
 
-    `labels` are by code; `promises` are thresholds that were found on other rows.
+    `labels` are by code; `promises` are thresholds that were fitted on other rows.
     """
     whole = evaluate(scores.probabilities, truth, codes)
     return EvaluationReport(
@@ -62,14 +62,14 @@ def evaluation_report(
 
 
 def with_costs_of(report: EvaluationReport, of_training: EvaluationReport) -> EvaluationReport:
-    """Return the report completed by what only the training could measure: learning, time, size, out of fold."""
+    """Return the report with what only the training could measure: curves, times, size, out-of-fold metrics."""
     kept = ("curves", "timing", "train_seconds", "bundle_bytes")
     selective = Selective(held_out=of_training.selective.held_out, test=report.selective.test)
     return report.model_copy(update={name: getattr(of_training, name) for name in kept} | {"selective": selective})
 
 
 def tables_by_mode(scores: Scores) -> dict[Mode, FloatArray]:
-    """Return probabilities (n, n_classes) by mode; rows that lack what the mode needs are NaN."""
+    """Return probabilities (n, n_classes) by mode; rows without the mode's modalities are NaN."""
     both = np.where(_with_both(scores)[:, None], scores.probabilities, np.float32(np.nan))
     return dict(zip(MODES, (scores.text, scores.image, both), strict=True))
 
@@ -77,14 +77,14 @@ def tables_by_mode(scores: Scores) -> dict[Mode, FloatArray]:
 def selective_on(
     promises: Iterable[Decisions], tables: Mapping[Mode, FloatArray], truth: IntArray
 ) -> list[SelectiveReport]:
-    """Return what the thresholds do on rows that they were not found on, for each mode that has rows."""
-    judges = list(promises)
+    """Return coverage and precision of thresholds on rows that they were not fitted on, for each mode with rows."""
+    all_decisions = list(promises)
     found = []
     for mode, table in tables.items():
         known = known_rows(table)
         rows = table[known]
         correct = rows.argmax(axis=1) == truth[known]
-        for decisions in judges if known.any() else ():
+        for decisions in all_decisions if known.any() else ():
             accepted = decisions.accepted(mode, rows)
             found.append(
                 SelectiveReport(
@@ -99,7 +99,7 @@ def selective_on(
 
 
 def disagreement(scores: Scores, truth: IntArray) -> Disagreement | None:
-    """Return how text and photo get on where a product has both; None where none has."""
+    """Return how often text and photo disagree, for the products that have both; None if there are none."""
     rows = np.flatnonzero(_with_both(scores))
     if len(rows) == 0:
         return None
@@ -122,7 +122,7 @@ def selective_reports(metrics: Iterable[SelectiveMetrics]) -> list[SelectiveRepo
 
 
 def learning_curves(modality: str, curves: Iterable[Curve]) -> list[LearningCurve]:
-    """Return a model's curves in the form of the report; what is not a number becomes null."""
+    """Return a model's curves in the form of the report; NaN and infinity become null."""
 
     def known(values: Sequence[float]) -> list[float | None]:
         return [value if math.isfinite(value) else None for value in values]
@@ -141,7 +141,7 @@ def learning_curves(modality: str, curves: Iterable[Curve]) -> list[LearningCurv
 
 
 def flat_metrics(report: EvaluationReport) -> dict[str, float]:
-    """Return the numbers by which bundles are listed and compared, by name."""
+    """Return the metrics of a manifest, by name."""
     headline = tuple(Headline.model_fields)
     found: dict[str, float | None] = {name: getattr(report.test, name) for name in headline}
     found |= {"accepted": report.test.accepted, "accepted_precision": report.test.accepted_precision}
@@ -179,7 +179,7 @@ def fit_promises(tables: Mapping[Mode, FloatArray], classes: IntArray, folds: In
 
 
 def save_promises(bundle: Path, promises: Iterable[Decisions]) -> None:
-    """Keep thresholds in a bundle, so that it can be judged by them on other products later."""
+    """Write thresholds into a bundle, so that it can be evaluated with them on other products later."""
     folder = bundle / PROMISES_FOLDER
     folder.mkdir(exist_ok=True)
     for one in promises:

@@ -1,4 +1,4 @@
-"""What a bundle said of each product of the test split: `<data>/predictions/<version>.csv`."""
+"""A bundle's predictions for its test split: `<data>/predictions/<version>.csv`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ COLUMNS = (
 
 
 def predictions_path(data_path: Path, version: str) -> Path:
-    """Return where the predictions of a bundle lie, whether or not there are any."""
+    """Return the path of a bundle's predictions, whether or not they exist."""
     return data_path / "predictions" / f"{version}.csv"
 
 
 def write_predictions(path: Path, products: Products, scores: Scores, codes: tuple[int, ...]) -> None:
-    """Write a row a product in one step; categories are codes, probabilities have four digits.
+    """Write one row per product, atomically; categories are codes, probabilities have four digits.
 
-    No cell is one that a spreadsheet would run as a formula. A modality that a product lacks leaves its cells empty.
+    Cells that a spreadsheet would run as a formula are escaped. Cells of a missing modality are empty.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text)

@@ -20,7 +20,7 @@ class Headline(BaseModel):
 
 
 class ClassReport(BaseModel):
-    """How well one category is found."""
+    """Metrics of one category."""
 
     code: int
     label: str
@@ -41,7 +41,7 @@ class CalibrationBin(BaseModel):
 class BundleMetrics(Headline):
     """The whole bundle on the test split."""
 
-    accepted: float = Field(description="Share of the rows that are accepted without a look.")
+    accepted: float = Field(description="Share of the rows that are accepted without a review.")
     accepted_precision: float | None = Field(description="Share of the accepted that are right; null without any.")
     codes: list[int] = Field(description="Categories in the order of the confusion matrix.")
     confusion: list[list[int]] = Field(description="Rows by true category (outer) and predicted category (inner).")
@@ -50,7 +50,7 @@ class BundleMetrics(Headline):
 
 
 class SelectiveReport(BaseModel):
-    """What is accepted, and how much of it is right, when thresholds promise a precision."""
+    """Coverage and precision of thresholds for a promised precision."""
 
     mode: Mode
     promised: float
@@ -83,7 +83,7 @@ class Disagreement(BaseModel):
 
 
 class LearningCurve(BaseModel):
-    """How good a model was while it learned, or with fewer rows to learn from."""
+    """A metric by training epoch, or by the number of training rows."""
 
     modality: str
     figure: str = Field(examples=["f1_weighted"])
@@ -94,7 +94,7 @@ class LearningCurve(BaseModel):
 
 
 class Timing(BaseModel):
-    """Milliseconds for one product alone, from cleaned text and decoded photo to the outcome."""
+    """Milliseconds for a single product, from cleaned text and decoded photo to the prediction."""
 
     mode: Mode
     products: int = Field(description="How many were timed.")
@@ -103,7 +103,7 @@ class Timing(BaseModel):
 
 
 class EvaluationReport(BaseModel):
-    """All that is known of how good and how costly a bundle is; `evaluation.json` in the bundle."""
+    """Quality and cost of a bundle; `evaluation.json` in the bundle."""
 
     dataset_version: str
     test: BundleMetrics

@@ -1,4 +1,4 @@
-"""Runs models over many products: for evaluation, the gate and the command line."""
+"""Run models over many products: for the evaluation, the gate and the command line."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PHOTO_BATCH = 16  # bounds memory; a CNN gains nothing from batches on a CPU
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Probabilities (n, n_classes); `text` and `image` are what the bundle says of that modality alone.
+    """Probabilities (n, n_classes); `text` and `image` are those of one modality alone.
 
-    Their rows are NaN where the product lacks the modality or the bundle a model for it.
+    Their rows are NaN if the product lacks the modality or the bundle has no model for it.
     """
 
     probabilities: FloatArray
@@ -34,7 +34,7 @@ class Scores:
 
 
 def score_products(bundle: Bundle, products: Products, store: DatasetStore, progress: Progress = silent) -> Scores:
-    """Return what `bundle` makes of each product, in order. A product it cannot judge gets equal probabilities."""
+    """Return the scores of each product, in order. A product without a usable modality gets equal probabilities."""
     n, n_classes = len(products), len(bundle.codes)
     scores = Scores(
         probabilities=np.full((n, n_classes), 1 / n_classes, dtype=np.float32),

@@ -1,4 +1,4 @@
-"""Selective prediction judged out of fold: how much is accepted at a promised precision, how much of it is right."""
+"""Out-of-fold metrics of selective prediction: coverage and precision of thresholds for a promised precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROMISES = (0.90, 0.95, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class SelectiveMetrics:
-    """What thresholds for `promised` precision did on rows that they were not found on.
+    """Metrics of thresholds for a `promised` precision, on rows that they were not fitted on.
 
     `coverage` is the share of the mode's `rows` that were accepted, `precision` the share of the accepted that were
     right; None where nothing was accepted.
@@ -35,7 +35,7 @@ def selective_metrics(
     """Return metrics for each mode that has rows and each promised precision, with thresholds from the other folds.
 
     `tables` are held-out probabilities (n, n_classes), NaN where a product lacks a modality; `classes` and `folds` are
-    (n,). Where a mode's rows are all of one fold, each half of it (every other row) is judged by the other.
+    (n,). Where a mode's rows are all of one fold, thresholds for each half of it (every other row) come from the other.
     """
     metrics = []
     for mode, table in tables.items():

@@ -1,4 +1,4 @@
-"""How long a bundle takes for one product, asked one at a time as requests come."""
+"""Time a bundle on single products, as requests arrive."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rayonnage_shared.ml.features.photos import PhotoLimits, read_photo
 
 MAX_PRODUCTS = 100
 ENOUGH_S = 0.5
-"""Time after which a mode is asked no more, once it was asked a few times: a large network takes long for 100."""
+"""Time after which a mode is not timed further, once it has MIN_PRODUCTS: large networks are slow."""
 MIN_PRODUCTS = 10
 
 
 def time_bundle(bundle: Bundle, products: Products, store: DatasetStore) -> list[Timing]:
-    """Return milliseconds a product for each mode that the bundle and some of the products have.
+    """Return milliseconds per product, for each mode that the bundle and some of the products have.
 
-    Reading the photo and cleaning the text are not counted: they are the same for every model.
+    Decoding the photo and cleaning the text are not included: they are the same for every model.
     """
     bundle.warm_up()
     texts = products.texts()

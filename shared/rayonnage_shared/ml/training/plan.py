@@ -1,4 +1,4 @@
-"""What a training is going to make: decided once, before anything is fitted, so that a resumed run makes the same."""
+"""The plan of a training: decided once, before anything is fitted, so that a resumed run makes the same bundle."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEFAULT_FUSION = "weighted"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A bundle to be: its version, from which dataset, which families, and what it keeps of the champion."""
+    """The bundle to make: its version, dataset and families, and which models of the champion it keeps."""
 
     version: str
     dataset_version: str
@@ -67,7 +67,7 @@ def make_plan(request: TrainRequest, store: DatasetStore, models_path: Path, cat
     if not any(families.values()):
         raise BadInput("Name a text family, or an image family and enough photos; no champion has one to keep.")
     fusion = request.fusion or base.get("fusion") or DEFAULT_FUSION
-    fusion_family(fusion).resolve(request.parameters_of("fusion"))  # fitted last: better refused before the rest
+    fusion_family(fusion).resolve(request.parameters_of("fusion"))  # refused now, since it is fitted last
     return Plan(
         version=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
         dataset_version=request.dataset_version,

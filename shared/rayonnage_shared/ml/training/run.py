@@ -1,4 +1,4 @@
-"""Trains a bundle in stages that survive a crash: each leaves its result and a marker in the work folder."""
+"""Train a bundle in stages that survive a crash: each writes its result and a marker to the work folder."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PRETRAINED_FOLDER = ".pretrained"
 
 @dataclass(frozen=True)
 class Training:
-    """One run: where it reads, where it works, and whom it tells."""
+    """One training: its request, where it reads and writes, and how it reports its progress."""
 
     request: TrainRequest
     models_path: Path
@@ -77,18 +77,18 @@ class Training:
         """The bundle's folder until it is complete."""
         return self.work / "bundle"
 
-    def _judged(self, mode: Mode) -> Path:
-        """Where the held-out probabilities of what the bundle says in a mode wait for the evaluation."""
-        return self.work / f"{mode}.judged.npz"
+    def _held_out_of_bundle(self, mode: Mode) -> Path:
+        """The bundle's held-out probabilities in a mode, for the evaluation."""
+        return self.work / f"{mode}.held_out.npz"
 
     @property
     def _features(self) -> WaitingFeatures:
-        """Features that the fusion stage asks for; they go with the job's work folder."""
+        """Features for the fusion stage; they are removed with the job's work folder."""
         return WaitingFeatures(self.work / "features")
 
     @property
     def _predictions(self) -> Path:
-        """Where the test split's predictions wait for the bundle to be published."""
+        """The predictions for the test split, until the bundle is published."""
         return self.work / "predictions.csv"
 
     def run(self) -> str:
@@ -150,7 +150,7 @@ class Training:
         self._fit("image", family, lambda fitting: family.fit(photos, labels, fitting), with_photo.ids, plan)
 
     def _fitting(self, component: Component) -> Fitting:
-        """Return how to fit a component; its checkpoints outlive this process, and go with the job's work folder."""
+        """Return how to fit a component. Its checkpoints outlive this process, until the work folder is removed."""
         checkpoints = self.work / "checkpoints" / component
         checkpoints.mkdir(parents=True, exist_ok=True)
         pretrained = self.models_path / PRETRAINED_FOLDER
@@ -181,13 +181,13 @@ class Training:
     def _save_facts(
         self, model: str, family: type[Family], fitting: Fitting, fitted: Fitted[Family], started: float
     ) -> None:
-        """Write how a model came about, `started` being what `time.monotonic` said before it was fitted."""
+        """Write how a model was fitted; `started` is the value of `time.monotonic` before."""
         parameters, seconds = family.resolve(fitting.parameters), time.monotonic() - started
         facts = ModelFacts(family.name, parameters, round(seconds, 3), fitted.facts, fitted.curves)
         facts.save(self.building, model)
 
     def _keep(self, plan: Plan, modality: str, rows: Products) -> None:
-        """Take over the champion's model; rows that it never saw are held out by nature and predicted now."""
+        """Copy the champion's model, and score the rows that are unseen by this model."""
         assert plan.base_version is not None
         base = load_bundle(self.models_path, plan.base_version)
         if base.codes != plan.codes:
@@ -209,13 +209,13 @@ class Training:
         known.extended(unseen.ids, probabilities).save(self.building / name)
 
     def _fit_fusion(self, plan: Plan, train: Products) -> None:
-        """Fit the fusion where there are two modalities, and the thresholds on what the bundle says of unseen rows."""
+        """Fit the fusion, if there are two modalities, and the thresholds, on held-out probabilities."""
         text, image = (self._held_out(modality, train, plan) for modality in ("text", "image"))
         tables: dict[Mode, FloatArray] = {"text": text, "image": image, "both": np.full_like(text, np.nan)}
         if plan.text and plan.image:
             tables = self._fuse(plan, train, text, image)
         for mode, table in tables.items():
-            HeldOut(train.ids, table, plan.codes).save(self._judged(mode))
+            HeldOut(train.ids, table, plan.codes).save(self._held_out_of_bundle(mode))
         decisions = Decisions.fit(tables, train.classes(plan.codes), self.promised_precision, train.folds)
         decisions.save(self.building / DECISIONS_NAME)
 
@@ -244,7 +244,7 @@ class Training:
         return tables
 
     def _held_out(self, modality: str, train: Products, plan: Plan) -> FloatArray:
-        """Return held-out probabilities (len(train), n_classes), NaN for rows without them or without the modality."""
+        """Return held-out probabilities (len(train), n_classes); NaN for rows without them or without the modality."""
         path = self.building / f"{modality}.held_out.npz"
         if not path.exists():
             return np.full((len(train), len(plan.codes)), np.nan, dtype=np.float32)
@@ -257,7 +257,7 @@ class Training:
         return found
 
     def _evaluate(self, plan: Plan, products: Products) -> None:
-        """Judge the unpublished bundle on the test split: report, plots, and predictions for `_publish`."""
+        """Evaluate the unpublished bundle on the test split: report, plots, and predictions for `_publish`."""
         train, test = (products.take(products.splits == split) for split in ("train", "test"))
         if len(test) == 0:
             raise DatasetTooSmall(f"Dataset {plan.dataset_version} has no test rows; ingest more products.")
@@ -266,7 +266,7 @@ class Training:
             self.building,
             train=train,
             test=test,
-            held_out={mode: HeldOut.load(self._judged(mode)).rows(train.ids) for mode in MODES},
+            held_out={mode: HeldOut.load(self._held_out_of_bundle(mode)).rows(train.ids) for mode in MODES},
             store=self.store,
             predictions=self._predictions,
             progress=self.progress,

@@ -1,4 +1,4 @@
-"""Looks for better parameters of a family, within a number of trials and a time, and goes on after a crash."""
+"""Search better parameters of a family within a budget of trials and seconds; resumes after a crash."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class NothingToSearch(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """When to stop: after so many finished trials, or when no further one may start; a running one is cut off."""
+    """When to stop: after this many trials, or this many seconds; a running trial is cut off."""
 
     trials: int
     seconds: float
@@ -37,7 +37,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One set of parameters and how good it was; `value` is None for a trial that was cut off."""
+    """One set of parameters and its score; `value` is None for a trial that was cut off."""
 
     parameters: Parameters
     value: float | None
@@ -46,7 +46,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search came to; the first trial always has the family's defaults, so that `best` is never below it."""
+    """The result of a search. The first trial has the family's defaults, so `best` is never worse than these."""
 
     goal: Goal
     best: Trial
@@ -68,8 +68,8 @@ def search(
 ) -> SearchResult:
     """Return the best parameters by held-out rows (Tree-structured Parzen Estimator, Bergstra et al. 2011).
 
-    `fixed` parameters keep their values. Each trial leaves its result in `folder`; a later call with the same folder
-    goes on from there. Raises NothingToSearch, or what `fit` raises.
+    `fixed` parameters keep their values. Each trial writes its result to `folder`; a later call with the same folder
+    resumes from there. Raises NothingToSearch, or what `fit` raises.
     """
     import optuna
 
@@ -77,9 +77,9 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / _JOURNAL)))
     study = optuna.create_study(study_name="search", storage=storage, direction="maximize", load_if_exists=True)
-    _leave_behind(study)
+    _close_interrupted(study)
     while (spent := _finished(study))[0] < budget.trials and (spent[0] == 0 or spent[1] < budget.seconds):
-        # Seeded by the number of trials, so that a search that was interrupted goes on as it would have.
+        # Seeded by the number of trials, so that a resumed search continues as the interrupted one would have.
         study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
         if spent[0] == 0:
             study.enqueue_trial({name: family.parameters[name] for name in space})
@@ -129,10 +129,10 @@ def _suggest(trial: Any, name: str, what: Span | Choice) -> Parameter:
 
 
 def _score(held_out: FloatArray, labels: Labels, goal: Goal) -> float:
-    """Return what is to be made large, over the rows that have held-out probabilities."""
+    """Return the value to maximise, on the rows that have held-out probabilities."""
     known = known_rows(held_out)
     if not known.any():
-        raise BadInput("The dataset has too few rows to hold any out, so that nothing can be compared.")
+        raise BadInput("The dataset has too few rows to hold any out, so trials cannot be compared.")
     probabilities, classes = held_out[known], labels.classes[known]
     if goal == "log_loss":
         right = probabilities[np.arange(len(classes)), classes]
@@ -140,8 +140,8 @@ def _score(held_out: FloatArray, labels: Labels, goal: Goal) -> float:
     return evaluate(probabilities, classes, tuple(range(labels.n_classes))).headline()[goal]
 
 
-def _leave_behind(study: Any) -> None:
-    """Close trials that a process which is gone had begun."""
+def _close_interrupted(study: Any) -> None:
+    """Close the trials that an interrupted process left running."""
     import optuna
 
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
@@ -149,7 +149,7 @@ def _leave_behind(study: Any) -> None:
 
 
 def _finished(study: Any) -> tuple[int, float]:
-    """Return how many trials have ended by themselves and the seconds that they took."""
+    """Return how many trials have finished, and the seconds that they took."""
     import optuna
 
     ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
@@ -164,6 +164,6 @@ def _found(study: Any, goal: Goal, fixed: Parameters) -> SearchResult:
     for one in study.get_trials(deepcopy=False):
         if one.state in (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED):
             trials.append(Trial({**fixed, **one.params}, one.value, float(one.user_attrs["seconds"])))
-    judged = [trial for trial in trials if trial.value is not None]
-    best = max(judged, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
-    return SearchResult(goal, best, judged[0], tuple(trials))
+    scored = [trial for trial in trials if trial.value is not None]
+    best = max(scored, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
+    return SearchResult(goal, best, scored[0], tuple(trials))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from rayonnage_shared.drift.observations import COLUMNS, JudgedProduct, observe
+from rayonnage_shared.drift.observations import COLUMNS, ScoredProduct, observe
 
 
 def test_a_product_becomes_a_row_of_its_cleaned_text() -> None:
-    product = JudgedProduct("Piscine <b>ronde</b>", "Pour  l&#39;&eacute;t&eacute;", True, 2583, 0.9, 0.8, 0.7)
+    product = ScoredProduct("Piscine <b>ronde</b>", "Pour  l&#39;&eacute;t&eacute;", True, 2583, 0.9, 0.8, 0.7)
     (row,) = observe([product]).table.to_dict("records")
     assert row == {
         "has_title": "yes",
@@ -27,7 +27,7 @@ def test_a_product_becomes_a_row_of_its_cleaned_text() -> None:
 
 
 def test_a_photo_alone_has_no_language_and_no_embedding() -> None:
-    observed = observe([JudgedProduct(None, None, True, 10, 0.9, None, 0.7)])
+    observed = observe([ScoredProduct(None, None, True, 10, 0.9, None, 0.7)])
     (row,) = observed.table.to_dict("records")
     assert (row["has_title"], row["has_description"], row["has_photo"]) == ("no", "no", "yes")
     assert row["language"] is None
@@ -36,7 +36,7 @@ def test_a_photo_alone_has_no_language_and_no_embedding() -> None:
 
 
 def test_texts_that_were_not_kept_are_unknown_and_not_missing() -> None:
-    (row,) = observe([JudgedProduct(None, None, False, 10, 0.9, 0.9, None)]).table.to_dict("records")
+    (row,) = observe([ScoredProduct(None, None, False, 10, 0.9, 0.9, None)]).table.to_dict("records")
     assert row["has_title"] is None and row["has_description"] is None
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rayonnage_shared.drift.observations import JudgedProduct, Observations, observe
+from rayonnage_shared.drift.observations import Observations, ScoredProduct, observe
 from rayonnage_shared.drift.schemas import ColumnDrift
-from rayonnage_shared.drift.verdict import MIN_ROWS, judge
+from rayonnage_shared.drift.verdict import MIN_ROWS, compare_columns
 
 SAMPLE = Path(__file__).parents[4] / "data" / "sample"
 REFERENCE_ROWS = 500
@@ -35,7 +35,7 @@ def products() -> Observations:
         rows = list(csv.DictReader(file))[:1000]
     chance = np.random.default_rng(1)
     return observe(
-        JudgedProduct(
+        ScoredProduct(
             row["designation"],
             row["description"],
             has_photo=bool(chance.random() < 0.4),
@@ -60,7 +60,7 @@ def draw(products: Observations, rows: int, seed: int = 3, among: np.ndarray | N
 
 
 def alarms(reference: Observations, current: Observations) -> dict[str, ColumnDrift]:
-    return {one.name: one for one in judge(reference, current) if one.drift}
+    return {one.name: one for one in compare_columns(reference, current) if one.drift}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -87,7 +87,7 @@ def test_a_category_that_is_missing_is_an_alarm_within_300_rows(
 
 
 def test_english_titles_are_an_alarm_within_100_rows(reference: Observations) -> None:
-    english = observe(JudgedProduct(title, None, False, 10, 0.8, 0.8, None) for title in ENGLISH)
+    english = observe(ScoredProduct(title, None, False, 10, 0.8, 0.8, None) for title in ENGLISH)
 
     found = alarms(reference, draw(english, 100))
 
@@ -98,7 +98,7 @@ def test_english_titles_are_an_alarm_within_100_rows(reference: Observations) ->
 def test_english_in_every_third_title_is_an_alarm_within_300_rows(
     products: Observations, reference: Observations
 ) -> None:
-    english = observe(JudgedProduct(title, None, False, 10, 0.8, 0.8, None) for title in ENGLISH)
+    english = observe(ScoredProduct(title, None, False, 10, 0.8, 0.8, None) for title in ENGLISH)
     parts = (draw(products, 200), draw(english, 100))
     current = Observations(
         pd.concat([one.table for one in parts], ignore_index=True),
@@ -124,18 +124,18 @@ def test_photos_and_descriptions_that_stay_away_are_alarms_within_100_rows(refer
 
 
 def test_a_few_answers_are_no_alarm_whatever_they_are(reference: Observations) -> None:
-    title = observe([JudgedProduct(ENGLISH[0], None, False, 10, 0.1, 0.1, None)] * (MIN_ROWS - 1))
-    columns = judge(reference, title)
+    title = observe([ScoredProduct(ENGLISH[0], None, False, 10, 0.1, 0.1, None)] * (MIN_ROWS - 1))
+    columns = compare_columns(reference, title)
     assert not any(one.drift for one in columns)
     assert all(one.current_rows < MIN_ROWS for one in columns)
 
 
 def test_columns_that_are_empty_or_constant_are_no_trouble(reference: Observations) -> None:
-    photos = observe([JudgedProduct(None, None, True, 10, 0.5, None, 0.5)] * 150)
-    by_name = {one.name: one for one in judge(reference, photos)}
+    photos = observe([ScoredProduct(None, None, True, 10, 0.5, None, 0.5)] * 150)
+    by_name = {one.name: one for one in compare_columns(reference, photos)}
     assert by_name["embedding"].distance is None
     assert by_name["title_words"].distance is None
     assert by_name["photo_confidence"].distance is None
     assert by_name["has_title"].drift
-    assert not any(one.drift for one in judge(photos, photos))
-    assert not any(one.drift for one in judge(photos.take(np.arange(0)), photos.take(np.arange(0))))
+    assert not any(one.drift for one in compare_columns(photos, photos))
+    assert not any(one.drift for one in compare_columns(photos.take(np.arange(0)), photos.take(np.arange(0))))

@@ -15,7 +15,7 @@ from rayonnage_shared.drift.evidently.report import (
     comparable,
     evidently_report,
 )
-from rayonnage_shared.drift.observations import COLUMNS, JudgedProduct, Observations, observe
+from rayonnage_shared.drift.observations import COLUMNS, Observations, ScoredProduct, observe
 
 WORDS = ("piscine", "chaise", "livre", "jeu", "lampe", "tapis")
 
@@ -24,7 +24,7 @@ WORDS = ("piscine", "chaise", "livre", "jeu", "lampe", "tapis")
 def products() -> Observations:
     """60 products of the smallest vocabulary, without a description."""
     return observe(
-        JudgedProduct(f"{WORDS[i % 6]} {WORDS[i % 5]}", None, i % 2 == 0, i, 0.5 + i / 200, 0.5 + i / 150, None)
+        ScoredProduct(f"{WORDS[i % 6]} {WORDS[i % 5]}", None, i % 2 == 0, i, 0.5 + i / 200, 0.5 + i / 150, None)
         for i in range(60)
     )
 

@@ -33,7 +33,7 @@ def test_an_equal_challenger_stays_a_candidate() -> None:
     verdict = compare(truth, champion.copy(), champion, CODES, class_margin=0.05)
 
     assert not verdict.promote
-    assert "not better for certain" in verdict.reason
+    assert "not significantly better" in verdict.reason
 
 
 def test_noise_alone_is_seldom_promoted() -> None:
