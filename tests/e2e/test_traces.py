@@ -82,13 +82,15 @@ def test_a_job_is_a_span_and_its_lines_belong_to_the_request(platform: Platform,
         return [span for span in collector.of("train-runner") if span.attributes.get("job_id") == job_id]
 
     assert eventually(spans)
-    assert eventually(lambda: platform.has_logged("train-worker", "job.left", job_id)), "the worker's last line of it"
+    assert eventually(lambda: platform.has_logged("train-worker", "job.process_ended", job_id)), (
+        "the worker's last line of it"
+    )
     (job,) = spans()
     assert (job.name, job.parent) == ("job train", "")
     lines = logs_of(platform, answer.headers["x-request-id"])
     services = [line.split()[0] for line in lines]
     assert {"gateway", "train", "train-worker", "train-runner"} <= set(services)
-    assert any("job.left" in line for line in lines)
+    assert any("job.process_ended" in line for line in lines)
 
 
 def test_without_its_collector_the_platform_answers_and_stops_as_ever(make_platform: MakePlatform) -> None:

@@ -1,4 +1,4 @@
-"""Runs the train service: `python -m rayonnage_train`."""
+"""Run the train service: `python -m rayonnage_train`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds the train service."""
+"""Build the train service."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_BODY_BYTES = 64 * 1024
 
 
 def create_app(settings: TrainSettings) -> FastAPI:
-    """Return the train service; its lifespan migrates the database and mends the record of promotions."""
+    """Return the train service; its lifespan migrates the database and completes the audit table of promotions."""
     verifier = TokenVerifier(settings)
 
     @contextlib.asynccontextmanager

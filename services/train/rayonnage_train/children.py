@@ -1,4 +1,4 @@
-"""Child processes: how the worker ends them, and what their ends say."""
+"""Child processes: stop them, and describe how they ended."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 
-GRACE_S = 5.0  # between SIGTERM and SIGKILL; a worker has to be gone within ten seconds
+GRACE_S = 5.0  # between SIGTERM and SIGKILL; a worker must stop within ten seconds
 
 
 def stop_group(child: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started: SIGTERM, then SIGKILL for what is left after a grace."""
+    """Stop a process and its children: SIGTERM, then SIGKILL for those that are left after a grace period."""
     signal_group(child, signal.SIGTERM)
     exited_within(child, GRACE_S)
     signal_group(child, signal.SIGKILL)
@@ -33,7 +33,7 @@ def exited_within(child: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def describe_exit(status: int) -> str:
-    """Return how a process ended, in words."""
+    """Return a phrase for an exit status."""
     if status >= 0:
         return f"ended with exit status {status}"
     hint = " (out of memory?)" if status == -signal.SIGKILL else ""

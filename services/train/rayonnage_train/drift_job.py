@@ -1,7 +1,7 @@
-"""A drift report that acts: made once, and where it gives reason to, followed by one training.
+"""The drift job: create a report, and queue a training if the report calls for one.
 
-Killed at any moment and begun again, the job makes no second report and queues no second training: the report's id is
-noted before it is made, and the training's id stands in the report.
+The job is idempotent: an attempt that was killed and is repeated creates no second report and queues no second
+training. The report's id is written before the report is created, and the training's id is in the report.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def report_and_act(request: DriftRequest, run: RunContext[TrainSettings]) -> dic
 
 
 def _report_id(work: Path) -> str:
-    """Return the id under which every attempt of this job makes its report."""
+    """Return the report's id, the same for every attempt of this job."""
     work.mkdir(parents=True, exist_ok=True)
     noted = work / "report_id"
     if not noted.exists():
@@ -89,7 +89,7 @@ def _facts(report: DriftReport, queue: JobQueue, settings: TrainSettings) -> Fac
     newest = DatasetStore(settings.data_path).current()
     champion = read_manifest(models_path, report.version)
     bundles = _manifests(models_path)
-    ends = [bundle.created_at for bundle in bundles]  # trained here or by command
+    ends = [bundle.created_at for bundle in bundles]  # trained by a job or by a command
     ends += [job.finished_at for job in queue.list(kinds=TRAININGS) if job.started_at is not None and job.finished_at]
     same = [
         bundle.version

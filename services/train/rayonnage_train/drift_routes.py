@@ -1,4 +1,4 @@
-"""Drift reports over HTTP: users read them, admins ask for new ones."""
+"""HTTP for drift reports: users read them, admins queue new ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from rayonnage_train.routes import CurrentTrain
 drift_routes = APIRouter(prefix="/drift", tags=["train"])
 
 PAGE_HEADERS = {
-    # The page brings scripts of Evidently's along. In a sandbox without an origin they draw, and cannot act as whoever
-    # looks at them: no cookies, no requests, nothing from elsewhere.
+    # The page contains Evidently's scripts. In a sandbox without an origin they can draw, but have no cookies of the
+    # user, send no requests and load nothing.
     "Content-Security-Policy": "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -37,7 +37,7 @@ def start_drift_report(
     response: Response,
     wanted: Annotated[DriftRequest | None, Body()] = None,
 ) -> Job:
-    """Queue a drift report, which may queue a training; `Location` says where to watch it."""
+    """Queue a drift report, which may queue a training; `Location` is the address of its job."""
     if read_champion(train.models_path) is None:
         raise BundleNotFound("There is no champion whose predictions could drift; train one first.")
     request = (wanted or DriftRequest()).model_dump(mode="json")
@@ -61,7 +61,10 @@ def list_drift_reports(
     response_model=DriftReport,
     responses={
         **problems(401, 404, 500),
-        200: {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "The report, or its page."},
+        200: {
+            "content": {"text/html": {"schema": {"type": "string"}}},
+            "description": "The report, as JSON or as a page.",
+        },
     },
 )
 def show_drift_report(
@@ -80,7 +83,7 @@ def show_drift_report(
 
 
 def prefers_html(accept: str) -> bool:
-    """Return whether an Accept header names `text/html`, and JSON not above it."""
+    """Return whether an Accept header names `text/html`, and does not prefer JSON."""
     weights: dict[str, float] = {}
     for part in accept.lower().split(","):
         media_type, *parameters = (one.strip() for one in part.split(";"))

@@ -1,4 +1,4 @@
-"""Server-sent events: a job's row, sent whenever it changes, until the job has ended."""
+"""Server-sent events: a job, sent whenever it changes, until it has ended."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ EVENT_SCHEMA: dict[str, Any] = {
 
 
 class EventStreams:
-    """Counts the callers that follow a job, each of whom costs two reads a second."""
+    """Limits how many clients stream a job's events; each costs two reads per second."""
 
     def __init__(self, limit: int) -> None:
         self._free = limit
@@ -55,7 +55,7 @@ class EventStreams:
     def place(self) -> Iterator[None]:
         """Hold one of the places. Raises Overloaded."""
         if self._free <= 0:
-            detail = "Too many callers follow jobs already; ask GET /train/jobs/{job_id} now and then instead."
+            detail = "Too many clients stream job events; poll GET /train/jobs/{job_id} instead."
             raise Overloaded(detail, headers={"Retry-After": "10"})
         self._free -= 1
         try:
@@ -72,9 +72,9 @@ async def job_events(
     poll_s: float = POLL_S,
     keep_alive_s: float = KEEP_ALIVE_S,
 ) -> AsyncIterator[bytes]:
-    """Yield the job as an event now and on every change, and a comment when nothing happens for a while.
+    """Yield the job as an event now and after every change, and a comment after a while without one.
 
-    Ends after the job's final state, or once `may_go_on` says no. A database that is away is waited for.
+    Ends after the job's final state, or once `may_go_on` returns False. Waits while the database is unreachable.
     """
     number, last, said_at = 0, "", time.monotonic()
     while may_go_on():

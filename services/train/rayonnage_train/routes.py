@@ -1,4 +1,4 @@
-"""Jobs, most of them trainings, and the moves of the champion. All of it is for admins."""
+"""HTTP for jobs, and for promotion and rollback; only for admins."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ model_routes = APIRouter(prefix="/models", tags=["models"])
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """What the routes work with."""
+    """What the routes need; opened by the lifespan."""
 
     queue: JobQueue
     engine: Engine
@@ -50,7 +50,7 @@ class Train:
 
 
 def train_of(request: Request) -> Train:
-    """Return what the lifespan has opened."""
+    """Return what the lifespan opened."""
     train: Train = request.app.state.train
     return train
 
@@ -60,7 +60,7 @@ def existing_job(
     job_id: Annotated[str, PathParameter(max_length=32, pattern="^[A-Za-z0-9_-]+$")],
     _admin: CurrentAdmin,
 ) -> Job:
-    """Return the job with this id. Raises JobNotFound, also for jobs of other services."""
+    """Return the job with this id. Raises JobNotFound, also for a job of an unknown type."""
     job = train.queue.get(job_id)
     if job.kind not in JOB_TYPES:
         raise JobNotFound("There is no job with this id; GET /train/jobs lists them.")
@@ -68,7 +68,7 @@ def existing_job(
 
 
 async def stream_place(train: Annotated[Train, Depends(train_of)], _admin: CurrentAdmin) -> AsyncIterator[None]:
-    """Hold a place among the callers that follow jobs until the answer has been sent whole. Raises Overloaded."""
+    """Hold one of the limited event streams until the response is complete. Raises Overloaded."""
     with train.streams.place():
         yield
 
@@ -86,7 +86,7 @@ def start_training(
     response: Response,
     wanted: Annotated[TrainRequest | None, Body()] = None,
 ) -> Job:
-    """Queue a training of text, photos and fusion; the answer is the job, `Location` says where to watch it."""
+    """Queue a training of text, photos and fusion; the response is the job, and `Location` its address."""
     return _submit(TRAIN, train, admin.username, wanted or TrainRequest(), response)
 
 
@@ -97,7 +97,7 @@ def start_text_training(
     response: Response,
     wanted: Annotated[TextTrainRequest | None, Body()] = None,
 ) -> Job:
-    """Queue a training on titles and descriptions; the champion's photo model is kept, the fusion refitted."""
+    """Queue a training on titles and descriptions; the champion's photo model is kept, the fusion fitted again."""
     return _submit(TRAIN, train, admin.username, (wanted or TextTrainRequest()).training(), response)
 
 
@@ -108,13 +108,13 @@ def start_image_training(
     response: Response,
     wanted: Annotated[ImageTrainRequest | None, Body()] = None,
 ) -> Job:
-    """Queue a training on photos; the champion's text model is kept, the fusion refitted."""
+    """Queue a training on photos; the champion's text model is kept, the fusion fitted again."""
     return _submit(TRAIN, train, admin.username, (wanted or ImageTrainRequest()).training(), response)
 
 
 @train_routes.post("/train/search", status_code=202, response_model=Job, responses=SUBMIT_ERRORS)
 def start_search(train: CurrentTrain, admin: CurrentAdmin, response: Response, wanted: SearchRequest) -> Job:
-    """Queue a search for better parameters of one family, within a budget, and a training with what it finds."""
+    """Queue a search for better parameters of one family, within a budget, and a training with the best."""
     return _submit(SEARCH, train, admin.username, wanted, response)
 
 
@@ -145,13 +145,13 @@ def list_jobs(
 
 @job_routes.get("/{job_id}", response_model=Job, responses=problems(401, 403, 404, 503))
 def show_job(job: ExistingJob) -> Job:
-    """Show a job as it stands."""
+    """Show a job."""
     return job
 
 
 @job_routes.delete("/{job_id}", status_code=202, response_model=Job, responses=problems(401, 403, 404, 409, 503))
 def cancel_job(job: ExistingJob, train: CurrentTrain) -> Job:
-    """Cancel a job: at once while it waits, within seconds while it runs."""
+    """Cancel a job: at once if it is queued, within seconds if it is running."""
     return train.queue.request_cancel(job.job_id)
 
 
@@ -161,10 +161,10 @@ def cancel_job(job: ExistingJob, train: CurrentTrain) -> Job:
     responses={**problems(401, 403, 404, 503), 200: EVENT_SCHEMA},
     dependencies=[Depends(stream_place)],
 )
-async def follow_job(
+async def stream_job(
     request: Request, job: ExistingJob, train: CurrentTrain, token: Annotated[str, Depends(bearer)]
 ) -> StreamingResponse:
-    """Follow a job by server-sent events; ends with the job, the token, or the service."""
+    """Stream a job as server-sent events; ends with the job, the token, or the service."""
     verifier: TokenVerifier = request.app.state.verifier
 
     def may_go_on() -> bool:
@@ -186,7 +186,7 @@ def promote_model(
     version: Annotated[str, PathParameter(max_length=64)],
     wanted: Annotated[PromoteRequest | None, Body()] = None,
 ) -> Promotion:
-    """Make this version the champion, whatever the gate said; predict follows within a second or two."""
+    """Make this version the champion, whatever the gate decided; predict loads it within a second or two."""
     reason = (wanted or PromoteRequest()).reason
     return promotion.promote(train.models_path, train.engine, version, admin.username, reason)
 
@@ -195,6 +195,6 @@ def promote_model(
 def roll_back_model(
     train: CurrentTrain, admin: CurrentAdmin, wanted: Annotated[PromoteRequest | None, Body()] = None
 ) -> Promotion:
-    """Make the champion before this one the champion again."""
+    """Make the previous champion the champion again."""
     reason = (wanted or PromoteRequest()).reason
     return promotion.rollback(train.models_path, train.engine, admin.username, reason)

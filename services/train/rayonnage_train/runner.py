@@ -1,7 +1,7 @@
-"""Runs one claimed job in a process of its own: `python -m rayonnage_train.runner <job_id> <lease_token>`.
+"""Run one claimed job: `python -m rayonnage_train.runner <job_id> <lease_token>`, started by the worker.
 
-The worker starts it. A process for each job gives its memory back, can be stopped whatever it is doing, and leaves the
-worker free to say that it is alive while this one computes.
+With a process per job, its memory is freed when it ends, it can be stopped whatever it is doing, and the worker can
+send heartbeats while it computes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TRACEBACK_LINES = 12
 
 
 def main() -> int:
-    """Run the job named on the command line; the exit status is 0 when the job's row tells how it ended."""
+    """Run the job named on the command line; exit with 0 once its end is recorded."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("job_id")
     parser.add_argument("lease_token")
@@ -52,7 +52,7 @@ def main() -> int:
     settings = TrainSettings()
     set_up_logging("train-runner", settings)
     set_up_tracing("train-runner", settings)
-    structlog.contextvars.bind_contextvars(job_id=arguments.job_id)  # every line of this process is about it
+    structlog.contextvars.bind_contextvars(job_id=arguments.job_id)  # in every line of this process
     job_types = load_job_types(arguments.job_types)
     engine = open_database(settings.database_url)
     leases = JobLeases(engine)
@@ -125,7 +125,7 @@ def watch_lease(leases: JobLeases, held: HeldJob) -> None:
             try:
                 leases.held(held.job_id, held.lease_token)
             except LeaseLost:
-                os._exit(EXIT_LEASE_LOST)  # after the job's own end too, where nothing is left to do
+                os._exit(EXIT_LEASE_LOST)  # also after the job's end: nothing is left to do
             except DATABASE_AWAY:
                 continue
             except Exception:  # without the watch, two workers might run the job

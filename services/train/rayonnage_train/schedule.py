@@ -1,4 +1,4 @@
-"""Queues what is due by the clock: a drift report every DRIFT_EVERY_H hours, however many workers look."""
+"""Queue a drift report every DRIFT_EVERY_H hours, however many workers there are."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ log = structlog.get_logger()
 
 LOOK_EVERY_S = 15.0
 SCHEDULE = "schedule"
-"""By whom such jobs are submitted."""
+"""`submitted_by` of scheduled jobs."""
 
 
 class DriftSchedule:
-    """Looks now and then whether a drift report is due; the table of jobs is all that it remembers.
+    """Checks periodically whether a drift report is due. Its only state is the table of jobs.
 
-    There is nothing to report without a champion, and the first report comes a period after the first promotion.
+    Without a champion no report is queued; the first one is due one period after the first promotion.
     """
 
     def __init__(self, settings: TrainSettings, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,7 +40,7 @@ class DriftSchedule:
         self._next_look = float("-inf")
 
     def tick(self) -> None:
-        """Queue a report when one is due. Raises what a database that is away raises."""
+        """Queue a report if one is due. Raises DATABASE_AWAY errors."""
         now = self._clock()
         if not self._hours or now < self._next_look or not self._pointer.exists():
             return
@@ -49,7 +49,7 @@ class DriftSchedule:
             first_promotion = session.exec(select(func.min(col(PromotionRow.moved_at)))).one()
         if first_promotion is None:
             return
-        # At least a day, so that reports by the hour have rows enough; no gap between reports that are further apart.
+        # At least a day, so that hourly reports have enough rows; longer periods are covered without a gap.
         request = DriftRequest(hours=max(DriftRequest().hours, self._hours))
         job = self._queue.submit_if_due(
             DRIFT.name,

@@ -1,4 +1,4 @@
-"""Claims jobs and sees each one through in a process of its own: `python -m rayonnage_train.worker`."""
+"""Claim jobs and run each in a child process: `python -m rayonnage_train.worker`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DATABASE_RETRY_S = 2.0
 
 
 class Ending(Enum):
-    """Why a job's process is not watched any more."""
+    """Why the worker stopped watching a job's process."""
 
     EXITED = auto()
     CANCELLED = auto()
@@ -52,7 +52,7 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Takes one job after the other until `stopping` is set."""
+    """Runs one job after the other until `stopping` is set."""
 
     queue: JobQueue
     leases: JobLeases
@@ -69,7 +69,7 @@ class Worker:
         return self.lease_s / 4
 
     def run(self) -> None:
-        """Work until told to stop. A database that is away is waited for."""
+        """Run jobs until `stopping` is set. Waits while the database is unreachable."""
         try:
             self._run()
         finally:
@@ -98,7 +98,7 @@ class Worker:
                 self.run_job(held)
 
     def run_job(self, held: HeldJob) -> None:
-        """Run one job in a child process and settle what the child could not."""
+        """Run one job in a child process, and write its state if the child did not."""
         log.info("job.started", job_id=held.job_id, kind=held.kind, attempt=held.attempts, by=held.submitted_by)
         started = time.monotonic()
         child = self._start(held)
@@ -112,11 +112,11 @@ class Worker:
     def _start(self, held: HeldJob) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "rayonnage_train.runner", held.job_id, held.lease_token]
         options = ["--job-types", self.job_types, "--parent", str(os.getpid())]
-        # A group of its own, so that Ctrl-C reaches the worker alone and the worker decides in what order things end.
+        # In its own process group: Ctrl-C reaches only the worker, which stops its children in order.
         return subprocess.Popen([*command, *options], stdin=subprocess.DEVNULL, start_new_session=True)
 
     def _watch(self, child: subprocess.Popen[bytes], held: HeldJob) -> Ending:
-        """Say that the job is alive until its process ends or has to."""
+        """Send heartbeats until the job's process ends or must be stopped."""
         held_until = time.monotonic() + self.lease_s
         next_heartbeat = time.monotonic() + self.heartbeat_s
         while True:
@@ -137,13 +137,13 @@ class Worker:
             except DATABASE_AWAY as error:
                 log.warning("job.heartbeat_failed", job_id=held.job_id, error=str(error.orig))
                 if time.monotonic() + self.heartbeat_s >= held_until:
-                    return Ending.LEASE_IN_DOUBT  # stop while nobody else can have the job yet
+                    return Ending.LEASE_IN_DOUBT  # stop before another worker can claim the job
                 continue
             if cancel:
                 return Ending.CANCELLED
 
     def _settle(self, held: HeldJob, ending: Ending, status: int) -> None:
-        """Write the job's state where its process did not write its end itself."""
+        """Write the job's state, unless its process has written its end."""
         match ending:
             case Ending.EXITED:
                 reason = f"Its process {describe_exit(status)} before the job had ended."
@@ -151,10 +151,10 @@ class Worker:
             case Ending.CANCELLED:
                 self._try(lambda: self.leases.cancel(held))
             case Ending.STOPPING:
-                reason = "The worker was stopped; the job goes on from its last finished stage."
+                reason = "The worker was stopped; the job resumes from its last finished stage."
                 self._try(lambda: self.leases.release(held, reason=reason, counts_as_attempt=False))
             case Ending.LEASE_IN_DOUBT:
-                reason = "The database could not be reached; the job goes on from its last finished stage."
+                reason = "The database could not be reached; the job resumes from its last finished stage."
                 self._try(lambda: self.leases.release(held, reason=reason, counts_as_attempt=False))
             case Ending.LEASE_LOST:
                 log.warning("job.lease_lost", job_id=held.job_id)
@@ -163,9 +163,9 @@ class Worker:
         try:
             write()
         except LeaseLost:
-            pass  # the job's own process has written its end, as it should
+            pass  # the job's process has written its end
         except DATABASE_AWAY as error:
-            log.warning("job.not_settled", error=str(error.orig), note="its lease will run out instead")
+            log.warning("job.update_failed", error=str(error.orig), note="the lease will expire")
 
     def _note_end(self, held: HeldJob, ending: Ending, seconds: float) -> None:
         try:
@@ -173,7 +173,11 @@ class Worker:
         except DATABASE_AWAY:
             return
         log.info(
-            "job.left", job_id=job.job_id, status=job.status, ending=ending.name.lower(), seconds=round(seconds, 1)
+            "job.process_ended",
+            job_id=job.job_id,
+            status=job.status,
+            ending=ending.name.lower(),
+            seconds=round(seconds, 1),
         )
         if job.status in FINAL_STATUSES:
             self.metrics.ended(job)
@@ -181,12 +185,12 @@ class Worker:
 
 
 def remove_finished_work(queue: JobQueue, models_path: Path) -> None:
-    """Remove work folders of jobs that have ended, as after a crash between a job's end and its clean-up."""
+    """Remove the work folders of ended jobs, which a crash between a job's end and its clean-up leaves."""
     for folder in (models_path / ".work").glob("*"):
         try:
             ended = queue.get(folder.name).status in FINAL_STATUSES
         except JobNotFound:
-            continue  # the command line's own
+            continue  # of the command line
         if ended:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""`rayonnage train | evaluate | promote | rollback | models | predict`: the services' functions, in this process."""
+"""`rayonnage train | search | evaluate | promote | rollback | models | predict`: the pipelines, in this process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ModelSettings(PipelineSettings, DatabaseSettings):
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands about models to the command line."""
+    """Add the commands for models."""
     for command in (train, search, evaluate, promote, rollback, predict):
         app.command()(command)
     app.command("models")(list_models)
@@ -71,10 +71,10 @@ def search(
     image: Annotated[str | None, typer.Option(help="Photo family to search instead.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Dataset version; default: the newest.")] = None,
     goal: Annotated[str, typer.Option(help="f1_macro, f1_weighted or log_loss.")] = "f1_macro",
-    trials: Annotated[int, typer.Option(help="Stop after so many trials …")] = 20,
+    trials: Annotated[int, typer.Option(help="Stop after this many trials …")] = 20,
     budget_s: Annotated[float, typer.Option(help="… or seconds, whichever comes first.")] = 1800,
     fixed: Annotated[list[str] | None, typer.Option(help="name=value, such as penalty=2.")] = None,
-    then_train: Annotated[bool, typer.Option("--train/--no-train", help="Train with what was found.")] = True,
+    then_train: Annotated[bool, typer.Option("--train/--no-train", help="Train with the best parameters.")] = True,
     promote: Annotated[str, typer.Option(help="if_better, never or always.")] = "if_better",
 ) -> None:
     """Search better parameters of one family within a budget, and train a bundle with them."""
@@ -124,7 +124,7 @@ def evaluate(
     classes: Annotated[bool, typer.Option(help="Show each category too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON instead.")] = False,
 ) -> None:
-    """Judge a model on the test split, without the rows it was trained on, and print its report."""
+    """Evaluate a model on the test split, without the rows it was trained on, and print its report."""
     from rayonnage_shared.cli.report_tables import print_report
     from rayonnage_shared.ml.catalogue.datasets import DatasetStore
     from rayonnage_shared.pipelines.training import evaluate_version

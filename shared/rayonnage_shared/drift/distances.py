@@ -1,6 +1,6 @@
-"""How far two samples lie apart: one number for each kind of column, and how often chance alone would give as much.
+"""Distances between two samples, by type of column, each with a p-value.
 
-All three numbers are sizes, which more rows do not make larger; the p-value says whether there are rows enough.
+All three distances are effect sizes, which do not grow with the number of rows; the p-value is for significance.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Numbers = NDArray[np.float64]
 
 
 class Distance(NamedTuple):
-    """How far apart, the probability of that much between two samples of one population, and where."""
+    """A distance, the probability of one as large between samples of one population, and what differs."""
 
     size: float
     p_value: float

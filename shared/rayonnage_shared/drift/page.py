@@ -1,4 +1,4 @@
-"""A drift report for people: the page, and one sentence."""
+"""The HTML page of a drift report, and its summary in one sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STYLE = """
 
 
 def page(report: DriftReport, evidently_html: str | None) -> str:
-    """Return Evidently's page with our verdict above it, or the verdict alone."""
+    """Return Evidently's page with our own report above it, or our report alone."""
     ours = _section(report)
     if evidently_html is None:
         title = f"<title>Drift {report.id}</title>"
@@ -35,7 +35,7 @@ def summary(report: DriftReport) -> str:
 
 
 def cells_of(column: ColumnDrift) -> tuple[str, str, str, str, str]:
-    """Return distance, threshold, p-value, rows (reference | current) and what has changed, as people read them."""
+    """Return distance, threshold, p-value, rows (reference | current) and what has changed, formatted."""
     rows = f"{column.reference_rows} | {column.current_rows}"
     threshold = f"{column.threshold:g}"
     if column.distance is None or column.p_value is None:

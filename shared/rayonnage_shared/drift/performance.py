@@ -1,8 +1,8 @@
-"""How often the champion was right, as far as feedback tells, and whether that is worse than it should be.
+"""The champion's accuracy by feedback, and whether it is lower than expected.
 
-An alarm needs at least 50 labelled answers, a fall of 5 points or more, and one that chance gives in less than one
-report of ten thousand. Two shares are watched: right answers against the champion's own test split, whose rows are a
-sample too (Fisher's exact test), and right ones among the accepted against the promise (exact binomial test).
+An alarm needs at least 50 labelled predictions and a drop of 5 points or more, with a false-alarm rate of one report in
+ten thousand. Two shares are tested: the accuracy against that on the champion's test split, which is a sample too
+(Fisher's exact test), and the precision of accepted predictions against the promised one (exact binomial test).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _is_alarm(rows: int, share: float | None, expected: float | None, p_value: f
 
 
 def _p_of_accuracy(right: int, rows: int, expected: Expectation) -> float | None:
-    """Return how often so few are right by chance when both samples have one accuracy."""
+    """Return the probability of so few right predictions if both samples have the same accuracy."""
     if not rows or expected.accuracy is None or not expected.rows:
         return None
     from scipy.stats import hypergeom

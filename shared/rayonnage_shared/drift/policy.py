@@ -1,4 +1,4 @@
-"""Whether a drift report is a reason to train: facts in, a decision with its reason out."""
+"""Decide whether a drift report is a reason to train."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rayonnage_shared.drift.settings import DriftSettings
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What has to hold for a training; `columns` may cause one, all of them where there is None."""
+    """The conditions of a training; `columns` are those that may cause one, None for all."""
 
     retrain: bool
     min_rows: int
@@ -33,19 +33,19 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known when a report has been made."""
+    """What the decision depends on, when a report has been created."""
 
     moment: datetime
     alarms: Collection[str]
-    """Columns that are an alarm."""
+    """Columns that raise an alarm."""
     rows: int
-    """Answers that were compared."""
+    """Predictions that were compared."""
     feedback_alarm: str | None
-    """What feedback says where that is an alarm."""
+    """What feedback shows, if that is an alarm."""
     training_under_way: bool
-    """Whether a training waits or runs."""
+    """Whether a training is queued or running."""
     last_training: datetime | None
-    """When one last ended, whoever asked for it."""
+    """When the last training ended, whoever submitted it."""
     trained_on: str
     """Dataset version of the champion."""
     newest_dataset: str | None
@@ -67,7 +67,7 @@ def decide(facts: Facts, policy: Policy) -> DriftDecision:
 
 
 def _objection(facts: Facts, policy: Policy) -> str | None:
-    """Return what speaks against a training for which there is a cause."""
+    """Return why there is no training although there is a cause."""
     if not policy.retrain:
         return "DRIFT_RETRAIN is off."
     if facts.training_under_way:
@@ -87,7 +87,7 @@ def _objection(facts: Facts, policy: Policy) -> str | None:
 
 
 def _causes(facts: Facts, policy: Policy) -> list[str] | str:
-    """Return what may cause a training, in words, or why nothing does."""
+    """Return the causes of a training in words, or why there is none."""
     counted = [name for name in facts.alarms if policy.columns is None or name in policy.columns]
     causes = []
     if counted and facts.rows >= policy.min_rows:

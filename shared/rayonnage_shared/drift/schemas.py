@@ -1,4 +1,4 @@
-"""What a drift report says, as it stands in `drift_report.json`, and the bodies of `/drift`."""
+"""Drift reports, as `drift_report.json` and HTTP show them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ MIN_HOURS, MAX_HOURS = 0.01, 24 * 366
 
 
 class DriftRequest(BaseModel):
-    """Which answers to compare with the champion's test split."""
+    """Which predictions to compare with the champion's test split."""
 
     model_config = ConfigDict(extra="forbid")
 
-    hours: float = Field(24, ge=MIN_HOURS, le=MAX_HOURS, description="How far back answers count.")
+    hours: float = Field(24, ge=MIN_HOURS, le=MAX_HOURS, description="Hours of predictions to compare.")
 
 
 class ColumnDrift(BaseModel):
-    """One column: how far the answers lie from the reference, and whether that is an alarm."""
+    """One column: the distance of the predictions from the reference, and whether it raises an alarm."""
 
     name: str
     measure: DriftMeasure = Field(
@@ -30,8 +30,10 @@ class ColumnDrift(BaseModel):
         "embeddings as a share of the variance."
     )
     distance: float | None = Field(description="Null where there are too few rows.")
-    threshold: float = Field(description="The distance from which on a column is an alarm, if chance is ruled out.")
-    p_value: float | None = Field(description="How often chance gives as much in any of the columns.")
+    threshold: float = Field(
+        description="The distance at which a column raises an alarm, if it is statistically significant."
+    )
+    p_value: float | None = Field(description="Probability of a distance as large by chance, in any of the columns.")
     drift: bool
     what: str = Field(description="What has changed the most, in words.")
     reference_rows: int
@@ -39,23 +41,27 @@ class ColumnDrift(BaseModel):
 
 
 class Performance(BaseModel):
-    """How often the champion was right, as feedback says, against what its test split and its promise led to expect."""
+    """The champion's accuracy and precision by feedback, against those expected."""
 
-    since: datetime = Field(description="Answers since then count, until the report's end; the truth may be later.")
-    labelled: int = Field(description="Answers of which the truth is known.")
+    since: datetime = Field(
+        description="Start of the predictions that count, until the report's end; their feedback may be later."
+    )
+    labelled: int = Field(description="Predictions with feedback on the true category.")
     accuracy: float | None = Field(description="Share of them that are right; null without any.")
     expected_accuracy: float | None = Field(description="Of the champion on its test split.")
-    expected_rows: int | None = Field(description="How many test products that stands on.")
-    accepted: int = Field(description="Labelled answers whose decision was `accept`.")
+    expected_rows: int | None = Field(description="Number of test products that it was measured on.")
+    accepted: int = Field(description="Labelled predictions whose decision was `accept`.")
     accepted_precision: float | None = Field(description="Share of those that are right; null without any.")
     promised_precision: float | None
-    p_value: float | None = Field(description="How often chance gives such a fall, of either share; null without any.")
+    p_value: float | None = Field(
+        description="Probability of such a drop by chance, in either share; null without any."
+    )
     alarm: bool
     what: str = Field(description="The verdict in words.")
 
 
 class DriftDecision(BaseModel):
-    """What the policy made of a report."""
+    """The decision of the policy."""
 
     retrain: bool
     reason: str
@@ -63,33 +69,37 @@ class DriftDecision(BaseModel):
 
 
 class DriftReport(BaseModel):
-    """The reference against the answers of a time."""
+    """The reference compared with the predictions of a period."""
 
     id: str
     created_at: datetime
-    version: str = Field(description="The champion: only its answers count.")
+    version: str = Field(description="The champion; only its predictions count.")
     dataset_version: str = Field(description="The dataset whose test split is the reference.")
     since: datetime
     until: datetime
-    answers: int = Field(description="Answers of the champion in that time, of which `current_rows` were looked at.")
+    answers: int = Field(
+        description="Predictions of the champion in that period, of which `current_rows` were compared."
+    )
     reference_rows: int
     current_rows: int
-    enough_rows: bool = Field(description="False: too few for a verdict on anything.")
-    drift: bool = Field(description="Whether any column is an alarm.")
+    enough_rows: bool = Field(description="False if there are too few for any alarm.")
+    drift: bool = Field(description="Whether any column raises an alarm.")
     columns: list[ColumnDrift]
     performance: Performance | None = Field(None, description="By feedback; null in reports from before there was any.")
-    decision: DriftDecision | None = Field(None, description="Null where the report was made by hand: it only tells.")
+    decision: DriftDecision | None = Field(
+        None, description="Null if the report was created by the command line, which queues nothing."
+    )
     evidently: dict[str, Any] | None = Field(description="Evidently's own metrics; null if it made no report.")
     evidently_note: str | None = Field(None, description="Why Evidently has no part in this report.")
 
     @property
     def alarms(self) -> list[str]:
-        """The columns that are an alarm."""
+        """The columns that raise an alarm."""
         return [one.name for one in self.columns if one.drift]
 
     @property
     def feedback_alarm(self) -> bool:
-        """Whether feedback says that the champion has become worse."""
+        """Whether the champion is less accurate than expected, by feedback."""
         return self.performance is not None and self.performance.alarm
 
 
@@ -100,9 +110,9 @@ class DriftSummary(BaseModel):
     created_at: datetime
     version: str
     drift: bool
-    alarms: list[str] = Field(description="The columns that are an alarm.")
-    feedback_alarm: bool = Field(description="Whether the champion is right less often than it should be.")
-    rows: int = Field(description="Answers that were compared.")
+    alarms: list[str] = Field(description="The columns that raise an alarm.")
+    feedback_alarm: bool = Field(description="Whether the champion is less accurate than expected, by feedback.")
+    rows: int = Field(description="Predictions that were compared.")
     enough_rows: bool
     decision: DriftDecision | None
 

@@ -61,12 +61,10 @@ class JobQueue:
         job_id: str | None = None,
         lines: Sequence[str] = (),
     ) -> Job:
-        """Return the new, queued job, whose log begins with `lines`.
+        """Return the new job, whose log starts with `lines`. Jobs of one concurrency group run one at a time.
 
-        Jobs of one concurrency group never run side by side.
-
-        Whoever brings a `job_id` may submit the job again after a crash: the one that is there is returned then.
-        Raises QueueFull.
+        With a `job_id` the call is idempotent: if there is a job with this id, it is returned. Raises QueueFull if
+        `max_queued` jobs of this kind are waiting.
         """
         with writing(self._engine) as session:
             if job_id is not None:
@@ -95,12 +93,12 @@ class JobQueue:
         every: timedelta,
         first_from: datetime,
     ) -> Job | None:
-        """Queue a job unless one of its kind waits or runs, or the newest was submitted less than `every` ago.
+        """Queue a job unless one of its kind is queued or running, or was submitted less than `every` ago.
 
-        Where there has never been one, `every` counts from `first_from`. Of callers that ask at the same moment, one
-        gets the job and the others None.
+        If there has never been one, `every` counts from `first_from`. Of concurrent callers, one gets the job and the
+        others None.
         """
-        with reading(self._engine) as session:  # which is nearly always all
+        with reading(self._engine) as session:  # takes no write lock; nearly always enough
             if not self._is_due(session, kind, every, first_from):
                 return None
         with writing(self._engine) as session:
@@ -110,7 +108,7 @@ class JobQueue:
             return self._add(session, kind, request, by=by, concurrency_group=concurrency_group)
 
     def get(self, job_id: str) -> Job:
-        """Return the job as it stands. Raises JobNotFound."""
+        """Return the job. Raises JobNotFound."""
         with reading(self._engine) as session:
             return as_job(_existing(session, _by_id(job_id)))
 
@@ -137,14 +135,14 @@ class JobQueue:
         return JobCounts(counts, waited.total_seconds())
 
     def request_cancel(self, job_id: str) -> Job:
-        """Return the job, cancelled where nobody runs it, else with the wish noted for its holder.
+        """Cancel the job if no worker runs it; otherwise mark it, and its worker cancels it.
 
-        Raises JobNotFound, or JobFinished when it has ended.
+        Raises JobNotFound, or JobFinished if it has ended.
         """
         with writing(self._engine) as session:
             row = _existing(session, _by_id(job_id).with_for_update())
             if row.status in FINAL_STATUSES:
-                raise JobFinished(f"Job {job_id} has {row.status}; there is nothing left to cancel.")
+                raise JobFinished(f"Job {job_id} has already ended ({row.status}).")
             moment = self._clock(session)
             row.cancel_requested = True
             if row.status == "queued" or expired(row, moment):
@@ -175,7 +173,7 @@ class JobQueue:
             log_tail=with_lines([], lines),
         )
         session.add(row)
-        log.info("job.queued", job_id=row.job_id, kind=kind, by=by)  # with the id of the request that wants it
+        log.info("job.queued", job_id=row.job_id, kind=kind, by=by)  # with the request id
         return as_job(row)
 
     def _is_due(self, session: Session, kind: str, every: timedelta, first_from: datetime) -> bool:

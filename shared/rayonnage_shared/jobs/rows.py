@@ -1,4 +1,4 @@
-"""A job's row and the states it goes through; who may ask for a change is decided in `jobs`."""
+"""A job's row and its state transitions; `queue` and `leases` decide who may change it."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class HeldJob:
 
 
 def expired(row: JobRow, moment: datetime) -> bool:
-    """Return whether nobody holds the job at `moment`."""
+    """Return whether no worker holds the job at `moment`."""
     return row.lease_expires_at is None or row.lease_expires_at <= moment
 
 
 def hold(row: JobRow, moment: datetime, lease_s: float) -> HeldJob:
-    """Give the job to a new holder for `lease_s` seconds."""
+    """Lease the job to a worker for `lease_s` seconds."""
     token = str(ULID())
     row.status = "running"
     row.attempts += 1
@@ -49,7 +49,7 @@ def hold(row: JobRow, moment: datetime, lease_s: float) -> HeldJob:
 
 
 def held_job(row: JobRow, token: str) -> HeldJob:
-    """Return the job as its holder sees it."""
+    """Return the job as its worker sees it."""
     return HeldJob(row.job_id, row.kind, token, row.request, row.submitted_by, row.attempts)
 
 
@@ -63,22 +63,22 @@ def end(row: JobRow, status: JobStatus, moment: datetime) -> None:
 
 
 def fail_for_good(row: JobRow, moment: datetime) -> None:
-    """End a job that lost its process too often."""
-    last = f" The last time: {row.message}" if row.message else ""
+    """Fail a job that has lost its process MAX_ATTEMPTS times."""
+    last = f" Last attempt: {row.message}" if row.message else ""
     row.error = (
-        f"Its process was lost {row.attempts} times before it could finish; it is not tried again.{last} "
-        "Look at the worker's log and at its memory, then submit it anew."
+        f"Its process was lost {row.attempts} times before it finished; it is not retried.{last} "
+        "Check the worker's log and memory, then submit the job again."
     )
     end(row, "failed", moment)
 
 
 def with_lines(tail: Sequence[str], lines: Sequence[str]) -> list[str]:
-    """Return the log's tail after these lines."""
+    """Return the log tail with these lines appended."""
     return [*tail, *(printable(line, MAX_LINE_CHARACTERS) for line in lines)][-LOG_TAIL_LINES:]
 
 
 def printable(words: str, limit: int) -> str:
-    """Return what a text column takes: no NUL, which PostgreSQL does not store, and no more than `limit` characters."""
+    """Return text that a column accepts: at most `limit` characters, and no NUL, which PostgreSQL does not store."""
     return words.replace("\x00", "")[:limit]
 
 

@@ -1,4 +1,4 @@
-"""Bodies of train: jobs."""
+"""Jobs, as HTTP shows them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Job(BaseModel):
     kind: str = Field(examples=["train", "search", "drift"])
     status: JobStatus
     stage: str | None
-    progress: float = Field(ge=0, le=1, description="Of the present stage.")
+    progress: float = Field(ge=0, le=1, description="Progress of the current stage.")
     message: str | None
     attempts: int
     submitted_by: str

@@ -8,7 +8,7 @@ from rayonnage_shared.core.settings import StorageSettings
 
 
 class PipelineSettings(StorageSettings):
-    """By which rules bundles are made, judged and kept."""
+    """How bundles are trained, compared and kept."""
 
     promised_precision: float = Field(
         0.95, gt=0.5, lt=1, description="Precision that `decision: accept` promises; higher accepts fewer products."

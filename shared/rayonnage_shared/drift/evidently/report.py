@@ -1,4 +1,4 @@
-"""Evidently's report on two sets of observations, guarded against what Evidently cannot compare."""
+"""Evidently's report on two sets of observations, without the columns that Evidently cannot compare."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMIT_S = 180
 """Importing it takes 10 to 25 s, the work 2 s."""
 TEXT_DISTANCE = "text_distance"
 MAX_VALUES = 40
-"""Of a category column; what is rarer counts as one."""
+"""Of a category column; rarer values are merged into one."""
 _KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "OPENBLAS_NUM_THREADS")
 
 

@@ -1,4 +1,4 @@
-"""What a fusion that looks at features learns from: which training rows, and where their features wait for it."""
+"""The inputs of a fusion that uses features: which training rows, and their stored features."""
 
 from __future__ import annotations
 

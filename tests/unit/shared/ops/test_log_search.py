@@ -81,8 +81,8 @@ def test_the_job_that_a_request_queued_belongs_to_it(tmp_path: Path) -> None:
         line(2, "job.started", None, job_id="job-1"),
         line(3, "job.started", None, job_id="job-2"),
     )
-    write(tmp_path / "train-runner.log", line(4, "job.stage", None, job_id="job-1"))
-    assert found(tmp_path) == ["job.queued", "http.request", "job.started", "job.stage"]
+    write(tmp_path / "train-runner.log", line(4, "job.stage_started", None, job_id="job-1"))
+    assert found(tmp_path) == ["job.queued", "http.request", "job.started", "job.stage_started"]
 
 
 def test_what_a_service_writes_is_found_though_the_file_has_rotated(tmp_path: Path) -> None:
@@ -133,5 +133,7 @@ def test_a_hundred_megabytes_take_seconds(tmp_path: Path) -> None:
 
 
 def test_lines_come_from_a_pipe_once() -> None:
-    piped = io.BytesIO(f"{line(1, 'job.queued', job_id='j')}\n{line(2, 'job.left', None, job_id='j')}\n".encode())
-    assert [one.event["event"] for one in find_request([], piped, WANTED)] == ["job.queued", "job.left"]
+    piped = io.BytesIO(
+        f"{line(1, 'job.queued', job_id='j')}\n{line(2, 'job.process_ended', None, job_id='j')}\n".encode()
+    )
+    assert [one.event["event"] for one in find_request([], piped, WANTED)] == ["job.queued", "job.process_ended"]
