@@ -14,10 +14,10 @@ class _Quiet:
 
 
 @contextlib.contextmanager
-def serving(handler: type[BaseHTTPRequestHandler], address: str = "127.0.0.1") -> Iterator[str]:
-    """Serve on a free port until the block ends; yield the URL."""
+def serving(handler: type[BaseHTTPRequestHandler], address: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve until the block ends, on a free port unless `port` is given; yield the URL."""
     quiet = type(handler.__name__, (_Quiet, handler), {})
-    with ThreadingHTTPServer((address, 0), quiet) as server:
+    with ThreadingHTTPServer((address, port), quiet) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         try:

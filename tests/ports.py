@@ -7,6 +7,8 @@ import os
 import socket
 from collections.abc import Iterator
 
+from rayonnage_shared.core.processes import REPLICA_PORT_STEP
+
 # Below the range from which systems take the local ports of outgoing connections: one of those could hold the port of
 # a server that a test starts, or has killed and starts again.
 _FIRST, _LAST = 10_000, 32_000
@@ -22,6 +24,7 @@ def _from_a_place_of_its_own() -> Iterator[int]:
 
 
 _candidates = _from_a_place_of_its_own()
+_given: set[int] = set()
 
 
 def free_ports(count: int) -> list[int]:
@@ -29,9 +32,27 @@ def free_ports(count: int) -> list[int]:
     found: list[int] = []
     while len(found) < count:
         port = next(_candidates)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        if _is_free(port):
             found.append(port)
+    _given.update(found)
     return found
+
+
+def free_ports_of_replicas(count: int) -> int:
+    """Return the first of the ports of `count` replicas: nobody listens on them, and none is given out again."""
+    while True:
+        first = next(_candidates)
+        ports = [first + REPLICA_PORT_STEP * number for number in range(count)]
+        if all(map(_is_free, ports)):
+            _given.update(ports)
+            return first
+
+
+def _is_free(port: int) -> bool:
+    if port not in _given:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return True
+    return False
 
 
 def free_port() -> int:

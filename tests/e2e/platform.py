@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from rayonnage_shared.core import host
-from rayonnage_shared.core.processes import PROCESSES, process
+from rayonnage_shared.core.processes import PROCESSES, Process
 from rayonnage_shared.ops.env_file import complete_env_file, effective
 from rayonnage_shared.ops.settings_catalogue import all_settings
 from rayonnage_shared.ops.supervision import MARK, Supervisor
 from tests.e2e.deployment import Deployment
-from tests.ports import free_ports
+from tests.ports import free_ports, free_ports_of_replicas
 from tests.waiting import PATIENCE_S
 
 DIES_WITH_ITS_PARENT = (
@@ -60,16 +60,19 @@ class Platform(Deployment):
         return self.values["ADMIN_USERNAME"], self.values["ADMIN_PASSWORD"]
 
     def url(self, name: str) -> str:
-        """Return a service's own address, past the gateway."""
-        port = process(name).port
+        """Return the own address of a service, or of one of its replicas, past the gateway."""
+        port = self._process(name).port
         assert port is not None, f"{name} serves no HTTP"
         return port.address(self.values)
 
     def metrics_url(self, name: str) -> str:
         """Return the address of a process's metrics."""
-        url = process(name).metrics_url(self.values)
+        url = self._process(name).metrics_url(self.values)
         assert url is not None
         return url
+
+    def _process(self, name: str) -> Process:
+        return {one.name: one for one in self.supervisor.processes}[name]
 
     def promotions(self) -> list[dict[str, Any]]:
         with sqlite3.connect(f"file:{self.home}/data/rayonnage.db?mode=ro", uri=True) as database:
@@ -150,6 +153,8 @@ def write_settings(home: Path, settings: Mapping[str, str]) -> None:
     ports = [port.setting for one in PROCESSES for port in one.ports()]
     chosen = dict(zip(ports, map(str, free_ports(len(ports))), strict=True))
     chosen |= {"PREDICT_RATE_LIMIT": "off", "LOG_LEVEL": "info", "MLFLOW_TRACKING_URI": "", "DVC_REMOTE_URL": ""}
+    if "PREDICT_REPLICAS" in settings:
+        chosen["PREDICT_PORT"] = str(free_ports_of_replicas(int(settings["PREDICT_REPLICAS"])))
     chosen |= settings
     (home / ".env").write_text("".join(f"{name}={value}\n" for name, value in chosen.items()), encoding="utf-8")
     complete_env_file(home, {})

@@ -16,12 +16,12 @@ import httpx2
 import pytest
 
 from rayonnage_shared.core import host
-from rayonnage_shared.core.processes import PROCESSES, process
+from rayonnage_shared.core.processes import PROCESSES, process, with_replicas
 from rayonnage_shared.ops.env_file import effective
 from rayonnage_shared.ops.local import example_call
 from rayonnage_shared.ops.supervision import MARK, Supervisor
 from tests.e2e.platform import Platform, environment_without_settings
-from tests.ports import free_ports
+from tests.ports import free_ports, free_ports_of_replicas
 from tests.waiting import PATIENCE_S, eventually
 
 RAYONNAGE = [sys.executable, "-m", "rayonnage_shared.cli.main"]
@@ -35,6 +35,7 @@ class Run:
         self.ports = {
             port.setting: number for (_, port), number in zip(ALL_PORTS, free_ports(len(ALL_PORTS)), strict=True)
         }
+        self.ports["PREDICT_PORT"] = free_ports_of_replicas(2)
         self.environment = environment_without_settings() | {name: str(port) for name, port in self.ports.items()}
         self.environment["DEMO"] = "0"
         self.processes: list[subprocess.Popen[str]] = []
@@ -93,7 +94,9 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 
 def test_starts_everything_once_and_stops_on_ctrl_c(run: Run) -> None:
+    run.environment["PREDICT_REPLICAS"] = "2"
     started = run.up_and_ready()
+    del run.environment["PREDICT_REPLICAS"]  # other commands are run from another terminal
 
     env = effective(run.home, {})
     assert f"password {env['ADMIN_PASSWORD']}" in run.output
@@ -103,7 +106,11 @@ def test_starts_everything_once_and_stops_on_ctrl_c(run: Run) -> None:
     credentials = {"username": env["ADMIN_USERNAME"], "password": env["ADMIN_PASSWORD"]}
     assert httpx2.post(f"{gateway}/token", data=credentials).status_code == 200
     table = run.command("status").stdout
-    assert all(one.name in table for one in PROCESSES)
+    assert all(f" {one.name} " in table for one in with_replicas({"PREDICT_REPLICAS": "2"}))
+    replica = f"http://127.0.0.1:{run.ports['PREDICT_PORT'] + 10}"
+    assert replica in run.output
+    assert httpx2.get(f"{replica}/health/live").status_code == 200
+    assert " predict-2 " in run.command("dashboard", "--once").stdout
     assert (run.home / "logs" / "gateway.log").stat().st_size > 0
 
     second = run.command("up")

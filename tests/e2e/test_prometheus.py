@@ -18,15 +18,15 @@ SCRAPED_WITHIN_S = 20
 
 
 def test_all_processes_are_scraped_and_a_prediction_is_counted(platform: Platform, tmp_path: Path) -> None:
-    targets = {process.name: platform.metrics_url(process.name) for process in PROCESSES}
+    targets = {process.name: [platform.metrics_url(process.name)] for process in PROCESSES}
     with prometheus(tmp_path, free_ports(1)[0], targets) as client:
 
         def targets_up() -> set[str]:
-            return {one["metric"]["process"] for one in query(client, "up == 1")}
+            return {one["metric"]["job"] for one in query(client, "up == 1")}
 
         def down() -> dict[str, str]:
             active = client.get("/api/v1/targets").json()["data"]["activeTargets"]
-            return {one["labels"]["process"]: one["lastError"] for one in active if one["health"] != "up"}
+            return {one["labels"]["job"]: one["lastError"] for one in active if one["health"] != "up"}
 
         def predictions() -> float:
             found = query(client, "sum(rayonnage_predictions_total)")
@@ -47,7 +47,7 @@ def test_all_processes_are_scraped_and_a_prediction_is_counted(platform: Platfor
             "rayonnage_dataset_rows": "ingest",
             "rayonnage_rate_limit_hits_total": "gateway",
         }
-        shown = {metric: {one["metric"]["process"] for one in query(client, metric)} for metric in metrics}
+        shown = {metric: {one["metric"]["job"] for one in query(client, metric)} for metric in metrics}
         assert shown == {metric: {process} for metric, process in metrics.items()}
-        handled = query(client, 'http_requests_total{process="gateway", handler="/predict", status="200"}')
+        handled = query(client, 'http_requests_total{job="gateway", handler="/predict", status="200"}')
         assert len(handled) == 1, query(client, "http_requests_total")

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,25 +22,21 @@ class PrometheusMissing(Exception):
     """The binary is not installed."""
 
 
-def configuration(targets: Mapping[str, str]) -> str:
-    """Return a configuration that scrapes each of these addresses, by name, once a second (JSON is YAML)."""
-    scrapes = []
-    for name, url in targets.items():
-        parts = urlsplit(url)
-        labels = {"process": name}
-        scrapes.append(
-            {
-                "job_name": name,
-                "metrics_path": parts.path,
-                "scheme": parts.scheme,
-                "static_configs": [{"targets": [parts.netloc], "labels": labels}],
-            }
-        )
+def configuration(targets: Mapping[str, Sequence[str]]) -> str:
+    """Return a configuration that scrapes the addresses of each job once a second (JSON is YAML)."""
+    scrapes = [
+        {
+            "job_name": job,
+            "metrics_path": urlsplit(urls[0]).path,
+            "static_configs": [{"targets": [urlsplit(url).netloc for url in urls]}],
+        }
+        for job, urls in targets.items()
+    ]
     return json.dumps({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": scrapes})
 
 
 @contextlib.contextmanager
-def prometheus(folder: Path, port: int, targets: Mapping[str, str]) -> Iterator[httpx2.Client]:
+def prometheus(folder: Path, port: int, targets: Mapping[str, Sequence[str]]) -> Iterator[httpx2.Client]:
     """Yield a client of a Prometheus that scrapes `targets`; it ends with the block. Raises PrometheusMissing."""
     with configured_prometheus(folder, port, configuration(targets)) as client:
         yield client

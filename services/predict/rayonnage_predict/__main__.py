@@ -11,7 +11,7 @@ from rayonnage_shared.observability.tracing import set_up_tracing
 
 def main() -> None:
     settings = PredictSettings()
-    set_up_logging("predict", settings)
+    set_up_logging("predict", settings, replica=settings.predict_replica)
     set_up_tracing("predict", settings)
     serve(create_app(settings), host=settings.predict_host, port=settings.predict_port)
 

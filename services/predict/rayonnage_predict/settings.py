@@ -19,6 +19,9 @@ class PredictSettings(ServiceSettings, StorageSettings, DatabaseSettings, Predic
 
     predict_host: str = Field("127.0.0.1", description="Address that predict listens on.")
     predict_port: int = Field(8003, ge=1, le=65535, description="Port that predict listens on.")
+    predict_replica: int = Field(
+        1, ge=1, description="Number of this replica, set by `make run`; replica 2 logs to predict-2.log."
+    )
     predict_threads: int = Field(2, ge=1, le=64, description="Threads that run models; each uses one core.")
     predict_max_waiting: int = Field(
         64, ge=1, description="Requests that may wait for a thread; further ones are answered 503 with Retry-After."

@@ -50,7 +50,7 @@ def stop() -> None:
 
 def status() -> None:
     """Show each process with its state, id and uptime, and why it is not ready. Exits with 1 unless all are ready."""
-    supervisor = Supervisor(HOME, effective(HOME))
+    supervisor = Supervisor(HOME, effective(HOME)).as_started()
     states = supervisor.states()
     if not states:
         starting = holder(supervisor.folder)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+MAX_REPLICAS = 16
+REPLICA_PORT_STEP = 10
+"""Replica n of a process listens on the port of its setting + 10 × (n − 1), such as 8003, 8013 and 8023."""
 
 LOOPBACK = "127.0.0.1"
 _EVERYWHERE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared with, never bound to
@@ -19,13 +23,17 @@ class Port:
     setting: str
     default: int
     host_setting: str
+    offset: int = 0
+    """What is added to the setting; 0 for the first replica."""
+
+    def __str__(self) -> str:
+        return f"{self.setting} + {self.offset}" if self.offset else self.setting
 
     def number(self, values: EnvironmentValues) -> int:
         """Return the port. Raises ValueError, which names the setting, if it is not a port number."""
-        text = values.get(self.setting) or str(self.default)
-        if not text.isdecimal() or not 1 <= int(text) <= 65535:
-            raise ValueError(f"{self.setting}={text} is not a port number (1 to 65535)")
-        return int(text)
+        highest = 65535 - self.offset
+        allowed = f"a port number (1 to {highest})"
+        return _whole_number(values, self.setting, self.default, highest, allowed) + self.offset
 
     def host(self, values: EnvironmentValues) -> str:
         """Return the address that the process binds to."""
@@ -42,7 +50,8 @@ class Port:
 class Process:
     """One process: run as `python -m module`; without any port it counts as ready while it is up."""
 
-    name: str
+    service: str
+    """Its Compose service and Prometheus job."""
     module: str
     port: Port | None = None
     metrics_port: Port | None = None
@@ -50,6 +59,14 @@ class Process:
     url_setting: str | None = None
     """The setting by which other processes find this one."""
     environment: EnvironmentValues = field(default_factory=dict)
+    replicas_setting: str | None = None
+    """The setting that says how many replicas run, if there can be more than one."""
+    replica: int = 1
+
+    @property
+    def name(self) -> str:
+        """Return the name of the process and of its log file: `predict`, or `predict-2` for its second replica."""
+        return self.service if self.replica == 1 else f"{self.service}-{self.replica}"
 
     @property
     def package(self) -> str:
@@ -61,6 +78,23 @@ class Process:
         for port in (self.port, self.metrics_port):
             if port is not None:
                 yield port
+
+    def replicas(self, values: EnvironmentValues) -> Iterator[Process]:
+        """Yield each replica. Raises ValueError, which names the setting, if the number of replicas is out of range."""
+        count = 1
+        if self.replicas_setting is not None:
+            allowed = f"a number of replicas (1 to {MAX_REPLICAS})"
+            count = _whole_number(values, self.replicas_setting, 1, MAX_REPLICAS, allowed)
+        for number in range(1, count + 1):
+            yield self._replica(number, values)
+
+    def _replica(self, number: int, values: EnvironmentValues) -> Process:
+        if number == 1:
+            return self
+        assert self.port is not None and self.metrics_port is None
+        port = replace(self.port, offset=REPLICA_PORT_STEP * (number - 1))
+        own = {port.setting: str(port.number(values)), f"{self.service.upper()}_REPLICA": str(number)}
+        return replace(self, port=port, replica=number, environment={**self.environment, **own})
 
     def probe_url(self, values: EnvironmentValues, probe: str = "ready") -> str | None:
         """Return what answers 200 when the process is `ready`, or `live`; None when nothing can be asked.
@@ -75,14 +109,29 @@ class Process:
         return f"{port.address(values)}/metrics" if port else None
 
 
-def _service(name: str, port: int, *, metrics_port: Port | None = None, found_by_url: bool = True) -> Process:
+def _whole_number(values: EnvironmentValues, setting: str, default: int, highest: int, allowed: str) -> int:
+    text = values.get(setting) or str(default)
+    if not text.isdecimal() or not 1 <= int(text) <= highest:
+        raise ValueError(f"{setting}={text} is not {allowed}")
+    return int(text)
+
+
+def _service(
+    name: str,
+    port: int,
+    *,
+    metrics_port: Port | None = None,
+    found_by_url: bool = True,
+    replicas_setting: str | None = None,
+) -> Process:
     upper = name.upper()
     return Process(
-        name=name,
+        service=name,
         module=f"rayonnage_{name}",
         port=Port(f"{upper}_PORT", port, f"{upper}_HOST"),
         metrics_port=metrics_port,
         url_setting=f"{upper}_URL" if found_by_url else None,
+        replicas_setting=replicas_setting,
     )
 
 
@@ -91,11 +140,11 @@ PROCESSES: tuple[Process, ...] = (
     _service("ingest", 8001),
     _service("train", 8002),
     Process(
-        name="train-worker",
+        service="train-worker",
         module="rayonnage_train.worker",
         metrics_port=Port("TRAIN_WORKER_METRICS_PORT", 8012, "TRAIN_WORKER_METRICS_HOST"),
     ),
-    _service("predict", 8003),
+    _service("predict", 8003, replicas_setting="PREDICT_REPLICAS"),
     _service(
         "gateway",
         8000,
@@ -110,10 +159,30 @@ def process(name: str) -> Process:
     return {one.name: one for one in PROCESSES}[name]
 
 
-def service_addresses(values: EnvironmentValues, processes: tuple[Process, ...] = PROCESSES) -> dict[str, str]:
-    """Return the `*_URL` settings by which the processes find each other, unless the user has set them."""
-    return {
-        one.url_setting: one.port.address(values)
-        for one in processes
-        if one.url_setting and one.port and not values.get(one.url_setting)
-    }
+def with_replicas(values: EnvironmentValues, processes: Iterable[Process] = PROCESSES) -> tuple[Process, ...]:
+    """Return the process list with each replica as a process of its own.
+
+    Raises ValueError, which names the setting, if a number of replicas or a port of one is out of range.
+    """
+    return tuple(replica for one in processes for replica in one.replicas(values))
+
+
+def address_settings(processes: Iterable[Process] = PROCESSES) -> Iterator[str]:
+    """Yield the settings that decide where each process listens and how many replicas run."""
+    for one in processes:
+        if one.replicas_setting is not None:
+            yield one.replicas_setting
+        for port in one.ports():
+            yield from (port.setting, port.host_setting)
+
+
+def service_addresses(values: EnvironmentValues, processes: Iterable[Process] = PROCESSES) -> dict[str, str]:
+    """Return the `*_URL` settings by which the processes find each other, unless the user has set them.
+
+    The addresses of several replicas are separated by commas.
+    """
+    found: dict[str, list[str]] = {}
+    for one in with_replicas(values, processes):
+        if one.url_setting and one.port and not values.get(one.url_setting):
+            found.setdefault(one.url_setting, []).append(one.port.address(values))
+    return {setting: ",".join(addresses) for setting, addresses in found.items()}

@@ -19,9 +19,10 @@ from rayonnage_shared.core.settings import ServiceSettings
 SECRET_FIELDS = frozenset({"password", "token", "access_token", "refresh_token", "authorization", "secret", "image"})
 
 
-def set_up_logging(service: str, settings: ServiceSettings) -> None:
+def set_up_logging(service: str, settings: ServiceSettings, *, replica: int = 1) -> None:
     """Send structlog and standard logging to stdout and to `<logs_path>/<service>.log`, rotated by size.
 
+    Replica 2 writes to `<service>-2.log`, since two processes would rotate one file under each other.
     Both get JSON lines; stdout can use a console format in development. Secrets are masked by field name. structlog's
     events are rendered and written directly: the standard library's records and formatters cost five times as much.
     """
@@ -29,11 +30,11 @@ def set_up_logging(service: str, settings: ServiceSettings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _add_service(service),
+        _add_service(service, replica),
         _mask_secrets,
         structlog.processors.format_exc_info,
     ]
-    sinks = _sinks(service, settings)
+    sinks = _sinks(service if replica == 1 else f"{service}-{replica}", settings)
     structlog.configure(
         processors=[*shared, _Lines(sinks)],
         wrapper_class=structlog.make_filtering_bound_logger(_level(settings.log_level)),
@@ -170,9 +171,11 @@ def _level(name: str) -> int:
     return logging.getLevelNamesMapping()[name.upper()]
 
 
-def _add_service(service: str) -> Any:
+def _add_service(service: str, replica: int) -> Any:
     def add(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
         event["service"] = service
+        if replica > 1:
+            event["replica"] = replica
         return event
 
     return add

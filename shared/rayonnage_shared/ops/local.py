@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from pydantic import Field
 
 from rayonnage_shared.core import host
-from rayonnage_shared.core.processes import PROCESSES, EnvironmentValues, process
+from rayonnage_shared.core.processes import MAX_REPLICAS, EnvironmentValues, process, with_replicas
 from rayonnage_shared.core.settings import DatabaseSettings
 from rayonnage_shared.ops.env_file import ADMIN_PASSWORD, complete_env_file, effective, first_admin
 from rayonnage_shared.ops.run_lock import AlreadyRunning, holder, only_run
@@ -39,6 +39,13 @@ class LocalSettings(PipelineSettings, DatabaseSettings, VersioningSettings):
 
     demo: bool = Field(
         True, description="Ingest the sample catalogue and train a first model if there is none; 0 starts empty."
+    )
+    predict_replicas: int = Field(
+        1,
+        ge=1,
+        le=MAX_REPLICAS,
+        description="Replicas of predict that `make run` starts, each with its own port, model (about 300 MB) and "
+        "PREDICT_THREADS. Replica n listens on PREDICT_PORT + 10 × (n - 1). In containers: --scale predict=2.",
     )
 
 
@@ -67,10 +74,10 @@ def run(home: Path, say: Say = print) -> None:
 
 
 def _run(home: Path, say: Say) -> None:
-    earlier = Supervisor(home, effective(home))
+    earlier = Supervisor(home, effective(home)).as_started()
     if earlier.pid() is not None and not earlier.wait_until_ready(_LEFT_ALONE_S, _need_only_live(home)):
         say("Rayonnage already runs from this folder, left by an earlier start; `make stop` stops it.")
-        say(addresses(effective(home)))
+        say(addresses(earlier.values))
         return
     if earlier.stop():
         say("Stopped processes left by an earlier run.")
@@ -125,7 +132,11 @@ def refuse_used_ports(values: EnvironmentValues) -> None:
     """Raise CannotRun with each port in use, its holder, and the setting that changes it."""
     troubles = []
     seen: dict[int, str] = {}
-    for one in PROCESSES:
+    try:
+        processes = with_replicas(values)
+    except ValueError as err:
+        raise CannotRun(str(err)) from None
+    for one in processes:
         for port in one.ports():
             try:
                 number = port.number(values)
@@ -133,13 +144,14 @@ def refuse_used_ports(values: EnvironmentValues) -> None:
                 troubles.append(str(err))
                 continue
             if number in seen:
-                troubles.append(f"{port.setting} and {seen[number]} are both {number}; each needs its own")
+                troubles.append(f"{port} and {seen[number]} are both {number}; each needs its own")
             elif (reason := host.why_not_free(port.host(values), number)) is not None:
+                other = number - port.offset + (10_000 if number < 50_000 else -10_000)
                 troubles.append(
                     f"Port {number} ({one.name}) {reason}; free it or set {port.setting}, "
-                    f"for example `{port.setting}={number + 10000 if number < 50000 else number - 10000} make run`"
+                    f"for example `{port.setting}={other} make run`"
                 )
-            seen.setdefault(number, port.setting)
+            seen.setdefault(number, str(port))
     if troubles:
         raise CannotRun("\n".join(troubles))
 
@@ -167,7 +179,7 @@ def _has_champion(home: Path) -> bool:
 
 
 def _need_only_live(home: Path) -> frozenset[str]:
-    """Return the processes that need not be ready: predict without a model is only live."""
+    """Return the services that need not be ready: predict without a model is only live."""
     return frozenset() if _has_champion(home) else frozenset({"predict"})
 
 
@@ -215,7 +227,7 @@ def _tail(path: Path) -> str:
 
 def addresses(values: EnvironmentValues) -> str:
     """Return the platform's addresses, one per line."""
-    lines = [f"  {one.name:<15}{one.port.address(values)}" for one in PROCESSES if one.port]
+    lines = [f"  {one.name:<15}{one.port.address(values)}" for one in with_replicas(values) if one.port]
     return "\n".join([*lines, f"  documentation  {_gateway(values)}/docs"])
 
 

@@ -11,7 +11,7 @@ import re
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from rayonnage_shared.core.healthcheck import probe_health
-from rayonnage_shared.core.processes import PROCESSES, EnvironmentValues, Process
+from rayonnage_shared.core.processes import EnvironmentValues, Process
 from rayonnage_shared.core.settings import DatabaseSettings, StorageSettings
 from rayonnage_shared.drift.schemas import DriftReport
 from rayonnage_shared.jobs.schemas import Job
@@ -37,6 +37,7 @@ DATABASE_WAIT_S = 2
 TRAFFIC_OVER_S = 30
 """How far back rates and quantiles look, once that long has been watched."""
 JOBS_SHOWN = 5
+_QUESTIONS_AT_ONCE = 32
 _MAX_PAGE_BYTES = 20_000_000
 _SPAWNED = re.compile(r"INFO spawned: '([^']+)' with pid")
 _BEGAN = "INFO supervisord started with pid"
@@ -48,7 +49,7 @@ class DashboardSettings(StorageSettings, DatabaseSettings):
 
 @dataclass(frozen=True)
 class ServiceState:
-    """One process of the process list, or all its replicas."""
+    """One process, or the replicas that share its name in a container network."""
 
     name: str
     trouble: str | None
@@ -112,21 +113,25 @@ class Picture:
     troubles: dict[str, str] = field(default_factory=dict)
 
 
+_Pages = dict[str, Readings]
+"""The metrics of a service by address."""
+
+
 @dataclass(frozen=True)
 class _Answer:
     trouble: str | None
-    pages: tuple[Readings, ...]
+    pages: _Pages
+    """Several where one name stands for several containers."""
 
 
 class Watcher:
     """Looks at the platform again and again; rates are of what has happened between two looks."""
 
     def __init__(self, home: Path, values: EnvironmentValues, settings: DashboardSettings) -> None:
-        self._values = values
         self._settings = settings
         self._supervisor = Supervisor(home, values)
-        self._seen: deque[tuple[float, dict[str, Readings]]] = deque()
-        self._threads = ThreadPoolExecutor(2 * len(PROCESSES), thread_name_prefix="look")
+        self._seen: deque[tuple[float, Mapping[str, _Pages]]] = deque()
+        self._threads = ThreadPoolExecutor(_QUESTIONS_AT_ONCE, thread_name_prefix="look")
         self._engine: Engine | None = None
 
     def close(self) -> None:
@@ -137,39 +142,44 @@ class Watcher:
 
     def look(self) -> Picture:
         """Return what there is to see now. Takes 4 s when nothing answers; never raises for what is down."""
-        asked = {process.name: self._threads.submit(self._ask, process) for process in PROCESSES}
-        troubles: dict[str, str] = {}
         states = self._supervisor.states()
+        supervisor = self._supervisor.as_started() if states else self._supervisor
+        asked = [
+            (process, self._threads.submit(self._ask, process, supervisor.values)) for process in supervisor.processes
+        ]
+        troubles: dict[str, str] = {}
         restarts = _restarts(self._supervisor.folder) if states else {}
         jobs = _tried("jobs", troubles, self._jobs) or ()
         drift = _tried("drift", troubles, self._drift)
-        answers = {name: future.result() for name, future in asked.items()}
-        together = {name: Readings.together(answer.pages) for name, answer in answers.items()}
-        champion = _tried("champion", troubles, lambda: self._champion(together["predict"]))
+        answers = [(process, future.result()) for process, future in asked]
+        pages: dict[str, _Pages] = {}
+        for process, answer in answers:
+            pages.setdefault(process.service, {}).update(answer.pages)
+        predict = Readings.together(pages["predict"].values())
+        champion = _tried("champion", troubles, lambda: self._champion(predict))
         return Picture(
             at=datetime.now(UTC),
             services=tuple(
-                _service_state(process, answers[process.name], states.get(process.name), restarts)
-                for process in PROCESSES
+                _service_state(process, answer, states.get(process.name), restarts) for process, answer in answers
             ),
             champion=champion,
             jobs=tuple(jobs),
-            traffic=self._traffic(together),
+            traffic=self._traffic(pages),
             drift=drift,
-            log=_log_state(together["predict"]),
+            log=_log_state(predict),
             troubles=troubles,
         )
 
-    def _ask(self, process: Process) -> _Answer:
+    def _ask(self, process: Process, values: EnvironmentValues) -> _Answer:
         """Ask a process whether it is ready, and for its metrics; behind one name there may be several."""
-        url = process.metrics_url(self._values)
-        pages = []
+        url = process.metrics_url(values)
+        pages = {}
         for address in _addresses(url) if url else ():
             with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-                pages.append(Readings.of(_fetch(address)))
-        probe = process.probe_url(self._values)
+                pages[address] = Readings.of(_fetch(address))
+        probe = process.probe_url(values)
         trouble = probe_health(probe, timeout_s=ASK_TIMEOUT_S) if probe else None
-        return _Answer(trouble, tuple(pages))
+        return _Answer(trouble, pages)
 
     def _jobs(self) -> list[Job]:
         from rayonnage_shared.database.engine import open_database
@@ -207,17 +217,17 @@ class Watcher:
             served=frozenset(labels["version"] for labels in predict.labels("rayonnage_champion_info")),
         )
 
-    def _traffic(self, together: dict[str, Readings]) -> Traffic | None:
+    def _traffic(self, pages: Mapping[str, _Pages]) -> Traffic | None:
         now = time.monotonic()
-        self._seen.append((now, together))
+        self._seen.append((now, pages))
         while len(self._seen) > 2 and now - self._seen[1][0] >= TRAFFIC_OVER_S:
             self._seen.popleft()
         since, before = self._seen[0]
         over = now - since
         if not over:
             return None
-        gateway = together["gateway"].since(before["gateway"])
-        predict = together["predict"].since(before["predict"])
+        gateway = _increase(before["gateway"], pages["gateway"])
+        predict = _increase(before["predict"], pages["predict"])
         statuses = gateway.by("http_requests_total", "status")
         decisions = predict.by("rayonnage_predictions_total", "decision")
         predictions = sum(decisions.values())
@@ -230,7 +240,7 @@ class Watcher:
             p50_s=gateway.quantile(0.5, "http_request_duration_seconds", handler="/predict"),
             p99_s=gateway.quantile(0.99, "http_request_duration_seconds", handler="/predict"),
             accepted=decisions.get("accept", 0.0) / predictions if predictions else None,
-            in_flight=together["predict"].total("rayonnage_predict_in_flight"),
+            in_flight=Readings.together(pages["predict"].values()).total("rayonnage_predict_in_flight"),
         )
 
 
@@ -246,8 +256,9 @@ def _tried(part: str, troubles: dict[str, str], read: Callable[[], T]) -> T | No
 def _service_state(
     process: Process, answer: _Answer, state: ProcessState | None, restarts: dict[str, int]
 ) -> ServiceState:
-    started = max((page.total("process_start_time_seconds") or 0.0 for page in answer.pages), default=0.0)
-    memory = [found for page in answer.pages if (found := page.total("process_resident_memory_bytes")) is not None]
+    started = max((page.total("process_start_time_seconds") or 0.0 for page in answer.pages.values()), default=0.0)
+    resident = [page.total("process_resident_memory_bytes") for page in answer.pages.values()]
+    memory = [found for found in resident if found is not None]
     if state is not None and state.pid:
         uptime: timedelta | None = timedelta(seconds=round(state.uptime_s))
     else:
@@ -275,6 +286,11 @@ def _log_state(predict: Readings) -> LogState | None:
         waiting=predict.total("rayonnage_prediction_log_waiting") or 0.0,
         dropped=predict.total("rayonnage_prediction_log_dropped_total") or 0.0,
     )
+
+
+def _increase(before: _Pages, now: _Pages) -> Readings:
+    """Return the increase over all processes that answered both times. A restart resets the counters of one alone."""
+    return Readings.together(page.since(before[address]) for address, page in now.items() if address in before)
 
 
 def _rate(count: float, over_s: float, *, known: Readings) -> float | None:

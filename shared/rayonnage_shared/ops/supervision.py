@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import json
 import os
 import subprocess
 import sys
@@ -13,12 +14,20 @@ import time
 import xmlrpc.client
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rayonnage_shared.core import host
 from rayonnage_shared.core.healthcheck import probe_health
-from rayonnage_shared.core.processes import PROCESSES, EnvironmentValues, Process, service_addresses
+from rayonnage_shared.core.processes import (
+    PROCESSES,
+    EnvironmentValues,
+    Process,
+    address_settings,
+    service_addresses,
+    with_replicas,
+)
 
 MARK = "RAYONNAGE_RUN"
 """Environment variable that every process of a run carries; its value is the run's folder."""
@@ -48,10 +57,26 @@ class Supervisor:
     def __init__(self, home: Path, values: EnvironmentValues, processes: Sequence[Process] = PROCESSES) -> None:
         self.home = home.resolve()
         self.values = values
-        self.processes = tuple(processes)
+        self._listed = tuple(processes)
         self.folder = self.home / ".run"
         self.logs = self.home / (values.get("LOGS_PATH") or "logs")
         self.socket = socket_path(self.folder)
+        self._started_with = self.folder / "started-with.json"
+
+    @cached_property
+    def processes(self) -> tuple[Process, ...]:
+        """The processes that run, each replica by itself. Raises ValueError if a setting is out of range."""
+        return with_replicas(self.values, self._listed)
+
+    def as_started(self) -> Supervisor:
+        """Return this supervisor with the ports and replicas that the platform was started with.
+
+        The settings may differ since: `PREDICT_REPLICAS=2 make run` sets a variable for that command alone.
+        """
+        values = dict(self.values)
+        with contextlib.suppress(OSError, ValueError):
+            values |= json.loads(self._started_with.read_text(encoding="utf-8"))
+        return Supervisor(self.home, values, self._listed)
 
     def start(
         self, *, launcher: Sequence[str] = (), inherited: EnvironmentValues | None = None
@@ -68,6 +93,8 @@ class Supervisor:
         self.socket.unlink(missing_ok=True)
         configuration = self.folder / "supervisord.conf"
         configuration.write_text(self.configuration(), encoding="utf-8")
+        started_with = {name: self.values.get(name, "") for name in address_settings(self._listed)}
+        self._started_with.write_text(json.dumps(started_with), encoding="utf-8")
         command = [*launcher, sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--silent"]
         with (self.folder / "supervisord.stderr.log").open("wb") as errors:
             return subprocess.Popen(
@@ -82,7 +109,7 @@ class Supervisor:
 
     def environment(self) -> dict[str, str]:
         """Return what every process gets beside this one's environment and `.env`."""
-        derived = service_addresses(self.values, self.processes)
+        derived = service_addresses(self.values, self._listed)
         for name, value in {"LOGS_PATH": str(self.logs), "LOG_TO_STDOUT": "false"}.items():
             if not self.values.get(name):
                 derived[name] = value
@@ -170,7 +197,7 @@ class Supervisor:
         self._call("stopProcess", f"rayonnage:{name}")
 
     def unready(self, need_only_live: Collection[str] = ()) -> dict[str, str]:
-        """Return what keeps each process from being ready, or those named from being live; nothing when all is well."""
+        """Return by name why each process is not ready; those of the services in `need_only_live` need only be live."""
         states = self.states()
         found = {}
         for process in self.processes:
@@ -178,7 +205,7 @@ class Supervisor:
             if state is None or not state.pid:
                 found[process.name] = f"not running ({state.state if state else 'no supervisor'})"
                 continue
-            url = process.probe_url(self.values, "live" if process.name in need_only_live else "ready")
+            url = process.probe_url(self.values, "live" if process.service in need_only_live else "ready")
             if url and (trouble := probe_health(url)) is not None:
                 found[process.name] = trouble
         return found
@@ -205,6 +232,7 @@ class Supervisor:
         host.end(supervisors, within_s=STOP_WAIT_S + 1)
         host.end(host.marked(MARK, str(self.folder)), within_s=1 if supervisors else STOP_WAIT_S)
         (self.folder / "supervisord.pid").unlink(missing_ok=True)
+        self._started_with.unlink(missing_ok=True)
         self.socket.unlink(missing_ok=True)
         if self.socket.parent != self.folder:
             with contextlib.suppress(OSError):

@@ -20,7 +20,12 @@ FIXED_IN_THE_IMAGE = {
     *("AUTH_KEYS_PATH", "CAMEMBERT_PYTHON", "DATA_PATH", "LOGS_PATH", "MODELS_PATH", "MLFLOW_ARTIFACTS_PATH"),
     *("GATEWAY_METRICS_PORT", "TRAIN_WORKER_METRICS_PORT"),
 }
-OF_FILES = {"LOG_FILE_COUNT", "LOG_FILE_MAX_BYTES", "LOG_TO_STDOUT"}  # containers log to standard output
+OF_FILES = {
+    "LOG_FILE_COUNT",
+    "LOG_FILE_MAX_BYTES",
+    "LOG_TO_STDOUT",
+    "PREDICT_REPLICA",
+}  # containers log to standard output
 BY_OVERRIDE = {"CATEGORIES_PATH"}  # needs a mount of the user's own: docs/deploy.md
 
 

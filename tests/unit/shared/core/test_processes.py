@@ -6,7 +6,17 @@ import importlib.util
 
 import pytest
 
-from rayonnage_shared.core.processes import PROCESSES, Port, Process, process, service_addresses
+from rayonnage_shared.core.processes import (
+    MAX_REPLICAS,
+    PROCESSES,
+    Port,
+    Process,
+    address_settings,
+    process,
+    service_addresses,
+    with_replicas,
+)
+from rayonnage_shared.ops.local import LocalSettings
 from rayonnage_shared.ops.settings_catalogue import settings_classes
 
 
@@ -59,3 +69,59 @@ def test_the_gateway_serves_its_metrics_on_a_port_of_their_own() -> None:
 def test_what_is_no_port_number_is_refused_with_the_name_of_its_setting(text: str) -> None:
     with pytest.raises(ValueError, match="AUTH_PORT"):
         Port("AUTH_PORT", 8011, "AUTH_HOST").number({"AUTH_PORT": text})
+
+
+def test_each_replica_is_a_process_with_its_own_name_port_and_number() -> None:
+    values = {"PREDICT_REPLICAS": "3", "PREDICT_PORT": "9003"}
+    predicts = [one for one in with_replicas(values) if one.service == "predict"]
+    assert [one.name for one in predicts] == ["predict", "predict-2", "predict-3"]
+    assert [one.metrics_url(values) for one in predicts] == [
+        f"http://127.0.0.1:{port}/metrics" for port in (9003, 9013, 9023)
+    ]
+    assert [dict(one.environment) for one in predicts] == [
+        {},
+        {"PREDICT_PORT": "9013", "PREDICT_REPLICA": "2"},
+        {"PREDICT_PORT": "9023", "PREDICT_REPLICA": "3"},
+    ]
+    assert len(with_replicas(values)) == len(PROCESSES) + 2
+
+
+def test_one_replica_is_the_process_of_the_list() -> None:
+    assert with_replicas({}) == with_replicas({"PREDICT_REPLICAS": ""}) == PROCESSES
+
+
+def test_the_gateway_is_given_the_address_of_each_replica() -> None:
+    assert service_addresses({"PREDICT_REPLICAS": "2"})["PREDICT_URL"] == "http://127.0.0.1:8003,http://127.0.0.1:8013"
+
+
+def test_no_replica_takes_the_default_port_of_another_process() -> None:
+    values = {"PREDICT_REPLICAS": str(MAX_REPLICAS)}
+    numbers = [port.number(values) for one in with_replicas(values) for port in one.ports()]
+    assert len(numbers) == len(set(numbers))
+
+
+@pytest.mark.parametrize("text", ["0", "17", "-1", "two"])
+def test_a_number_of_replicas_out_of_range_is_refused_with_the_name_of_its_setting(text: str) -> None:
+    with pytest.raises(ValueError, match=f"PREDICT_REPLICAS={text} is not a number of replicas \\(1 to 16\\)"):
+        with_replicas({"PREDICT_REPLICAS": text})
+
+
+def test_a_port_that_leaves_none_for_the_replicas_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"PREDICT_PORT=65530 is not a port number \(1 to 65525\)"):
+        with_replicas({"PREDICT_REPLICAS": "2", "PREDICT_PORT": "65530"})
+
+
+def test_the_settings_of_replicas_have_the_bounds_and_defaults_of_the_list() -> None:
+    assert LocalSettings(_env_file=None).predict_replicas == 1
+    assert LocalSettings(_env_file=None, predict_replicas=MAX_REPLICAS).predict_replicas == MAX_REPLICAS
+    with pytest.raises(ValueError, match="predict_replicas"):
+        LocalSettings(_env_file=None, predict_replicas=MAX_REPLICAS + 1)
+    (replica,) = (one for one in with_replicas({"PREDICT_REPLICAS": "2"}) if one.replica == 2)
+    for setting in replica.environment:
+        assert setting.lower() in settings_classes()["predict"].model_fields
+
+
+def test_address_settings_are_the_ports_hosts_and_replicas() -> None:
+    found = list(address_settings())
+    assert {"PREDICT_REPLICAS", "PREDICT_PORT", "PREDICT_HOST", "GATEWAY_METRICS_PORT"} <= set(found)
+    assert len(found) == len(set(found))

@@ -59,6 +59,14 @@ def test_an_event_stands_in_the_file_and_on_stdout_with_its_fields(
     }
 
 
+def test_a_further_replica_has_a_file_of_its_own_and_says_its_number(tmp_path: Path) -> None:
+    set_up_logging("demo", settings(tmp_path, log_to_stdout=False), replica=2)
+    structlog.get_logger().info("demo.event")
+    (line,) = lines(tmp_path / "demo-2.log")
+    assert (line["service"], line["replica"]) == ("demo", 2)
+    assert not (tmp_path / "demo.log").exists()
+
+
 def test_the_standard_librarys_records_take_the_same_form(tmp_path: Path) -> None:
     set_up_logging("demo", settings(tmp_path, log_to_stdout=False))
     logging.getLogger("somebody").warning("%s is late", "a train")

@@ -10,6 +10,7 @@ import pytest
 
 from rayonnage_shared.core.processes import PROCESSES
 from rayonnage_shared.ops.local import CannotRun, LocalSettings, addresses, example_call, refuse_used_ports
+from tests.ports import free_ports_of_replicas
 
 
 def free_values() -> dict[str, str]:
@@ -48,6 +49,25 @@ def test_one_port_for_two_processes_is_refused() -> None:
         refuse_used_ports(values)
 
 
+def test_the_port_of_a_replica_is_checked_like_the_others() -> None:
+    values = free_values() | {"PREDICT_REPLICAS": "2", "PREDICT_PORT": str(free_ports_of_replicas(2))}
+    refuse_used_ports(values)
+    second = int(values["PREDICT_PORT"]) + 10
+    with socket.create_server(("127.0.0.1", second)), pytest.raises(CannotRun) as used:
+        refuse_used_ports(values)
+    assert re.match(
+        rf"Port {second} \(predict-2\) is in use by .*`PREDICT_PORT={int(values['PREDICT_PORT']) + 10_000} make run`",
+        str(used.value),
+    )
+    with pytest.raises(CannotRun, match=rf"PREDICT_PORT \+ 10 and AUTH_PORT are both {second}"):
+        refuse_used_ports(values | {"AUTH_PORT": str(second)})
+
+
+def test_a_wrong_number_of_replicas_is_refused() -> None:
+    with pytest.raises(CannotRun, match="PREDICT_REPLICAS=many is not a number of replicas"):
+        refuse_used_ports({**free_values(), "PREDICT_REPLICAS": "many"})
+
+
 def test_a_port_that_is_no_number_is_refused() -> None:
     with pytest.raises(CannotRun, match="AUTH_PORT=many is not a port number"):
         refuse_used_ports({**free_values(), "AUTH_PORT": "many"})
@@ -57,6 +77,10 @@ def test_the_addresses_name_each_service_and_the_documentation() -> None:
     text = addresses({"GATEWAY_PORT": "9000"})
     assert "http://127.0.0.1:9000/docs" in text
     assert all(one.name in text for one in PROCESSES if one.port)
+
+
+def test_the_addresses_name_each_replica() -> None:
+    assert re.search(r"predict-2 +http://127.0.0.1:8013\n", addresses({"PREDICT_REPLICAS": "2"}))
 
 
 def test_the_example_reads_the_password_from_the_file_and_shows_none() -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.core.processes import PROCESSES
+from rayonnage_shared.core.processes import PROCESSES, REPLICA_PORT_STEP
 from rayonnage_shared.ops.platform_state import DashboardSettings, Picture, Watcher
 from tests.http_server import serving
+from tests.ports import free_ports_of_replicas
 
-Serve = Callable[[dict[str, tuple[int, str]]], int]
+Serve = Callable[..., int]
 READY = {"/health/ready": (200, "{}")}
 
 
@@ -23,7 +24,7 @@ def serve() -> Iterator[Serve]:
     """Serves these statuses and bodies by path and returns the port; the dictionary may be changed meanwhile."""
     with ExitStack() as stack:
 
-        def start(pages: dict[str, tuple[int, str]]) -> int:
+        def start(pages: dict[str, tuple[int, str]], port: int = 0) -> int:
             class Handler(BaseHTTPRequestHandler):
                 def do_GET(self) -> None:
                     status, body = pages.get(self.path, (404, ""))
@@ -31,7 +32,7 @@ def serve() -> Iterator[Serve]:
                     self.end_headers()
                     self.wfile.write(body.encode())
 
-            return int(stack.enter_context(serving(Handler)).rpartition(":")[2])
+            return int(stack.enter_context(serving(Handler, port=port)).rpartition(":")[2])
 
         yield start
 
@@ -106,6 +107,34 @@ def test_traffic_is_what_happened_between_two_looks(tmp_path: Path, serve: Serve
     assert traffic.requests_per_s * traffic.over_s == pytest.approx(100)
     assert traffic.p50_s == pytest.approx(0.05)
     assert (traffic.failed_per_s, traffic.predictions_per_s) == (0, None)
+
+
+def test_replicas_are_shown_one_by_one_and_their_metrics_are_summed(tmp_path: Path, serve: Serve) -> None:
+    def page(predictions: int) -> dict[str, tuple[int, str]]:
+        text = (
+            f'rayonnage_predictions_total{{decision="accept"}} {predictions}\n'
+            "rayonnage_predict_in_flight 2\n"
+            "rayonnage_prediction_log_written_total 7\n"
+        )
+        return READY | {"/metrics": (200, text)}
+
+    first = free_ports_of_replicas(2)
+    pages = [page(1000), page(500)]
+    for number, one in enumerate(pages):
+        serve(one, first + REPLICA_PORT_STEP * number)
+    values = nobody(PREDICT_PORT=first, PREDICT_REPLICAS=2)
+    with closing(Watcher(tmp_path, values, settings(tmp_path))) as watcher:
+        watcher.look()
+        pages[0].update(page(1050))
+        pages[1].update(page(10))  # it was started again
+        picture = watcher.look()
+
+    predicts = {name: trouble for name, trouble in by_name(picture).items() if name.startswith("predict")}
+    assert predicts == {"predict": None, "predict-2": None}
+    assert picture.log is not None and picture.log.written == 14
+    assert picture.traffic is not None and picture.traffic.predictions_per_s is not None
+    assert picture.traffic.predictions_per_s * picture.traffic.over_s == pytest.approx(60)
+    assert picture.traffic.in_flight == 4
 
 
 @pytest.mark.parametrize("answer", [(200, "<html>no metrics</html>"), (500, "broken"), (200, "\x00\xff")])

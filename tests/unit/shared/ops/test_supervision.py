@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rayonnage_shared.core import host
-from rayonnage_shared.core.processes import Port, Process
+from rayonnage_shared.core.processes import Port, Process, process
 from rayonnage_shared.ops.supervision import MARK, MAX_SOCKET_PATH, Supervisor, socket_path
 from tests.ports import free_port
 from tests.waiting import PATIENCE_S, eventually
@@ -123,3 +123,27 @@ def test_a_socket_path_too_long_for_the_system_moves_to_the_temporary_folder() -
     assert socket_path(short) == short / "supervisor.sock"
     assert len(str(socket_path(long))) <= MAX_SOCKET_PATH
     assert socket_path(long) == socket_path(long) != socket_path(long / "other")
+
+
+def test_each_replica_is_a_program_that_is_told_its_port(tmp_path: Path) -> None:
+    values = {"PREDICT_REPLICAS": "2", "PREDICT_PORT": "9003"}
+    supervisor = Supervisor(tmp_path, values, [process("predict")])
+    text = supervisor.configuration()
+    assert "programs=predict,predict-2\n" in text
+    first, second = text.split("[program:")[1:]
+    assert "environment" not in first
+    assert 'environment=PREDICT_PORT="9013",PREDICT_REPLICA="2"\n' in second
+    assert "predict-2.stderr.log" in second
+    assert supervisor.environment()["PREDICT_URL"] == "http://127.0.0.1:9003,http://127.0.0.1:9013"
+
+
+def test_other_commands_learn_what_the_platform_was_started_with(
+    supervisor: Supervisor, daemon: subprocess.Popen[bytes]
+) -> None:
+    port = supervisor.processes[0].port
+    assert port is not None
+    started = Supervisor(supervisor.home, {"SERVER_PORT": "4711"}, [Process("server", "standin_server", port=port)])
+    assert started.as_started().values == {"SERVER_PORT": "", "SERVER_HOST": ""}, "as when it was started"
+    assert started.as_started().unready() == {}
+    supervisor.stop()
+    assert started.as_started().values == {"SERVER_PORT": "4711"}
