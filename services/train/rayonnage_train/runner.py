@@ -18,7 +18,7 @@ from collections.abc import Callable
 import structlog
 
 from rayonnage_shared.core.errors import RayonnageError
-from rayonnage_shared.core.host import die_with
+from rayonnage_shared.core.parent_process import die_with
 from rayonnage_shared.database.engine import DATABASE_AWAY, open_database
 from rayonnage_shared.jobs.leases import JobLeases, LeaseLost
 from rayonnage_shared.jobs.rows import HeldJob

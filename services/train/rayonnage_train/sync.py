@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from rayonnage_shared.core.host import die_with
+from rayonnage_shared.core.parent_process import die_with
 from rayonnage_shared.observability.logging import set_up_logging
 from rayonnage_shared.sync.base import SyncTarget
 from rayonnage_shared.sync.runner import last_success, sync, sync_targets

@@ -222,7 +222,7 @@ class Supervisor:
     def stop(self) -> bool:
         """End supervisord and all that came from this run, in order and then by force; return whether there was any.
 
-        Finds what a killed supervisord has left behind too, where there is a /proc. Takes 15 s at the very most.
+        Finds what a killed supervisord has left behind too. Takes 15 s at the very most.
         """
         of_this_run = set(host.marked(MARK, str(self.folder)))
         # supervisord first: it stops its children together and restarts none of them meanwhile.

@@ -21,7 +21,7 @@ from typing import Any
 
 import rayonnage_shared
 from rayonnage_shared.core.errors import BadInput, DependencyDown, RayonnageError
-from rayonnage_shared.core.host import die_with
+from rayonnage_shared.core.parent_process import die_with
 from rayonnage_shared.ml.base.progress import Progress
 
 _HEARTBEAT_S = 1.0
