@@ -101,10 +101,15 @@ def test_the_metrics_of_the_replicas_add_up_to_what_was_asked(platform: Platform
         assert 0 < time.time() - (found.total("rayonnage_champion_created_timestamp_seconds") or 0) < 3600
         assert found.total("rayonnage_predict_in_flight") == 0
         assert (found.total("process_resident_memory_bytes") or 0) > 100_000_000, "its own"
-        log = (platform.supervisor.logs / f"{name}.log").read_text(encoding="utf-8")
-        assert log.count('"path":"/predict"') == found.total("rayonnage_predictions_total")
-        assert log.count('"replica":2') == (log.count("\n") if name == "predict-2" else 0)
     assert eventually(lambda: total(platform, "rayonnage_prediction_log_written_total") == REQUESTS)
+    logs = {name: platform.supervisor.logs / f"{name}.log" for name in REPLICAS}
+    counted = {name: metrics(platform, name).total("rayonnage_predictions_total") or 0.0 for name in REPLICAS}
+    # A line is written after its response has been sent.
+    assert eventually(
+        lambda: {name: log.read_text().count('"path":"/predict"') for name, log in logs.items()} == counted
+    )
+    assert all('"replica":2' in line for line in logs["predict-2"].read_text().splitlines())
+    assert '"replica"' not in logs["predict"].read_text()
 
 
 def test_the_gateway_asks_the_replica_with_the_least_to_do(platform: Platform, admin: httpx2.Client) -> None:

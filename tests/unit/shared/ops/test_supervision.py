@@ -69,7 +69,7 @@ def test_says_what_is_missing_when_nothing_runs(supervisor: Supervisor) -> None:
 def test_starts_restarts_and_stops_everything(supervisor: Supervisor, daemon: subprocess.Popen[bytes]) -> None:
     before = supervisor.states()["server"].pid
     assert before
-    assert "idling" in supervisor.stderr_log("idler").read_text()
+    assert eventually(lambda: "idling" in supervisor.stderr_log("idler").read_text())
 
     os.kill(before, signal.SIGKILL)
     assert eventually(lambda: supervisor.states()["server"].pid not in {before, None})
