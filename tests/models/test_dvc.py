@@ -473,7 +473,7 @@ def test_an_unreachable_remote_fails_a_first_start_too(machine: Machine, tmp_pat
     done = new.run("rayonnage", "pull", "--allow-empty", DVC_REMOTE_URL=str(tmp_path / "not" / "mounted"))
 
     assert done.returncode == 1
-    assert "There is no folder" in done.stderr
+    assert "does not exist" in done.stderr
 
 
 def test_volumes_of_a_container_take_their_pointers_from_a_checkout(

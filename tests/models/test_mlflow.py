@@ -511,8 +511,8 @@ def test_the_apis_metrics_are_one_run_that_grows(shop: Shop) -> None:
     assert run.data.metrics["requests_per_second"] == pytest.approx(50 / 300)
 
 
-def test_the_command_line_follows_by_hand_and_says_what_is_left(shop: Shop, server: MlflowServer) -> None:
-    command = [str(Path(sys.executable).parent / "rayonnage"), "follow", "mlflow"]
+def test_the_command_line_syncs_and_reports_what_is_left(shop: Shop, server: MlflowServer) -> None:
+    command = [str(Path(sys.executable).parent / "rayonnage"), "sync", "mlflow"]
     away = shop.environment | {"MLFLOW_TRACKING_URI": server.url}
 
     failed = subprocess.run(command, cwd=shop.home, env=away, capture_output=True, text=True, check=False)
