@@ -130,6 +130,9 @@ class Forwarder:
                 await send({"type": "http.response.start", "status": CLIENT_DISCONNECTED_STATUS, "headers": []})
         except ClientStalled:
             log.info("gateway.client.stalled", service=operation.upstream.service)
+            # Before a response has begun, the server would send an error, which this client does not read either.
+            while not exchange.status and (await receive())["type"] != "http.disconnect":
+                pass
         finally:
             if traces and span:
                 traces.end(span, exchange.status)
@@ -218,7 +221,6 @@ class _Exchange:
     async def _relay(self, connection: Connection, watch: AbortOnFailure) -> None:
         """Pass the response on as it arrives, as fast as the client reads it."""
         operation = self._operation
-        self.status = connection.status
         message: Message = {
             "type": "http.response.start",
             "status": connection.status,
@@ -230,6 +232,7 @@ class _Exchange:
             while True:
                 connection.expect_client_within(operation.client_timeout_s, stalled)
                 await self._send(message)
+                self.status = connection.status
                 if not more:
                     return
                 data, more = await connection.read(operation.idle_timeout_s)

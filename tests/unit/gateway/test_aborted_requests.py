@@ -19,6 +19,7 @@ from rayonnage_gateway.upstream import PoolLimits, Upstream
 from rayonnage_shared.core.errors import Overloaded
 from rayonnage_shared.http.middleware import CLIENT_DISCONNECTED_STATUS
 from tests.unit.gateway.servers import Conversation, Script, Service, echo
+from tests.waiting import eventually_async
 
 SLOTS = 2
 BUDGET_BYTES = 100
@@ -328,11 +329,16 @@ async def test_a_client_that_stops_reading_gives_its_slot_back(upstream: Upstrea
     client = Client()
 
     async def send(_message: Message) -> None:
-        await client.gone.wait()
+        await asyncio.Event().wait()
 
-    await app(client.scope, client.receive, send)
-    await no_task_is_left()
+    request = asyncio.create_task(app(client.scope, client.receive, send))
+    await asyncio.sleep(0)
+    assert upstream.slots.in_use == 1
+    assert await eventually_async(lambda: upstream.slots.in_use == 0)
     await slots_are_free(upstream)
+    client.gone.set()
+    await request
+    await no_task_is_left()
 
 
 async def test_a_connection_given_back_after_the_end_is_closed(own_service: Service) -> None:
