@@ -78,7 +78,12 @@ class Tracing:
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         ratio = TraceIdRatioBased(settings.otel_traces_sampler_arg)
         sampler: Sampler = ratio if public else ParentBased(ratio)
-        self._provider: TracerProvider = TracerProvider(
+
+        class Provider(TracerProvider):
+            def _handle_fork(self) -> None:
+                """Do nothing: the SDK's handler starts threads, and hangs children that uvloop forks."""
+
+        self._provider: TracerProvider = Provider(
             sampler=sampler,
             resource=Resource({"service.name": service, "service.namespace": "rayonnage"}),
             span_limits=SpanLimits(max_span_attributes=32, max_attribute_length=256),
