@@ -291,8 +291,8 @@ def test_without_a_hub_the_error_says_what_else_there_is(shelf: Shelf, monkeypat
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"sentencepiece.bpe.model": None}, "not whole"),
-        ({"pytorch_model.bin": None}, "not whole"),
+        ({"sentencepiece.bpe.model": None}, "are incomplete"),
+        ({"pytorch_model.bin": None}, "are incomplete"),
         ({"config.json": '{"model_type": "bert"}'}, "'bert'"),
         ({"config.json": '{"model_type": "camembert", "max_position_embeddings": 34}'}, "max_tokens"),
     ],
