@@ -21,6 +21,7 @@ from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
 from rayonnage_shared.ml.training.requests import TrainRequest
 from rayonnage_shared.ml.training.run import Training
+from rayonnage_shared.ml.training.validation import validate_request
 
 PAGE = Path(__file__).parents[2] / "docs" / "new-model.md"
 WORDS = "bleu grand neuf lot enfant bois rond carton série plage hiver été jardin rouge petit vert fort clair"
@@ -74,7 +75,7 @@ def test_the_family_is_trained_and_served_by_its_name_alone(tmp_path: Path) -> N
     categories = load_categories(None)
     ingest(store, features, None, None, allow_new_codes=False, demo=False, categories=categories)
     training = Training(
-        request=TrainRequest(text="nearest-shelf", image=None),
+        request=validate_request(TrainRequest(text="nearest-shelf", image=None), store),
         models_path=tmp_path / "models",
         store=store,
         categories=categories,

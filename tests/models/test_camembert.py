@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import pickle
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -16,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.base.model import Fitted, Fitting, Labels, ProductText
 from rayonnage_shared.ml.base.progress import silent
-from rayonnage_shared.ml.families.text.camembert import Camembert
+from rayonnage_shared.ml.families.text.camembert import TRAINING, Camembert
 from rayonnage_shared.ml.features.text import product_text
 from rayonnage_shared.ml.networks.camembert.torch_process import WeightsUnavailable
 from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
@@ -199,14 +198,15 @@ def test_serving_cuts_words_as_transformers_does(saved: Path, shelf: Shelf) -> N
 
 
 def test_a_killed_training_goes_on_to_the_same_end(fitted: Fitted[Camembert], shelf: Shelf, tmp_path: Path) -> None:
-    parent = subprocess.Popen([sys.executable, "-c", TRAINER], stdin=subprocess.PIPE)
-    assert parent.stdin is not None
-    with parent.stdin:
-        pickle.dump((shelf.texts, shelf.labels, shelf.fitting(tmp_path)), parent.stdin)
-    assert eventually(lambda: list(tmp_path.glob("*/checkpoint.pt")) != [], 120)
-    assert torch_processes(tmp_path)
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
+    with subprocess.Popen([sys.executable, "-c", TRAINER], stdin=subprocess.PIPE) as parent:
+        try:
+            assert parent.stdin is not None
+            with parent.stdin:
+                pickle.dump((shelf.texts, shelf.labels, shelf.fitting(tmp_path)), parent.stdin)
+            assert eventually(lambda: list(tmp_path.glob("*/checkpoint.pt")) != [], 120)
+            assert torch_processes(tmp_path)
+        finally:
+            parent.kill()
     assert eventually(lambda: not torch_processes(tmp_path), 120)
     assert not list(tmp_path.glob("*/outcome.json"))
 
@@ -312,11 +312,8 @@ def test_weights_that_do_not_serve_are_refused(
 def torch_processes(folder: Path) -> list[int]:
     """Return the processes that train below this folder."""
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"camembert_training" in line and os.fsencode(folder) in line:
-            found.append(int(process.name))
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if TRAINING in words and any(word.startswith(str(folder)) for word in words):
+            found.append(process.pid)
     return found

@@ -40,7 +40,8 @@ from rayonnage_shared.ml.networks.quantization import asked_precision, choose_ne
 from rayonnage_shared.ml.networks.scoring_network import Scored, ScoringNetwork
 from rayonnage_shared.ml.networks.subwords import Subwords
 
-_TRAINING = "rayonnage_shared.ml.networks.camembert.training"
+TRAINING = "rayonnage_shared.ml.networks.camembert.training"
+"""The module that the torch environment runs."""
 _FORMAT = 1
 """Incremented when the training code changes, so that a job does not resume from older files."""
 _FROM_SCRATCH = "none"
@@ -219,7 +220,7 @@ def _train(inputs: Mapping[str, Any], fitting: Fitting) -> _Trained:
     with _work_folder(json.dumps(inputs, ensure_ascii=False).encode(), fitting.checkpoints) as folder:
         if not (folder / "outcome.json").exists():
             python = CamembertSettings().camembert_python
-            run_in_torch(python, _TRAINING, folder, part(fitting.progress, 0, _TRAINING_SHARE))
+            run_in_torch(python, TRAINING, folder, part(fitting.progress, 0, _TRAINING_SHARE))
         outcome = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
         tokenizer = (folder / "tokenizer.json").read_text(encoding="utf-8")
         with np.load(folder / "scores.npz", allow_pickle=False) as arrays:
