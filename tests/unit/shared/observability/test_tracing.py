@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from rayonnage_shared.http.app import create_service
 from rayonnage_shared.observability import tracing as tracing_module
 from rayonnage_shared.observability.tracing import set_up_tracing, stop_tracing, traceparent_of, tracing
 from tests.collector import Collector, running_collector
+from tests.waiting import PATIENCE_S
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SERVER, CLIENT = 2, 3  # kinds by OTLP
@@ -199,3 +202,32 @@ print(tracing.tracing(), *(name for name in sys.modules if name.startswith("open
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.split() == ["None"]
+
+
+def test_a_traced_process_can_spawn_children_under_uvloop() -> None:
+    # Fork handlers run in the order of their registration. uvloop imports concurrent.futures.thread, whose handler
+    # releases the thread pool's lock in the child; that must come after the tracer's own handlers, as in the services.
+    program = """
+import asyncio
+import sys
+from rayonnage_shared.core.settings import ServiceSettings
+from rayonnage_shared.observability.tracing import set_up_tracing
+
+assert "concurrent.futures.thread" not in sys.modules
+set_up_tracing("demo", ServiceSettings(_env_file=None, otel_exporter_otlp_endpoint="http://127.0.0.1:9"))
+import uvloop
+
+async def main():
+    child = await asyncio.create_subprocess_exec("true")
+    print("status", await child.wait())
+
+uvloop.run(main())
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            assert process.communicate(timeout=PATIENCE_S)[0] == "status 0\n"
+        finally:
+            with suppress(ProcessLookupError):  # a child that hangs holds the pipe open
+                os.killpg(process.pid, signal.SIGKILL)
