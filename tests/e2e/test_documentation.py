@@ -107,6 +107,7 @@ def test_answers_are_what_the_document_says(
     assert client.post("/users", json={"username": username, "password": "0123456789"}).status_code == 409
     assert client.delete(f"/users/{username}").status_code == 409
     assert client.delete("/users/nobody").status_code == 404
+    assert client.get("/test/preprocess/text/manual").status_code == 200
     assert client.post("/logout").status_code == 204
     assert len(documents.seen) > 40
 

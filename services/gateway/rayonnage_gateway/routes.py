@@ -67,6 +67,7 @@ PUBLIC_ROUTES: tuple[PublicRoute, ...] = (
     PublicRoute("GET", "/train/jobs/{job_id}", "train", "admin"),
     PublicRoute("DELETE", "/train/jobs/{job_id}", "train", "admin"),
     PublicRoute("GET", "/train/jobs/{job_id}/events", "train", "admin", "events"),
+    PublicRoute("GET", "/test/preprocess/text/manual", "train", "admin"),
     PublicRoute("POST", "/drift", "train", "admin"),
     PublicRoute("GET", "/drift", "train", "user"),
     PublicRoute("GET", "/drift/{report_id}", "train", "user"),

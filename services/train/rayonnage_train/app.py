@@ -19,7 +19,8 @@ from rayonnage_shared.registry.promotion import record_champion
 from rayonnage_train.drift_routes import drift_routes
 from rayonnage_train.events import EventStreams
 from rayonnage_train.metrics import TrainMetrics
-from rayonnage_train.routes import Train, job_routes, model_routes, train_routes
+from rayonnage_train.routes import Train, job_routes, model_routes, self_check_routes, train_routes
+from rayonnage_train.self_check import SelfCheck
 from rayonnage_train.settings import TrainSettings
 
 MAX_BODY_BYTES = 64 * 1024
@@ -43,6 +44,7 @@ def create_app(settings: TrainSettings) -> FastAPI:
                 models_path=settings.models_path,
                 max_queued=settings.train_max_queued,
                 streams=EventStreams(settings.train_max_event_streams),
+                self_check=SelfCheck(settings.train_self_check_timeout_s),
             )
             app.state.metrics = TrainMetrics(queue, engine, settings.data_path)
             with app.state.metrics.registered():
@@ -67,7 +69,7 @@ def create_app(settings: TrainSettings) -> FastAPI:
         title="Rayonnage train",
         description="Training jobs, promotion and rollback, drift reports.",
         lifespan=lifespan,
-        routers=[train_routes, job_routes, model_routes, drift_routes],
+        routers=[train_routes, job_routes, model_routes, drift_routes, self_check_routes],
         readiness={"database": database, "auth": verifier.why_not_ready},
         max_body_bytes=MAX_BODY_BYTES,
         metrics_route=False,

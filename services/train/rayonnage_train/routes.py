@@ -31,10 +31,12 @@ from rayonnage_shared.registry import promotion
 from rayonnage_shared.registry.schemas import PromoteRequest, Promotion
 from rayonnage_train.events import EVENT_HEADERS, EVENT_MEDIA_TYPE, EVENT_SCHEMA, EventStreams, job_events
 from rayonnage_train.job_types import JOB_TYPES, SEARCH, TRAIN, JobType, JobTypeName
+from rayonnage_train.self_check import SelfCheck, SelfCheckResult
 
 train_routes = APIRouter(tags=["train"])
 job_routes = APIRouter(prefix="/train/jobs", tags=["train"])
 model_routes = APIRouter(prefix="/models", tags=["models"])
+self_check_routes = APIRouter(prefix="/test", tags=["train"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Train:
     models_path: Path
     max_queued: int
     streams: EventStreams
+    self_check: SelfCheck
 
 
 def train_of(request: Request) -> Train:
@@ -198,3 +201,12 @@ def roll_back_model(
     """Make the previous champion the champion again."""
     reason = (wanted or PromoteRequest()).reason
     return promotion.rollback(train.models_path, train.engine, admin.username, reason)
+
+
+@self_check_routes.get("/preprocess/text/manual", response_model=SelfCheckResult, responses=problems(401, 403, 503))
+def check_text_preprocessing(train: CurrentTrain, _admin: CurrentAdmin) -> SelfCheckResult:
+    """Run the packaged self-check of the text preprocessing in a process of its own, and return its output.
+
+    A check that fails is a 200 with `success: false`. One check runs at a time; a second one gets 503.
+    """
+    return train.self_check.run()

@@ -18,6 +18,9 @@ class TrainSettings(ServiceSettings, PipelineSettings, DriftSettings, SyncSettin
     train_max_event_streams: int = Field(
         32, ge=1, le=1000, description="Callers that may follow a job's events at once."
     )
+    train_self_check_timeout_s: float = Field(
+        10, gt=0, description="Time limit of GET /test/preprocess/text/manual; less than GATEWAY_TIMEOUT_S, seconds."
+    )
     train_worker_metrics_host: str = Field("127.0.0.1", description="Address of the worker's metrics.")
     train_worker_metrics_port: int = Field(8012, ge=1, le=65535, description="Port of the worker's metrics.")
     train_lease_s: float = Field(

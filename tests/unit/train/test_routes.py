@@ -20,6 +20,7 @@ from rayonnage_shared.ml.training.requests import SearchRequest, TrainRequest
 from rayonnage_shared.ml.training.validation import known_parameters
 from rayonnage_train.app import create_app
 from rayonnage_train.routes import Train
+from rayonnage_train.self_check import SelfCheckResult
 from rayonnage_train.settings import TrainSettings
 from tests.tokens import SECRET, bearer
 from tests.unit.shared.ml.bundles.manifests import write_loadable_bundle
@@ -273,6 +274,7 @@ ROUTES = [
     ("POST", "/drift"),
     ("POST", f"/models/{VERSION}/promote"),
     ("POST", "/models/rollback"),
+    ("GET", "/test/preprocess/text/manual"),
 ]
 
 
@@ -293,6 +295,22 @@ async def test_promoting_a_version_that_is_not_there_is_404(admin: httpx2.AsyncC
 async def test_rolling_back_without_an_earlier_champion_is_a_conflict(admin: httpx2.AsyncClient) -> None:
     answer = await admin.post("/models/rollback")
     assert (answer.status_code, answer.json()["code"]) == (409, "nothing_to_roll_back_to")
+
+
+async def test_the_self_check_of_the_preprocessing_answers_with_its_output(admin: httpx2.AsyncClient) -> None:
+    answer = await admin.get("/test/preprocess/text/manual")
+    assert answer.status_code == 200, answer.text
+    assert answer.json().keys() == {"exit_code", "stdout", "stderr", "success"}
+    found = SelfCheckResult.model_validate(answer.json())
+    assert (found.exit_code, found.stderr, found.success) == (0, "", True)
+    assert "L'été" in found.stdout
+
+
+async def test_a_second_self_check_is_refused_while_one_runs(app: FastAPI, admin: httpx2.AsyncClient) -> None:
+    with train_of(app).self_check._running:
+        answer = await admin.get("/test/preprocess/text/manual")
+    assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+    assert answer.headers["retry-after"]
 
 
 async def test_ready_names_what_is_missing(admin: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
