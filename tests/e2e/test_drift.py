@@ -13,7 +13,7 @@ import pytest
 
 from rayonnage_shared.drift.report_files import HTML_NAME
 from rayonnage_shared.ml.bundles.champion import read_champion
-from tests.e2e.api import add_user, catalogue, finished_job, ingest, problem
+from tests.e2e.api import add_user, catalogue, finished_job, ingest, problem, start_training
 from tests.e2e.platform import Platform, running_platform
 from tests.e2e.test_prediction_log import logged
 from tests.unit.shared.drift.reports import write_report
@@ -45,16 +45,21 @@ def admin(shop: Platform) -> Iterator[httpx2.Client]:
         yield client
 
 
-def test_english_titles_are_drift_and_cause_one_training_with_the_reason(
-    shop: Platform, admin: httpx2.Client, sample: Path
-) -> None:
-    newer = ingest(admin, catalogue(sample, 0, 40).labelled)
-    assert newer.status_code == 201, newer.text
+@pytest.fixture(scope="module")
+def newer(shop: Platform, admin: httpx2.Client, sample: Path) -> str:
+    """The dataset version that was ingested before English titles were sent."""
+    answer = ingest(admin, catalogue(sample, 0, 40).labelled)
+    assert answer.status_code == 201, answer.text
     for number in range(ANSWERS):
         title = f"Large blue swimming pool cover for the whole family, size {number}"
         assert admin.post("/predict", json={"designation": title}).status_code == 200
     assert eventually(lambda: len(logged(shop)) == ANSWERS)
+    return str(answer.json()["dataset_version"])
 
+
+def test_english_titles_are_drift_and_cause_one_training_with_the_reason(
+    shop: Platform, admin: httpx2.Client, newer: str
+) -> None:
     answer = admin.post("/drift", json={"hours": 1})
     assert answer.status_code == 202, answer.text
     job_id = answer.json()["job_id"]
@@ -64,9 +69,7 @@ def test_english_titles_are_drift_and_cause_one_training_with_the_reason(
     assert found["drift"] and {"language", "category", "embedding"} <= {*found["alarms"]}
     decision = found["decision"]
     assert decision["retrain"] is True
-    assert decision["reason"].startswith(
-        f"A training on {newer.json()['dataset_version']} is queued: drift in language"
-    )
+    assert decision["reason"].startswith(f"A training on {newer} is queued: drift in language")
     training = admin.get(f"/train/jobs/{decision['job_id']}").json()
     assert (training["kind"], training["submitted_by"]) == ("train", f"drift {found['report']}")
     assert decision["reason"] in training["log_tail"][0]
@@ -84,6 +87,19 @@ def test_english_titles_are_drift_and_cause_one_training_with_the_reason(
     metrics = httpx2.get(shop.metrics_url("train"), timeout=PATIENCE_S).text
     assert 'rayonnage_drift_alarm{column="language"} 1.0' in metrics
     assert 'rayonnage_jobs{kind="drift",status="succeeded"} 1.0' in metrics
+
+
+def test_a_cancelled_training_keeps_drift_from_no_other(admin: httpx2.Client, newer: str) -> None:
+    training = start_training(admin, "/train/text", text="tfidf-svm", promote="never")
+    assert eventually(lambda: admin.get(f"/train/jobs/{training}").json()["status"] == "running")
+    assert admin.delete(f"/train/jobs/{training}").status_code == 202
+    assert eventually(lambda: admin.get(f"/train/jobs/{training}").json()["status"] == "cancelled")
+
+    decision = finished_job(admin, admin.post("/drift", json={"hours": 1}).json()["job_id"])["result"]["decision"]
+
+    assert decision["retrain"] is True, decision["reason"]
+    assert newer in decision["reason"]
+    admin.delete(f"/train/jobs/{decision['job_id']}")
 
 
 def test_users_read_reports_and_a_large_page_comes_through_the_gateway_whole(

@@ -7,6 +7,7 @@ training. The report's id is written before the report is created, and the train
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from rayonnage_shared.drift.report import make_report, new_report_id
 from rayonnage_shared.drift.report_files import DriftReportNotFound, read_report
 from rayonnage_shared.drift.schemas import DriftDecision, DriftReport, DriftRequest
 from rayonnage_shared.jobs.queue import JobQueue
-from rayonnage_shared.jobs.schemas import JobStatus
+from rayonnage_shared.jobs.schemas import Job, JobStatus
 from rayonnage_shared.ml.base.parameters import Parameter
 from rayonnage_shared.ml.bundles.manifest import BundleBroken, BundleNotFound, Manifest, list_versions, read_manifest
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
@@ -32,6 +33,7 @@ from rayonnage_train.job_types import TRAIN, TRAININGS
 from rayonnage_train.settings import TrainSettings
 
 _UNDER_WAY: tuple[JobStatus, ...] = ("queued", "running")
+_UNSUCCESSFUL: tuple[JobStatus, ...] = ("failed", "cancelled")
 
 
 def report_and_act(request: DriftRequest, run: RunContext[TrainSettings]) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def report_and_act(request: DriftRequest, run: RunContext[TrainSettings]) -> dic
             hours=request.hours,
             feedback_days=settings.drift_feedback_days,
             report_id=report_id,
-            decide=lambda made: _decide(made, queue, settings),
+            decide=lambda made: decide_on(made, queue, settings),
             evidently_needed=False,  # the decision does not depend on it; the page says why its part is missing
             progress=run.progress,
         )
@@ -79,7 +81,8 @@ def _report_id(work: Path) -> str:
     return noted.read_text(encoding="utf-8")
 
 
-def _decide(report: DriftReport, queue: JobQueue, settings: TrainSettings) -> DriftDecision:
+def decide_on(report: DriftReport, queue: JobQueue, settings: TrainSettings) -> DriftDecision:
+    """Return whether the report calls for a training, given the trainings that there have been."""
     decision = decide(_facts(report, queue, settings), Policy.of(settings))
     return decision.model_copy(update={"job_id": str(ULID())}) if decision.retrain else decision
 
@@ -88,9 +91,10 @@ def _facts(report: DriftReport, queue: JobQueue, settings: TrainSettings) -> Fac
     models_path = settings.models_path
     newest = DatasetStore(settings.data_path).current()
     champion = read_manifest(models_path, report.version)
-    bundles = _manifests(models_path)
+    succeeded = [job for job in queue.list(kinds=TRAININGS, status="succeeded") if _version_of(job)]
+    bundles = _of_successful_trainings(_manifests(models_path), succeeded, queue)
     ends = [bundle.created_at for bundle in bundles]  # trained by a job or by a command
-    ends += [job.finished_at for job in queue.list(kinds=TRAININGS) if job.started_at is not None and job.finished_at]
+    ends += [job.finished_at for job in succeeded if job.finished_at]
     same = [
         bundle.version
         for bundle in bundles
@@ -107,6 +111,33 @@ def _facts(report: DriftReport, queue: JobQueue, settings: TrainSettings) -> Fac
         newest_dataset=newest,
         trained_already=next((version for version in same if version != report.version), None),
     )
+
+
+def _of_successful_trainings(bundles: Sequence[Manifest], succeeded: Sequence[Job], queue: JobQueue) -> list[Manifest]:
+    """Return the bundles without those of jobs that wrote a bundle and failed or were cancelled before their end.
+
+    A manifest does not name its job, so a bundle belongs to the job that ran when it was created.
+    """
+    versions = {_version_of(job) for job in succeeded}
+    unsuccessful = [
+        (job.started_at, job.finished_at)
+        for status in _UNSUCCESSFUL
+        for job in queue.list(kinds=TRAININGS, status=status)
+        if job.started_at and job.finished_at
+    ]
+
+    def counts(bundle: Manifest) -> bool:
+        if bundle.version in versions:
+            return True
+        # A manifest's time has no fraction of a second.
+        return not any(start.replace(microsecond=0) <= bundle.created_at <= end for start, end in unsuccessful)
+
+    return [bundle for bundle in bundles if counts(bundle)]
+
+
+def _version_of(job: Job) -> str | None:
+    """Return the version that a job trained; None for a search that was told not to train."""
+    return (job.result or {}).get("version")
 
 
 def _manifests(models_path: Path) -> list[Manifest]:

@@ -21,6 +21,8 @@ from rayonnage_train.settings import TrainSettings
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 15.0
+RETRY_AFTER = timedelta(hours=1)
+"""After a failed report; without it a short outage would cost a whole period."""
 SCHEDULE = "schedule"
 """`submitted_by` of scheduled jobs."""
 
@@ -57,6 +59,7 @@ class DriftSchedule:
             by=SCHEDULE,
             concurrency_group=DRIFT.concurrency_group,
             every=timedelta(hours=self._hours),
+            retry_after=RETRY_AFTER,
             first_from=first_promotion,
         )
         if job is not None:

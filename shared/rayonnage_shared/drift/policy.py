@@ -45,7 +45,7 @@ class Facts:
     training_under_way: bool
     """Whether a training is queued or running."""
     last_training: datetime | None
-    """When the last training ended, whoever submitted it."""
+    """When the last successful training ended, whoever submitted it; failed and cancelled ones do not count."""
     trained_on: str
     """Dataset version of the champion."""
     newest_dataset: str | None
@@ -75,8 +75,8 @@ def _objection(facts: Facts, policy: Policy) -> str | None:
     if facts.last_training is not None and facts.moment < facts.last_training + policy.cool_down:
         until = facts.last_training + policy.cool_down
         return (
-            f"the last training ended at {facts.last_training:%Y-%m-%d %H:%M} UTC, and drift causes none until "
-            f"{until:%Y-%m-%d %H:%M} (DRIFT_COOL_DOWN_H)."
+            f"the last successful training ended at {facts.last_training:%Y-%m-%d %H:%M} UTC, and drift causes none "
+            f"until {until:%Y-%m-%d %H:%M} (DRIFT_COOL_DOWN_H)."
         )
     ingest = "ingest labelled products like those that came."
     if facts.newest_dataset is None or facts.newest_dataset <= facts.trained_on:

@@ -20,7 +20,9 @@ class DriftSettings(StorageSettings):
     drift_min_rows: int = Field(
         300, ge=1, description="Predictions that a drift report needs to queue a training because of a column."
     )
-    drift_cool_down_h: float = Field(168, ge=0, description="Hours after any training during which drift queues none.")
+    drift_cool_down_h: float = Field(
+        168, ge=0, description="Hours after a successful training during which drift queues none."
+    )
     drift_retrain_columns: str = Field(
         "",
         description="Columns whose alarm may queue a training, separated by commas; empty for all (see docs/drift.md).",

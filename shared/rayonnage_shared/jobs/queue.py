@@ -43,6 +43,13 @@ class JobCounts(NamedTuple):
     """0 when no job is queued."""
 
 
+class _Pauses(NamedTuple):
+    """How long after the newest job the next one is due."""
+
+    usual: timedelta
+    after_failure: timedelta
+
+
 class JobQueue:
     """The jobs of one database."""
 
@@ -91,19 +98,21 @@ class JobQueue:
         by: str,
         concurrency_group: str,
         every: timedelta,
+        retry_after: timedelta,
         first_from: datetime,
     ) -> Job | None:
         """Queue a job unless one of its kind is queued or running, or was submitted less than `every` ago.
 
-        If there has never been one, `every` counts from `first_from`. Of concurrent callers, one gets the job and the
-        others None.
+        After a failed job the next one is due `retry_after` later, or `every` if that is shorter. If there has never
+        been one, `every` counts from `first_from`. Of concurrent callers, one gets the job and the others None.
         """
+        pauses = _Pauses(every, min(every, retry_after))
         with reading(self._engine) as session:  # takes no write lock; nearly always enough
-            if not self._is_due(session, kind, every, first_from):
+            if not self._is_due(session, kind, pauses, first_from):
                 return None
         with writing(self._engine) as session:
             lock_queue(session)
-            if not self._is_due(session, kind, every, first_from):
+            if not self._is_due(session, kind, pauses, first_from):
                 return None
             return self._add(session, kind, request, by=by, concurrency_group=concurrency_group)
 
@@ -176,14 +185,15 @@ class JobQueue:
         log.info("job.queued", job_id=row.job_id, kind=kind, by=by)  # with the request id
         return as_job(row)
 
-    def _is_due(self, session: Session, kind: str, every: timedelta, first_from: datetime) -> bool:
+    def _is_due(self, session: Session, kind: str, pauses: _Pauses, first_from: datetime) -> bool:
         of_kind = col(JobRow.kind) == kind
         under_way = select(JobRow.job_id).where(of_kind, col(JobRow.status).not_in(FINAL_STATUSES)).limit(1)
         if session.exec(under_way).first() is not None:
             return False
         submitted = col(JobRow.submitted_at)
-        newest = session.exec(select(submitted).where(of_kind).order_by(submitted.desc()).limit(1)).first()
-        return self._clock(session) >= (newest or first_from) + every
+        newest = select(JobRow.submitted_at, JobRow.status).where(of_kind).order_by(submitted.desc()).limit(1)
+        since, status = session.exec(newest).first() or (first_from, None)
+        return self._clock(session) >= since + (pauses.after_failure if status == "failed" else pauses.usual)
 
 
 def _by_id(job_id: str) -> SelectOfScalar[JobRow]:

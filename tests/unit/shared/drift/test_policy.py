@@ -53,7 +53,7 @@ def test_feedback_causes_one_by_itself_whatever_the_rows() -> None:
             POLICY,
             "drift causes none until 2026-11-21 13:00 (",
         ),
-        (replace(WORSE, last_training=NOW), POLICY, "the last training ended at 2026-11-21 12:00 UTC"),
+        (replace(WORSE, last_training=NOW), POLICY, "the last successful training ended at 2026-11-21 12:00 UTC"),
         (replace(DRIFTED, newest_dataset=OLD), POLICY, "the newest dataset is the one the champion was trained on"),
         (replace(DRIFTED, newest_dataset=None), POLICY, "ingest labelled products like those that came"),
         (replace(WORSE, newest_dataset=OLD), POLICY, "ingest labelled products like those that came"),

@@ -95,7 +95,7 @@ def test_a_job_that_brings_its_id_is_submitted_once_whatever_has_become_of_it(qu
     assert len(queue.list()) == 1
 
 
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 
 def test_a_job_is_due_when_the_newest_of_its_kind_was_submitted_long_enough_ago(
@@ -103,7 +103,13 @@ def test_a_job_is_due_when_the_newest_of_its_kind_was_submitted_long_enough_ago(
 ) -> None:
     def due(first_from: datetime = clock.moment) -> Job | None:
         return queue.submit_if_due(
-            "drift", {"hours": 24}, by="schedule", concurrency_group="drift", every=DAY, first_from=first_from
+            "drift",
+            {"hours": 24},
+            by="schedule",
+            concurrency_group="drift",
+            every=DAY,
+            retry_after=HOUR,
+            first_from=first_from,
         )
 
     submit(queue)  # of another kind
@@ -124,12 +130,39 @@ def test_a_job_is_due_when_the_newest_of_its_kind_was_submitted_long_enough_ago(
     assert due() is None, "one was submitted just now, whoever cancelled it"
 
 
+@pytest.mark.parametrize(("every", "due_after"), [(DAY, HOUR), (HOUR / 2, HOUR / 2)])
+def test_after_a_failed_job_the_next_is_due_sooner(
+    queue: JobQueue, leases: JobLeases, clock: Clock, every: timedelta, due_after: timedelta
+) -> None:
+    def due() -> Job | None:
+        return queue.submit_if_due(
+            "drift",
+            {},
+            by="",
+            concurrency_group="drift",
+            every=every,
+            retry_after=HOUR,
+            first_from=clock.moment - every,
+        )
+
+    assert due() is not None
+    held = leases.claim(["drift"], LEASE_S)
+    assert held is not None
+    leases.fail(held, "The database was away.")
+    clock.advance(due_after.total_seconds() - 1)
+    assert due() is None
+    clock.advance(1)
+    assert due() is not None
+
+
 def _submit_if_due(database_url: str) -> list[str]:
     """Look at the schedule as a worker does, again and again; return what this process queued."""
     engine = open_database(database_url)
     queue, long_ago = JobQueue(engine), datetime(2026, 1, 1, tzinfo=UTC)
     found = [
-        queue.submit_if_due("drift", {}, by="schedule", concurrency_group="drift", every=DAY, first_from=long_ago)
+        queue.submit_if_due(
+            "drift", {}, by="schedule", concurrency_group="drift", every=DAY, retry_after=HOUR, first_from=long_ago
+        )
         for _ in range(20)
     ]
     engine.dispose()
