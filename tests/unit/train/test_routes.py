@@ -25,7 +25,7 @@ from rayonnage_train.settings import TrainSettings
 from tests.tokens import SECRET, bearer
 from tests.unit.shared.ml.bundles.manifests import write_loadable_bundle
 from tests.unit.shared.ml.catalogue.manifests import VERSION, write_dataset
-from tests.unit.shared.ml.training.refusals import REFUSALS, Refusal
+from tests.unit.shared.ml.training.refusals import REFUSALS, Refusal, without_training_libraries
 
 pytestmark = pytest.mark.usefixtures("own_metrics")
 
@@ -131,8 +131,13 @@ async def test_what_cannot_be_trained_is_refused_at_once(
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.code)
-async def test_a_refusal_says_what_the_command_line_says(admin: httpx2.AsyncClient, refusal: Refusal) -> None:
-    answer = (await admin.post("/train", json=refusal.body)).json()
+async def test_a_refusal_says_what_the_command_line_says(
+    admin: httpx2.AsyncClient, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_training_libraries(monkeypatch)
+    response = await admin.post("/train", json=refusal.body)
+    answer = response.json()
+    assert 400 <= response.status_code < 500
     assert (answer["code"], answer["detail"]) == (refusal.code, refusal.detail)
     assert (await admin.get("/train/jobs")).json() == {"jobs": []}
 
@@ -162,13 +167,17 @@ async def test_a_search_is_queued_with_its_budget(app: FastAPI, admin: httpx2.As
         ({"text": "tfidf-svm", "image": "efficientnet-lite0"}, 422, "invalid_input"),
         ({"text": "tfidf-svm", "trials": 0}, 422, "invalid_input"),
         ({"text": "tfidf-svm", "fixed": {"colour": 1}}, 422, "unknown_parameter"),
+        ({"text": "tfidf-svm", "fixed": {"penalty": -1}}, 422, "invalid_input"),
+        ({"text": "tfidf-svm", "fixed": {"penalty": 10**400}}, 422, "wrong_parameter"),
+        ({"text": "lstm"}, 422, "family_not_trainable"),
         ({"image": "efficientnet-lite0", "fixed": {"penalty": 1}}, 422, "nothing_to_search"),
         ({"text": "tfidf-svm", "dataset_version": "20200101T000000Z-0000"}, 404, "dataset_not_found"),
     ],
 )
 async def test_what_cannot_be_searched_is_refused_at_once(
-    admin: httpx2.AsyncClient, body: Any, status: int, code: str
+    admin: httpx2.AsyncClient, body: Any, status: int, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    without_training_libraries(monkeypatch)
     answer = await admin.post("/train/search", json=body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 

@@ -15,7 +15,10 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.base.parameters import (
+    Bounds,
+    Choice,
     Parameter,
     Parameters,
     UnknownParameter,
@@ -136,11 +139,8 @@ class Span:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A categorical search range."""
-
-    values: tuple[Parameter, ...]
+class FamilyNotTrainable(BadInput):
+    code, title = "family_not_trainable", "This family cannot be trained here"
 
 
 class Family(ABC):
@@ -149,12 +149,17 @@ class Family(ABC):
     name: ClassVar[str]
     parameters: ClassVar[Mapping[str, Parameter]]
     """The parameters of `fit` with their defaults."""
+    bounds: ClassVar[Mapping[str, Bounds | Choice]] = {}
+    """The values that parameters may have; a request with any other is refused before it is queued."""
     search_space: ClassVar[Mapping[str, Span | Choice]] = {}
     """The search ranges of parameters."""
 
     @classmethod
     def resolve(cls, parameters: Parameters) -> dict[str, Parameter]:
-        """Return the defaults updated with `parameters`. Raises UnknownParameter, or WrongParameter for its type."""
+        """Return the defaults updated with `parameters`; numbers get the type of their default.
+
+        Raises UnknownParameter, WrongParameter for a value of another type, or BadInput for one out of bounds.
+        """
         resolved = dict(cls.parameters)
         for name, value in parameters.items():
             if name not in resolved:
@@ -164,8 +169,15 @@ class Family(ABC):
             if not has_type_of(value, default):
                 wanted = f"a value of type {type(default).__name__}, such as its default {default!r}"
                 raise WrongParameter(f"Parameter {name!r} of {cls.name} takes {wanted}, not {value!r}.")
-            resolved[name] = value
+            bounds = cls.bounds.get(name)
+            if bounds is not None and not bounds.allow(value):
+                raise BadInput(f"Parameter {name!r} of {cls.name} must be {bounds}, not {value!r}.")
+            resolved[name] = type(default)(value)
         return resolved
+
+    @classmethod  # noqa: B027 - most families need nothing more
+    def check_trainable(cls) -> None:
+        """Raise FamilyNotTrainable, which says what to install, if `fit` cannot run on this machine."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:

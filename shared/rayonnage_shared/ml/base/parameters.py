@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from rayonnage_shared.core.errors import BadInput
 
@@ -20,24 +20,38 @@ class WrongParameter(BadInput):
     code, title = "wrong_parameter", "A training parameter has a value of the wrong type"
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The values that a number may have: from `least` to `most`, both included."""
+
+    least: float
+    most: float
+
+    def allow(self, value: Parameter) -> bool:
+        """Return whether a value lies within the bounds."""
+        return not isinstance(value, str) and self.least <= value <= self.most
+
+    def __str__(self) -> str:
+        return f"from {self.least:,g} to {self.most:,g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The values that a parameter may have, one by one."""
+
+    values: tuple[Parameter, ...]
+
+    def allow(self, value: Parameter) -> bool:
+        """Return whether a value is one of them."""
+        return value in self.values
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(map(str, self.values))}"
+
+
 def has_type_of(value: Parameter, default: Parameter) -> bool:
     """Return whether `value` has the type of `default`; a float takes any finite number, an integer any whole one."""
     if isinstance(default, bool | str) or isinstance(value, bool | str):
         return type(value) is type(default)
-    return math.isfinite(value) and (isinstance(default, float) or int(value) == value)
-
-
-def whole_number(parameters: Mapping[str, Any], name: str, least: int, most: int) -> int:
-    """Return a parameter that must be a whole number from `least` to `most`. Raises BadInput."""
-    value = parameters[name]
-    if not least <= value <= most or int(value) != value:
-        raise BadInput(f"Parameter {name!r} must be a whole number from {least} to {most}, not {value}.")
-    return int(value)
-
-
-def number(parameters: Mapping[str, Any], name: str, least: float, most: float) -> float:
-    """Return a parameter that must be a number from `least` to `most`. Raises BadInput."""
-    value = parameters[name]
-    if not least <= value <= most:
-        raise BadInput(f"Parameter {name!r} must be a number from {least:g} to {most:g}, not {value}.")
-    return float(value)
+    finite = abs(value) <= sys.float_info.max  # an integer may be too large for a float
+    return finite and (isinstance(default, float) or int(value) == value)

@@ -19,7 +19,6 @@ from rayonnage_shared.ml.linear.svm import LinearModel
 from rayonnage_shared.ml.networks.quantization import (
     Chosen,
     Variant,
-    asked_precision,
     choose,
     quantize_convolutions,
     spread,
@@ -41,10 +40,9 @@ def fit_photo_heads(
 ) -> Chosen[HeadVariant]:
     """Return the head fitted on all photos and held-out probabilities of heads that did not see the row's fold.
 
-    The int8 network has its own head, which absorbs systematic changes of the features. Raises BadInput for an
-    unknown precision, and NotAnImage naming a bad file.
+    The int8 network has its own head, which absorbs systematic changes of the features. Raises NotAnImage naming a
+    bad file.
     """
-    asked_precision({"precision": asked})
     share = 1.0 if asked == "fp32" else 0.55
     fp32 = _fit(network, photos, labels, penalty, part(progress, 0, share))
 

@@ -9,14 +9,12 @@ not 1 +0.3, shifts in the calibration +0.2. docs/quality.md lists what was not k
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.base.model import Curve, FloatArray, IntArray, Labels, ProductText
 from rayonnage_shared.ml.base.progress import Progress, silent
 from rayonnage_shared.ml.calibration.curve import Calibration, cross_calibrated
@@ -44,14 +42,6 @@ class LinearSettings:
     character_scale: float
     balance: float
     dense_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Raise BadInput for an invalid value."""
-        if not 0 < self.penalty < math.inf:
-            raise BadInput(f"penalty must be above 0, not {self.penalty}.")
-        for name in ("character_scale", "balance", "dense_scale"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise BadInput(f"{name} must be 0 or above, not {getattr(self, name)}.")
 
 
 class FittedLinearText(NamedTuple):

@@ -8,7 +8,6 @@ from typing import ClassVar, Self
 
 from rayonnage_shared.ml.base.model import (
     DEFAULTS,
-    Choice,
     Fitted,
     Fitting,
     ImageModel,
@@ -17,10 +16,15 @@ from rayonnage_shared.ml.base.model import (
     Pixels,
     Span,
 )
-from rayonnage_shared.ml.base.parameters import Parameter, Parameters
+from rayonnage_shared.ml.base.parameters import Bounds, Choice, Parameter, Parameters
 from rayonnage_shared.ml.calibration.curve import Calibration
 from rayonnage_shared.ml.networks.keras.application import Backbone
+from rayonnage_shared.ml.networks.keras.pretrained_weights import check_weights
+from rayonnage_shared.ml.networks.keras.runtime import check_tensorflow
+from rayonnage_shared.ml.networks.quantization import PRECISIONS
 from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
+
+_SMALLEST_INPUT = 32  # of keras.applications; five halvings leave one place
 
 
 class PhotoNetwork(ImageModel):
@@ -41,6 +45,19 @@ class PhotoNetwork(ImageModel):
         "balance": 0.5,
         "precision": "fp32",
     }
+    bounds: ClassVar[Mapping[str, Bounds | Choice]] = {
+        "input_size": Bounds(_SMALLEST_INPUT, 1024),
+        "epochs": Bounds(1, 1000),
+        "patience": Bounds(1, 1000),
+        "batch_size": Bounds(1, 4096),
+        "learning_rate": Bounds(1e-8, 1),
+        "fine_tune_epochs": Bounds(0, 1000),
+        "fine_tune_learning_rate": Bounds(1e-8, 1),
+        "features": Bounds(1, 4096),
+        "dropout": Bounds(0, 0.9),
+        "balance": Bounds(0, 2),
+        "precision": Choice(PRECISIONS),
+    }
     search_space: ClassVar[Mapping[str, Span | Choice]] = {
         "learning_rate": Span(0.0002, 0.005, logarithmic=True),
         "fine_tune_epochs": Span(0, 8, whole=True),
@@ -56,11 +73,14 @@ class PhotoNetwork(ImageModel):
     @classmethod
     def resolve(cls, parameters: Parameters) -> dict[str, Parameter]:
         """Return the defaults updated with `parameters`. Raises BadInput for an invalid value."""
-        from rayonnage_shared.ml.networks.keras.photo_training import PhotoSettings
-
         resolved = super().resolve(parameters)
-        PhotoSettings.of(resolved)
+        check_weights(str(resolved["weights"]))
         return resolved
+
+    @classmethod
+    def check_trainable(cls) -> None:
+        """Raise FamilyNotTrainable if TensorFlow is not installed."""
+        check_tensorflow()
 
     @classmethod
     def fit(cls, photos: Sequence[Path], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:

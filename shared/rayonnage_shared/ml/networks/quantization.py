@@ -22,7 +22,6 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.base.model import FloatArray, IntArray
 from rayonnage_shared.ml.calibration.curve import Calibration
 from rayonnage_shared.ml.metrics.classification import evaluate
@@ -71,14 +70,6 @@ class Chosen(Generic[V]):
 
     variant: V
     facts: Mapping[str, Any]
-
-
-def asked_precision(parameters: Mapping[str, Any]) -> str:
-    """Return the parameter `precision`; raises BadInput for an unknown one."""
-    asked = str(parameters["precision"])
-    if asked not in PRECISIONS:
-        raise BadInput(f"Parameter 'precision' must be one of {', '.join(PRECISIONS)}, not {asked!r}.")
-    return asked
 
 
 def choose(asked: str, fp32: V, classes: IntArray, make_int8: Callable[[], V]) -> Chosen[V]:

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from rayonnage_shared.core.errors import BadInput
-from rayonnage_shared.ml.base.model import Choice, Family, Fitted, Fitting, FloatArray, Labels, Span, known_rows
-from rayonnage_shared.ml.base.parameters import Parameter, Parameters
+from rayonnage_shared.ml.base.model import Family, Fitted, Fitting, FloatArray, Labels, Span, known_rows
+from rayonnage_shared.ml.base.parameters import Choice, Parameter, Parameters
 from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.metrics.classification import evaluate
 

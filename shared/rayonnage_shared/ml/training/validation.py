@@ -24,10 +24,12 @@ class DatasetTooSmall(BadInput):
 def validate_request(request: R, store: DatasetStore) -> R:
     """Return the request with the dataset version that it refers to now, whatever is ingested later.
 
-    Raises UnknownParameter, WrongParameter, BadInput for a parameter out of bounds, NothingToSearch, DatasetNotFound
-    or DatasetTooSmall.
+    Raises FamilyNotTrainable, UnknownParameter, WrongParameter, BadInput for a parameter out of bounds,
+    NothingToSearch, DatasetNotFound or DatasetTooSmall.
     """
     _check_parameters(request.training())
+    for family in _families(request.training()).values():
+        family.check_trainable()
     if isinstance(request, SearchRequest):
         space_to_search(family_class(request.component, request.family), request.fixed)
     version = request.dataset_version or store.current()

@@ -9,12 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from rayonnage_shared.cli.main import create_app
-from rayonnage_shared.core.errors import RayonnageError
+from rayonnage_shared.core.errors import BadInput, RayonnageError
+from rayonnage_shared.ml.base.model import FamilyNotTrainable
 from rayonnage_shared.ml.base.parameters import UnknownParameter
 from rayonnage_shared.ml.training.requests import TrainRequest
 from rayonnage_shared.pipelines import training as pipeline
 from tests.unit.shared.ml.catalogue.manifests import write_dataset
-from tests.unit.shared.ml.training.refusals import REFUSALS, Refusal
+from tests.unit.shared.ml.training.refusals import REFUSALS, Refusal, without_training_libraries
 
 
 @pytest.fixture
@@ -51,7 +52,9 @@ def test_a_fusion_is_named_with_its_parameters(asked: list[TrainRequest]) -> Non
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.code)
-def test_a_refusal_says_what_http_says(volumes: Path, refusal: Refusal) -> None:
+def test_a_refusal_says_what_http_says(volumes: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_training_libraries(monkeypatch)
+
     found = CliRunner().invoke(create_app(("models",)), ["train", *refusal.arguments])
 
     assert isinstance(found.exception, RayonnageError)
@@ -59,10 +62,23 @@ def test_a_refusal_says_what_http_says(volumes: Path, refusal: Refusal) -> None:
     assert not list((volumes / "models").glob(".work/*"))
 
 
-def test_a_search_is_refused_too(volumes: Path) -> None:
-    found = CliRunner().invoke(create_app(("models",)), ["search", "--text", "tfidf-svm", "--fixed", "nope=1"])
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (["--text", "tfidf-svm", "--fixed", "nope=1"], UnknownParameter, "`nope`"),
+        (["--text", "tfidf-svm", "--fixed", "penalty=-1"], BadInput, "from 0.0001"),
+        (["--image", "resnet50"], FamilyNotTrainable, "make keras"),
+    ],
+)
+def test_a_search_is_refused_too(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], error: type[BadInput], words: str
+) -> None:
+    without_training_libraries(monkeypatch)
 
-    assert isinstance(found.exception, UnknownParameter)
+    found = CliRunner().invoke(create_app(("models",)), ["search", *arguments])
+
+    assert isinstance(found.exception, error)
+    assert words in found.exception.detail
 
 
 def test_without_a_name_the_champions_fusion_is_meant(asked: list[TrainRequest]) -> None:

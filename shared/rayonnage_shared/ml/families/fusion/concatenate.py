@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -11,7 +10,6 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.base.model import (
     DEFAULTS,
     FittedFusion,
@@ -23,7 +21,7 @@ from rayonnage_shared.ml.base.model import (
     ModelOutput,
     known_rows,
 )
-from rayonnage_shared.ml.base.parameters import Parameter, Parameters
+from rayonnage_shared.ml.base.parameters import Bounds, Choice, Parameters
 from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.families.fusion.weighted import USUAL_WEIGHTS
 from rayonnage_shared.ml.fusion.correcting_head import Standard, fit_path
@@ -57,24 +55,16 @@ class ConcatenateFusion(Fusion):
     `dropout` is the weight of rows with both modalities when a single output is corrected.
     `photo_scale` is the standard deviation of photo features; that of other inputs is 1.
     """
+    bounds: ClassVar[Mapping[str, Bounds | Choice]] = {
+        "penalty": Bounds(0, 1e4),
+        "dropout": Bounds(0, 1),
+        "photo_scale": Bounds(0, 100),
+    }
 
     head: LinearModel
     """Weights of text features, photo features, and log probabilities of text and photo; includes the pool."""
     text_alone: Pool
     image_alone: Pool
-
-    @classmethod
-    def resolve(cls, parameters: Parameters) -> dict[str, Parameter]:
-        """Return the defaults updated with `parameters`. Raises BadInput for an invalid value."""
-        resolved = super().resolve(parameters)
-        for name, most, rule in (
-            ("penalty", sys.float_info.max, "0 (choose) or above"),
-            ("dropout", 1, "from 0 to 1"),
-            ("photo_scale", sys.float_info.max, "0 or above"),
-        ):
-            if not 0 <= float(resolved[name]) <= most:
-                raise BadInput(f"Parameter {name!r} of concatenate must be {rule}.")
-        return resolved
 
     @classmethod
     def fit(

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.base.model import (
     DEFAULTS,
-    Choice,
     Fitted,
     Fitting,
     ImageModel,
@@ -18,10 +16,11 @@ from rayonnage_shared.ml.base.model import (
     Pixels,
     Span,
 )
-from rayonnage_shared.ml.base.parameters import Parameters
+from rayonnage_shared.ml.base.parameters import Bounds, Choice, Parameters
 from rayonnage_shared.ml.calibration.curve import Calibration
 from rayonnage_shared.ml.features.photo_features import PhotoFeatures, head_inputs
 from rayonnage_shared.ml.linear.svm import LinearModel
+from rayonnage_shared.ml.networks.quantization import PRECISIONS
 
 
 class EfficientNetLite0(ImageModel):
@@ -30,6 +29,7 @@ class EfficientNetLite0(ImageModel):
     name = "efficientnet-lite0"
     input_size = 224
     parameters: ClassVar[Parameters] = {"penalty": 0.1, "precision": "fp32"}
+    bounds: ClassVar[Mapping[str, Bounds | Choice]] = {"penalty": Bounds(1e-4, 1e4), "precision": Choice(PRECISIONS)}
     search_space: ClassVar[Mapping[str, Span | Choice]] = {"penalty": Span(0.005, 2.0, logarithmic=True)}
 
     def __init__(self, features: PhotoFeatures, head: LinearModel, calibration: Calibration) -> None:
@@ -46,8 +46,6 @@ class EfficientNetLite0(ImageModel):
 
         parameters = cls.resolve(fitting.parameters)
         penalty = float(parameters["penalty"])
-        if penalty <= 0:
-            raise BadInput("Parameter 'penalty' of efficientnet-lite0 must be above 0.")
         asked = str(parameters["precision"])
         made = fit_photo_heads(
             build_backbone(), photos, labels, asked=asked, penalty=penalty, progress=fitting.progress

@@ -18,7 +18,6 @@ import numpy as np
 from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.base.model import (
     DEFAULTS,
-    Choice,
     Fitted,
     Fitting,
     FloatArray,
@@ -29,14 +28,14 @@ from rayonnage_shared.ml.base.model import (
     Span,
     TextModel,
 )
-from rayonnage_shared.ml.base.parameters import Parameter, Parameters, number, whole_number
+from rayonnage_shared.ml.base.parameters import Bounds, Choice, Parameter, Parameters
 from rayonnage_shared.ml.base.progress import part
 from rayonnage_shared.ml.calibration.curve import Calibration
-from rayonnage_shared.ml.networks.camembert.torch_process import run_in_torch
+from rayonnage_shared.ml.networks.camembert.torch_process import check_torch, run_in_torch
 from rayonnage_shared.ml.networks.epochs import EpochMetrics, learning_curves
 from rayonnage_shared.ml.networks.held_out_split import Split
 from rayonnage_shared.ml.networks.keras.onnx_export import check_export
-from rayonnage_shared.ml.networks.quantization import asked_precision, choose_network, quantize_recurrences
+from rayonnage_shared.ml.networks.quantization import PRECISIONS, choose_network, quantize_recurrences
 from rayonnage_shared.ml.networks.scoring_network import Scored, ScoringNetwork
 from rayonnage_shared.ml.networks.subwords import Subwords
 
@@ -50,22 +49,6 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_CACHE = ".hub"
 _TRAINING_SHARE = 0.95
 _HEAD_WIDTH = 32
-
-_WHOLE_NUMBERS: Mapping[str, tuple[int, int]] = {
-    "max_tokens": (8, 512),
-    "epochs": (1, 100),
-    "batch": (1, 512),
-    "patience": (1, 100),
-    "layers": (1, 24),
-    "width": (_HEAD_WIDTH, 1024),
-    "vocabulary": (100, 64_000),
-}
-_NUMBERS: Mapping[str, tuple[float, float]] = {
-    "learning_rate": (1e-7, 0.1),
-    "warm_up": (0, 0.9),
-    "weight_decay": (0, 1),
-    "balance": (0, 2),
-}
 
 
 class Camembert(TextModel):
@@ -91,6 +74,20 @@ class Camembert(TextModel):
         "width": 192,
         "vocabulary": 8000,
     }
+    bounds: ClassVar[Mapping[str, Bounds | Choice]] = {
+        "max_tokens": Bounds(8, 512),
+        "epochs": Bounds(1, 100),
+        "batch": Bounds(1, 512),
+        "learning_rate": Bounds(1e-7, 0.1),
+        "warm_up": Bounds(0, 0.9),
+        "weight_decay": Bounds(0, 1),
+        "balance": Bounds(0, 2),
+        "patience": Bounds(1, 100),
+        "precision": Choice(PRECISIONS),
+        "layers": Bounds(1, 24),
+        "width": Bounds(_HEAD_WIDTH, 1024),
+        "vocabulary": Bounds(100, 64_000),
+    }
     search_space: ClassVar[Mapping[str, Span | Choice]] = {
         "learning_rate": Span(1e-5, 2e-4, logarithmic=True),
         "balance": Span(0.0, 1.0),
@@ -105,11 +102,6 @@ class Camembert(TextModel):
     def resolve(cls, parameters: Parameters) -> dict[str, Parameter]:
         """Return the defaults updated with `parameters`. Raises BadInput for an invalid value."""
         resolved = super().resolve(parameters)
-        for name, (least, most) in _WHOLE_NUMBERS.items():
-            resolved[name] = whole_number(resolved, name, least, most)
-        for name, (low, high) in _NUMBERS.items():
-            resolved[name] = number(resolved, name, low, high)
-        asked_precision(resolved)
         if int(resolved["width"]) % _HEAD_WIDTH:
             raise BadInput(
                 f"Parameter 'width' of camembert must be a multiple of {_HEAD_WIDTH}, not {resolved['width']}."
@@ -122,10 +114,17 @@ class Camembert(TextModel):
         return resolved
 
     @classmethod
+    def check_trainable(cls) -> None:
+        """Raise FamilyNotTrainable if the environment with torch is missing or incomplete."""
+        from rayonnage_shared.ml.networks.settings import CamembertSettings
+
+        check_torch(CamembertSettings().camembert_python)
+
+    @classmethod
     def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:
         """Return the model, fitted without the first fold, and held-out probabilities of that fold.
 
-        The same seed, data and machine give the same model. Raises BadInput, TorchEnvironmentMissing,
+        The same seed, data and machine give the same model. Raises BadInput, FamilyNotTrainable,
         WeightsUnavailable, TorchTrainingFailed, or what `fitting.progress` raises, which ends the training.
         """
         parameters = cls.resolve(fitting.parameters)

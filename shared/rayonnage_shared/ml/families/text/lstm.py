@@ -8,7 +8,6 @@ from typing import ClassVar, Self
 
 from rayonnage_shared.ml.base.model import (
     DEFAULTS,
-    Choice,
     Fitted,
     Fitting,
     Labels,
@@ -17,8 +16,10 @@ from rayonnage_shared.ml.base.model import (
     Span,
     TextModel,
 )
-from rayonnage_shared.ml.base.parameters import Parameter, Parameters
+from rayonnage_shared.ml.base.parameters import Bounds, Choice, Parameters
 from rayonnage_shared.ml.calibration.curve import Calibration
+from rayonnage_shared.ml.networks.keras.runtime import check_tensorflow
+from rayonnage_shared.ml.networks.quantization import PRECISIONS
 from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
 from rayonnage_shared.ml.networks.word_tokens import WordTokens
 
@@ -41,6 +42,20 @@ class Lstm(TextModel):
         "balance": 0.5,
         "precision": "fp32",
     }
+    bounds: ClassVar[Mapping[str, Bounds | Choice]] = {
+        "epochs": Bounds(1, 1000),
+        "patience": Bounds(1, 1000),
+        "batch_size": Bounds(1, 4096),
+        "learning_rate": Bounds(1e-7, 1),
+        "vocabulary": Bounds(1, 1_000_000),
+        "length": Bounds(4, 2000),
+        "word_vectors": Choice(("sentence", "random")),
+        "embedding_width": Bounds(1, 1024),
+        "units": Bounds(1, 1024),
+        "dropout": Bounds(0, 0.9),
+        "balance": Bounds(0, 2),
+        "precision": Choice(PRECISIONS),
+    }
     search_space: ClassVar[Mapping[str, Span | Choice]] = {
         "learning_rate": Span(0.0005, 0.01, logarithmic=True),
         "units": Span(32, 128, whole=True),
@@ -54,13 +69,9 @@ class Lstm(TextModel):
         self._calibration = calibration
 
     @classmethod
-    def resolve(cls, parameters: Parameters) -> dict[str, Parameter]:
-        """Return the defaults updated with `parameters`. Raises BadInput for an invalid value."""
-        from rayonnage_shared.ml.networks.keras.lstm_training import LstmSettings
-
-        resolved = super().resolve(parameters)
-        LstmSettings.of(resolved)
-        return resolved
+    def check_trainable(cls) -> None:
+        """Raise FamilyNotTrainable if TensorFlow is not installed."""
+        check_tensorflow()
 
     @classmethod
     def fit(cls, texts: Sequence[ProductText], labels: Labels, fitting: Fitting = DEFAULTS) -> Fitted[Self]:

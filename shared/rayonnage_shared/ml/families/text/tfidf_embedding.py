@@ -7,7 +7,6 @@ from typing import ClassVar, Self
 
 from rayonnage_shared.ml.base.model import (
     DEFAULTS,
-    Choice,
     Fitted,
     Fitting,
     Labels,
@@ -15,7 +14,7 @@ from rayonnage_shared.ml.base.model import (
     ProductText,
     Span,
 )
-from rayonnage_shared.ml.base.parameters import Parameters
+from rayonnage_shared.ml.base.parameters import Bounds, Choice, Parameters
 from rayonnage_shared.ml.base.progress import part
 from rayonnage_shared.ml.features.sentence_embedding import embedding_input, encode, encode_many
 from rayonnage_shared.ml.linear.text_model import LinearTextModel
@@ -30,6 +29,12 @@ class TfidfEmbedding(LinearTextModel):
         "character_scale": 1.4,
         "embedding_scale": 0.8,
         "balance": 0.5,
+    }
+    bounds: ClassVar[Mapping[str, Bounds | Choice]] = {
+        "penalty": Bounds(1e-4, 1e4),
+        "character_scale": Bounds(0, 100),
+        "embedding_scale": Bounds(0, 100),
+        "balance": Bounds(0, 2),
     }
     search_space: ClassVar[Mapping[str, Span | Choice]] = {
         "penalty": Span(0.05, 5, logarithmic=True),

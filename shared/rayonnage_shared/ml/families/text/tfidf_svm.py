@@ -9,7 +9,6 @@ import numpy as np
 
 from rayonnage_shared.ml.base.model import (
     DEFAULTS,
-    Choice,
     Fitted,
     Fitting,
     Labels,
@@ -17,7 +16,7 @@ from rayonnage_shared.ml.base.model import (
     ProductText,
     Span,
 )
-from rayonnage_shared.ml.base.parameters import Parameters
+from rayonnage_shared.ml.base.parameters import Bounds, Choice, Parameters
 from rayonnage_shared.ml.linear.text_model import LinearTextModel
 
 
@@ -30,6 +29,11 @@ class TfidfSvm(LinearTextModel):
         "penalty": 0.5,
         "character_scale": 1.4,
         "balance": 0.5,
+    }
+    bounds: ClassVar[Mapping[str, Bounds | Choice]] = {
+        "penalty": Bounds(1e-4, 1e4),
+        "character_scale": Bounds(0, 100),
+        "balance": Bounds(0, 2),
     }
     search_space: ClassVar[Mapping[str, Span | Choice]] = {
         "penalty": Span(0.05, 5, logarithmic=True),

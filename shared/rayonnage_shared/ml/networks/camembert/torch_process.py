@@ -22,6 +22,7 @@ from typing import Any
 import rayonnage_shared
 from rayonnage_shared.core.errors import BadInput, DependencyDown, RayonnageError
 from rayonnage_shared.core.parent_process import die_with
+from rayonnage_shared.ml.base.model import FamilyNotTrainable
 from rayonnage_shared.ml.base.progress import Progress
 
 _HEARTBEAT_S = 1.0
@@ -30,11 +31,10 @@ _SILENCE_S = 1800.0
 """A child silent for this long is stuck; the longest silent step is a download of some 500 MB."""
 _STEPS_APART_S = 0.5
 _LAST_LINES = 12
+_NEEDED = ("torch", "transformers", "onnxscript")
+_PROBE = f"from importlib.util import find_spec; print(*[name for name in {_NEEDED} if find_spec(name) is None])"
+_PROBE_S = 30.0
 _OF_ANOTHER_PYTHON = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-
-
-class TorchEnvironmentMissing(RayonnageError):
-    status, code, title = 503, "torch_environment_missing", "The environment for training this family is missing"
 
 
 class WeightsUnavailable(DependencyDown):
@@ -49,22 +49,47 @@ Lines = queue.SimpleQueue[str | None]
 """The child's output, line by line, and None at its end."""
 
 _FAILURES: Mapping[str, type[RayonnageError]] = {
-    one.code: one for one in (BadInput, TorchEnvironmentMissing, WeightsUnavailable)
+    one.code: one for one in (BadInput, FamilyNotTrainable, WeightsUnavailable)
 }
+
+
+def check_torch(python: Path) -> None:
+    """Raise FamilyNotTrainable unless `python` is an interpreter whose environment has torch; imports none of it."""
+    python = _interpreter(python)
+    try:
+        found = subprocess.run(
+            [str(python), "-I", "-c", _PROBE],
+            capture_output=True,
+            check=True,
+            timeout=_PROBE_S,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except (OSError, subprocess.SubprocessError) as err:
+        raise FamilyNotTrainable(f"{python} cannot be run ({err}); `make camembert-env` makes it anew.") from err
+    if found.stdout.strip():
+        missing = ", ".join(found.stdout.split())
+        raise FamilyNotTrainable(f"{python} lacks {missing}; install deployments/camembert/requirements.txt into it.")
+
+
+def _interpreter(python: Path) -> Path:
+    """Return the absolute path of an interpreter. Raises FamilyNotTrainable if there is none."""
+    python = python.absolute()  # not resolved: the location of the link makes it an environment
+    if not os.access(python, os.X_OK) or python.is_dir():
+        raise FamilyNotTrainable(
+            f"This family is trained in a separate environment, but there is no interpreter at {python}. "
+            "Run `make camembert-env`, or set CAMEMBERT_PYTHON to one with deployments/camembert/requirements.txt."
+        )
+    return python
 
 
 def run_in_torch(python: Path, module: str, folder: Path, progress: Progress) -> None:
     """Run `python -m module folder` to its end. The child never outlives this function or this process.
 
-    An exception of `progress` stops it. Raises TorchEnvironmentMissing, TorchTrainingFailed, or BadInput and
+    An exception of `progress` stops it. Raises FamilyNotTrainable, TorchTrainingFailed, or BadInput and
     WeightsUnavailable of the module.
     """
-    python = python.absolute()  # not resolved: the location of the link makes it an environment
-    if not os.access(python, os.X_OK) or python.is_dir():
-        raise TorchEnvironmentMissing(
-            f"This family is trained in a separate environment, but there is no interpreter at {python}. "
-            "Run `make camembert-env`, or set CAMEMBERT_PYTHON to one with deployments/camembert/requirements.txt."
-        )
+    python = _interpreter(python)
     with _started(python, module, folder) as (process, lines):
         failure = _follow(lines, progress)
         status = process.wait()
@@ -172,7 +197,7 @@ def serve_parent(work: Callable[[Path, Progress], None]) -> int:
         work(folder, progress)
     except ModuleNotFoundError as err:
         detail = f"{sys.executable} lacks {err.name}; install deployments/camembert/requirements.txt into it."
-        tell({"code": TorchEnvironmentMissing.code, "detail": detail})
+        tell({"code": FamilyNotTrainable.code, "detail": detail})
         return 1
     except tuple(_FAILURES.values()) as err:
         tell({"code": err.code, "detail": err.detail})

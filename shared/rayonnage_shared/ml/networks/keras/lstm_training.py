@@ -9,9 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.base.model import Curve, Fitting, FloatArray, IntArray, Labels, ProductText
-from rayonnage_shared.ml.base.parameters import number, whole_number
+from rayonnage_shared.ml.base.parameters import Parameters
 from rayonnage_shared.ml.base.progress import Progress, part
 from rayonnage_shared.ml.features.sentence_embedding import encode_many
 from rayonnage_shared.ml.networks.epochs import learning_curves
@@ -24,16 +23,12 @@ from rayonnage_shared.ml.networks.keras.training import Learner, Phase
 from rayonnage_shared.ml.networks.quantization import (
     Chosen,
     Variant,
-    asked_precision,
     choose_network,
     quantize_recurrences,
     spread,
 )
 from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
 from rayonnage_shared.ml.networks.word_tokens import Tokens, WordTokens, padded
-
-WORD_VECTORS = ("sentence", "random")
-"""What a word's vector is before training: from the sentence embedding of the word alone, or random numbers."""
 
 _FEATURES = 128
 # Standard deviation of the vectors made from sentence embeddings.
@@ -48,7 +43,7 @@ _BATCHES_SORTED_TOGETHER = 12
 
 @dataclass(frozen=True, slots=True)
 class LstmSettings:
-    """The parameters, checked."""
+    """The parameters by their types."""
 
     phase: Phase
     vocabulary: int
@@ -61,27 +56,19 @@ class LstmSettings:
     precision: str
 
     @classmethod
-    def of(cls, parameters: Mapping[str, Any]) -> Self:
-        """Return them from the resolved parameters; raises BadInput for a value with which nothing can be trained."""
-        word_vectors = str(parameters["word_vectors"])
-        if word_vectors not in WORD_VECTORS:
-            raise BadInput(f"Parameter 'word_vectors' must be one of {', '.join(WORD_VECTORS)}, not {word_vectors!r}.")
+    def of(cls, parameters: Parameters) -> Self:
+        """Return them from the resolved parameters."""
+        whole = {name: int(parameters[name]) for name in ("epochs", "patience", "batch_size")}
         return cls(
-            Phase(
-                "lstm",
-                whole_number(parameters, "epochs", 1, 1000),
-                whole_number(parameters, "patience", 1, 1000),
-                whole_number(parameters, "batch_size", 1, 4096),
-                number(parameters, "learning_rate", 1e-7, 1),
-            ),
-            whole_number(parameters, "vocabulary", 1, 1_000_000),
-            whole_number(parameters, "length", 4, 2000),
-            word_vectors,
-            whole_number(parameters, "embedding_width", 1, 1024),
-            whole_number(parameters, "units", 1, 1024),
-            number(parameters, "dropout", 0, 0.9),
-            number(parameters, "balance", 0, 2),
-            asked_precision(parameters),
+            Phase("lstm", **whole, learning_rate=float(parameters["learning_rate"])),
+            int(parameters["vocabulary"]),
+            int(parameters["length"]),
+            str(parameters["word_vectors"]),
+            int(parameters["embedding_width"]),
+            int(parameters["units"]),
+            float(parameters["dropout"]),
+            float(parameters["balance"]),
+            str(parameters["precision"]),
         )
 
 
@@ -123,7 +110,7 @@ def fit_lstm(
 ) -> TrainedLstm:
     """Return the trained network and its vocabulary, both of rows outside the held-out fold.
 
-    Raises BadInput, TrainingLibraryMissing, TrainingDiverged and
+    Raises BadInput, FamilyNotTrainable, TrainingDiverged and
     ExportDiffers.
     """
     settings = LstmSettings.of(parameters)

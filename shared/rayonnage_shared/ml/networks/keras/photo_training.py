@@ -14,7 +14,7 @@ import numpy as np
 from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.ml.base.model import Curve, Fitting, FloatArray, Labels, Pixels
-from rayonnage_shared.ml.base.parameters import number, whole_number
+from rayonnage_shared.ml.base.parameters import Parameters
 from rayonnage_shared.ml.base.progress import Progress, part
 from rayonnage_shared.ml.features.photo_features import read_photo_file
 from rayonnage_shared.ml.networks.epochs import learning_curves
@@ -23,13 +23,12 @@ from rayonnage_shared.ml.networks.keras.application import Backbone
 from rayonnage_shared.ml.networks.keras.checkpoints import Checkpoints, fingerprint
 from rayonnage_shared.ml.networks.keras.onnx_export import check_export, export_network
 from rayonnage_shared.ml.networks.keras.photo_examples import FeatureExamples, PhotoExamples, in_parts
-from rayonnage_shared.ml.networks.keras.pretrained_weights import PretrainedWeights, check_weights, find_weights
+from rayonnage_shared.ml.networks.keras.pretrained_weights import PretrainedWeights, find_weights
 from rayonnage_shared.ml.networks.keras.runtime import Runtime, start_tensorflow
 from rayonnage_shared.ml.networks.keras.training import Examples, Learned, Learner, Phase
 from rayonnage_shared.ml.networks.quantization import (
     Chosen,
     Variant,
-    asked_precision,
     choose_network,
     quantize_convolutions,
     spread,
@@ -38,7 +37,6 @@ from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
 
 # Blue, green, red: what keras.applications' "caffe" preprocessing takes away.
 _IMAGENET_MEAN = (103.939, 116.779, 123.68)
-_SMALLEST_INPUT = 32  # of keras.applications; five halvings leave one place
 _CHECKED_ROWS = 16
 _FEATURE_BATCH = 32
 _FEATURES_KEPT_EVERY = 512  # photos; what a killed run has to compute again at most
@@ -47,7 +45,7 @@ _SHARE_READ, _SHARE_HEAD, _SHARE_TUNED, _SHARE_EXPORTED = 0.3, 0.4, 0.9, 0.95
 
 @dataclass(frozen=True, slots=True)
 class PhotoSettings:
-    """The parameters, checked; `whole` trains everything, `head` and `tune` come after each other."""
+    """The parameters by their types; `whole` trains everything, `head` and `tune` come after each other."""
 
     weights: str
     input_size: int
@@ -60,24 +58,22 @@ class PhotoSettings:
     precision: str
 
     @classmethod
-    def of(cls, parameters: Mapping[str, Any]) -> Self:
-        """Return them from the resolved parameters; raises BadInput for a value with which nothing can be trained."""
-        weights = str(parameters["weights"])
-        check_weights(weights)
-        epochs, patience = (whole_number(parameters, name, 1, 1000) for name in ("epochs", "patience"))
-        batch_size = whole_number(parameters, "batch_size", 1, 4096)
-        tuned = whole_number(parameters, "fine_tune_epochs", 0, 1000)
-        rate, tuned_rate = (number(parameters, name, 1e-8, 1) for name in ("learning_rate", "fine_tune_learning_rate"))
+    def of(cls, parameters: Parameters) -> Self:
+        """Return them from the resolved parameters."""
+        epochs, tuned, patience, batch_size = (
+            int(parameters[name]) for name in ("epochs", "fine_tune_epochs", "patience", "batch_size")
+        )
+        rate, tuned_rate = (float(parameters[name]) for name in ("learning_rate", "fine_tune_learning_rate"))
         return cls(
-            weights,
-            whole_number(parameters, "input_size", _SMALLEST_INPUT, 1024),
+            str(parameters["weights"]),
+            int(parameters["input_size"]),
             Phase("network", epochs, patience, batch_size, rate),
             Phase("head", epochs, patience, batch_size, rate),
             Phase("last block", tuned, patience, batch_size, tuned_rate),
-            whole_number(parameters, "features", 1, 4096),
-            number(parameters, "dropout", 0, 0.9),
-            number(parameters, "balance", 0, 2),
-            asked_precision(parameters),
+            int(parameters["features"]),
+            float(parameters["dropout"]),
+            float(parameters["balance"]),
+            str(parameters["precision"]),
         )
 
 
@@ -95,7 +91,7 @@ def fit_photos(
 ) -> TrainedPhotos:
     """Return the trained network of rows outside the held-out fold.
 
-    Raises BadInput, WeightsMissing, HubUnreachable, NotAnImage, TrainingLibraryMissing, TrainingDiverged and
+    Raises BadInput, WeightsMissing, HubUnreachable, NotAnImage, FamilyNotTrainable, TrainingDiverged and
     ExportDiffers.
     """
     settings = PhotoSettings.of(parameters)

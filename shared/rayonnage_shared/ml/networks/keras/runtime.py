@@ -8,14 +8,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Any
 
-from rayonnage_shared.core.errors import RayonnageError
+from rayonnage_shared.ml.base.model import FamilyNotTrainable
 from rayonnage_shared.ml.features.photo_features import usable_cores
-
-
-class TrainingLibraryMissing(RayonnageError):
-    status, code, title = 503, "training_library_missing", "A library for training this family is not installed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +31,28 @@ class Runtime:
         }
 
 
+def check_tensorflow() -> None:
+    """Raise FamilyNotTrainable if a library of the extra `keras` is not installed; imports none."""
+    missing = [name for name in ("tensorflow", "keras", "tf2onnx") if find_spec(name) is None]
+    if missing:
+        raise FamilyNotTrainable(
+            f"Training this family needs {', '.join(missing)}; "
+            "run `make keras` to install it, or choose another family."
+        )
+
+
 def start_tensorflow(seed: int) -> Runtime:
     """Return TensorFlow and Keras with an empty graph and all random generators seeded.
 
-    Raises TrainingLibraryMissing. Operations are deterministic from here on (for the whole process): with the
+    Raises FamilyNotTrainable. Operations are deterministic from here on (for the whole process): with the
     same number of threads, trainings are reproducible. On 2 cores this costs no time.
     """
     # 3: errors only. Read by TensorFlow's C++ part when it is loaded.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    try:
-        import tensorflow
-    except ModuleNotFoundError as err:
-        raise TrainingLibraryMissing(
-            "TensorFlow is not installed here; `make keras` adds it, or choose another family."
-        ) from err
+    check_tensorflow()
     import keras
+    import tensorflow
 
     _bound_threads(tensorflow)
     tensorflow.get_logger().setLevel("ERROR")

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from rayonnage_shared.core.errors import BadInput
-from rayonnage_shared.ml.base.model import Fitting, Labels, ProductText
+from rayonnage_shared.ml.base.model import FamilyNotTrainable, Fitting, Labels, ProductText
 from rayonnage_shared.ml.families.text.camembert import Camembert
-from rayonnage_shared.ml.networks.camembert.torch_process import TorchEnvironmentMissing
 
 TEXTS = [ProductText("bouée", "")] * 4
 LABELS = Labels(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), 2)
@@ -58,5 +57,5 @@ def test_whole_numbers_may_come_as_floats() -> None:
 
 @pytest.mark.parametrize("parameters", [{}, {"weights": "none"}])
 def test_without_the_environment_the_error_says_what_makes_it(parameters: dict[str, str]) -> None:
-    with pytest.raises(TorchEnvironmentMissing, match="make camembert-env"):
+    with pytest.raises(FamilyNotTrainable, match="make camembert-env"):
         Camembert.fit(TEXTS, LABELS, Fitting(parameters))

@@ -7,13 +7,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.ml.base.model import FloatArray
 from rayonnage_shared.ml.calibration.curve import Calibration
 from rayonnage_shared.ml.networks.keras.lstm_graph import Dense, Direction, LstmWeights, build_lstm
 from rayonnage_shared.ml.networks.quantization import (
     Variant,
-    asked_precision,
     choose,
     quantize_convolutions,
     quantize_recurrences,
@@ -79,12 +77,6 @@ def test_int8_cannot_be_judged_without_held_out_rows() -> None:
 
     assert chosen.facts["used"] == "fp32"
     assert "held-out" in chosen.facts["reason"]
-
-
-def test_there_are_two_precisions() -> None:
-    assert asked_precision({"precision": "int8"}) == "int8"
-    with pytest.raises(BadInput, match="precision"):
-        asked_precision({"precision": "fp16"})
 
 
 def test_rows_are_spread_evenly() -> None:

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pytest
 
-from rayonnage_shared.ml.base.model import Choice, Family, Fitted, Fitting, Labels, Span
+from rayonnage_shared.ml.base.model import Family, Fitted, Fitting, Labels, Span
+from rayonnage_shared.ml.base.parameters import Choice
 from rayonnage_shared.ml.base.progress import silent
 from rayonnage_shared.ml.training import search as search_module
 from rayonnage_shared.ml.training.search import Budget, Goal, NothingToSearch, SearchResult, search

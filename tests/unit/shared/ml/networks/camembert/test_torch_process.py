@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from rayonnage_shared.core.errors import BadInput, RayonnageError
+from rayonnage_shared.ml.base.model import FamilyNotTrainable
 from rayonnage_shared.ml.base.progress import silent
 from rayonnage_shared.ml.networks.camembert import torch_process
 from rayonnage_shared.ml.networks.camembert.torch_process import (
-    TorchEnvironmentMissing,
     TorchTrainingFailed,
     WeightsUnavailable,
     run_in_torch,
@@ -103,7 +103,7 @@ def test_what_libraries_print_is_no_message(interpreter: Interpreter, tmp_path: 
     [
         ('raise BadInput("no such weights")', BadInput, "no such weights"),
         ('raise WeightsUnavailable("the hub is away")', WeightsUnavailable, "the hub is away"),
-        ("import torch_that_is_not_there", TorchEnvironmentMissing, "lacks torch_that_is_not_there"),
+        ("import torch_that_is_not_there", FamilyNotTrainable, "lacks torch_that_is_not_there"),
         ('raise RuntimeError("out of numbers")', TorchTrainingFailed, "RuntimeError: out of numbers"),
         ("os.kill(os.getpid(), 9)", TorchTrainingFailed, "status -9"),
     ],
@@ -116,7 +116,7 @@ def test_a_failure_keeps_its_kind_and_its_words(
 
 
 def test_a_missing_interpreter_says_what_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(TorchEnvironmentMissing, match="make camembert-env"):
+    with pytest.raises(FamilyNotTrainable, match="make camembert-env"):
         run_in_torch(tmp_path / "bin" / "python", "any", tmp_path, silent)
 
 
