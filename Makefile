@@ -130,13 +130,13 @@ pull: ## pull the champion and the current dataset from the DVC remote (ARGS="--
 install-dev: ## install the development tools into .venv
 	@$(BOOTSTRAP) --dev
 
-lint: install-dev ## check style and formatting
+lint: install-dev ## check style, formatting and import rules
 	@$(BIN)/ruff check --no-cache . # a cache made under other settings has hidden a fault
 	@$(BIN)/ruff format --no-cache --check .
-
-types: install-dev ## check types and import rules
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+types: install-dev ## check types
+	@$(BIN)/mypy
 
 format: install-dev ## format the code and apply automatic fixes
 	@$(BIN)/ruff check --fix .
