@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 MAKE = re.compile(r"\bmake ((?:[a-z][a-z-]+(?= |`|$)[ ]?)+)", re.MULTILINE)
 CODE = re.compile(r"`([^`\n]+)`|```bash\n(.*?)```", re.DOTALL)
 PATH = re.compile(r"`([\w.-]+(?:/[\w.-]+)+/?|[\w.-]+\.(?:md|toml|yml))`")
+
+SOURCE = re.compile(r"`([\w/]+\.py)`")
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -39,3 +42,29 @@ def test_files_that_contributors_are_sent_to_exist() -> None:
     paths = [path for path in PATH.findall(text) if not re.search(r"SERVICE|DOMAIN|NAME", path)]
     assert len(paths) > 30
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_layers_are_documented_as_import_linter_checks_them() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = {one["containers"][0]: one["layers"] for one in contracts if one["type"] == "layers"}
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+    rows = re.findall(r"^\| (\d+) \| `(\w+)/` \|", text, re.MULTILINE)
+    of_ml = re.search(r"^The folders of `ml/` are layers too, from the top: (.*?)\n\n", text, re.MULTILINE | re.DOTALL)
+
+    folders = layers["rayonnage_shared"]
+    expected = [(len(folders) - i, set(line.split(" | "))) for i, line in enumerate(folders)]
+    assert [(number, {name for n, name in rows if int(n) == number}) for number, _ in expected] == expected
+    assert [int(number) for number, _ in rows] == sorted((int(number) for number, _ in rows), reverse=True)
+    assert of_ml is not None
+    assert re.findall(r"(?:^|; )`(\w+)`", of_ml.group(1).replace("\n", " ")) == layers["rayonnage_shared.ml"]
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(SOURCE.findall(text))
+    sources = [str(path) for folder in ("shared", "services", "deployments") for path in (ROOT / folder).rglob("*.py")]
+    assert len(named) > 40
+    assert [path for path in sorted(named) if not any(source.endswith(f"/{path}") for source in sources)] == []
