@@ -29,7 +29,7 @@ def test_answers_become_a_drift_report_on_the_volume(platform: Stack, sample: Pa
 
     said = platform.compose("run", "--rm", "-T", "monitor", within_s=400)
 
-    assert f"answers of {version}" in said
+    assert f"predictions of {version}" in said
     (folder,) = [line.removeprefix("Reports: ") for line in said.splitlines() if line.startswith("Reports: ")]
     assert folder.startswith("/srv/data/drift/2")
     report = json.loads(platform.compose("exec", "-T", "train", "cat", f"{folder}/drift_report.json"))

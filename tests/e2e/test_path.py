@@ -189,7 +189,7 @@ def test_the_promoted_model_shows_how_good_it_is_in_numbers_and_pictures(shop: S
     problem(shop.client.get(address, headers={"Authorization": ""}), 401)
 
 
-def test_the_gate_judges_the_next_model_and_moves_are_written_down(shop: Shop) -> None:
+def test_the_gate_evaluates_the_next_model_and_promotions_are_recorded(shop: Shop) -> None:
     before = shop.platform.promotions()
     champion = shop.client.get("/models").json()["champion"]
     assert [row["version"] for row in before] == [shop.first]

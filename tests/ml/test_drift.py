@@ -137,14 +137,14 @@ def test_late_labels_queue_one_training_however_often_the_job_is_killed(shop: An
     assert trainings == [training]
     assert (training.job_id, training.submitted_by) == (decided.job_id, f"drift {result['report']}")
     assert decided.reason in training.log_tail[0]
-    assert "feedback says: of 60 answers with known truth the champion is right" in decided.reason
+    assert "feedback: on 60 predictions with feedback the accuracy is" in decided.reason
     assert result["decision"] == decided.model_dump()
     assert (result["drift"], result["feedback_alarm"], result["rows"]) == (False, True, 0)
     html = (shop.reports()[0] / HTML_NAME).read_text(encoding="utf-8")
     assert decided.reason in html
 
     later, trainings = job(shop, name="later")
-    assert "a training waits or runs already. Found: feedback says" in later["decision"]["reason"]
+    assert "a training is already queued or running. Reasons to train: feedback" in later["decision"]["reason"]
     assert trainings == [training]
 
     held = JobLeases(open_database(shop.url)).claim(["train"], 60)
@@ -157,7 +157,7 @@ def test_late_labels_queue_one_training_however_often_the_job_is_killed(shop: An
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"drift_cool_down_h": 1}, "drift causes none until"),
+        ({"drift_cool_down_h": 1}, "drift queues none until"),
         ({}, "the newest dataset is the one the champion was trained on"),
     ],
 )

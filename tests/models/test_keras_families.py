@@ -298,7 +298,7 @@ def test_a_photo_network_that_is_cancelled_goes_on_in_the_phase_it_was_in(
 def test_weights_of_something_else_are_refused(
     weights: str, photos: list[Path], labels: Labels, pretrained: Path
 ) -> None:
-    with pytest.raises(BadInput, match="does not hold weights of VGG16"):
+    with pytest.raises(BadInput, match="does not contain weights of VGG16"):
         Vgg16.fit(photos, labels, Fitting({**SMALL_PHOTOS, "weights": weights}, pretrained=pretrained))
 
 

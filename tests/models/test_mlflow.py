@@ -358,7 +358,7 @@ class Deadly:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before a call", "before its answer"])
-def test_a_follower_killed_at_any_call_leaves_no_twins(shop: Shop, after: bool) -> None:
+def test_a_sync_killed_at_any_call_leaves_no_duplicates(shop: Shop, after: bool) -> None:
     def dies_at(call: int) -> Any:
         def deadly(settings: SyncSettings) -> TrackingStore:
             client = connect(settings)._client

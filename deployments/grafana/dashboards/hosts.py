@@ -1,4 +1,4 @@
-"""Whether the machine and the containers have what they need, and whether anybody is watching."""
+"""CPU, memory, disk and network of the machine and the containers, and the monitoring itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def hosts() -> Dashboard:
     """Return the dashboard."""
     return page(
         "Rayonnage: hosts and containers",
-        "Whether machine and containers have the processors, memory and disk that they need. docs/monitoring.md",
+        "CPU, memory and disk of the machine and the containers. docs/monitoring.md",
         uid="rayonnage-hosts",
         choices=[
             variable("Machine", "label_values(node_uname_info, instance)", name="node"),

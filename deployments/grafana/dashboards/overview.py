@@ -1,4 +1,4 @@
-"""The first page of whoever is woken up: is it up, are the promises kept, who is refused, what was started anew."""
+"""The first dashboard to open after an alert: processes, objectives, refused requests and restarts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def overview() -> Dashboard:
     """Return the dashboard."""
     return page(
         "Rayonnage: platform overview",
-        "Is the platform up, does it keep its promises, and who is refused? docs/monitoring.md, docs/runbook.md",
+        "Is the platform up, are objectives met, which requests are refused? docs/monitoring.md, docs/runbook.md",
         uid="rayonnage-overview",
         choices=[variable("Service", "label_values(http_requests_total, job)", name="job")],
         sections={
@@ -103,7 +103,7 @@ def overview() -> Dashboard:
                 *(
                     lines(
                         title,
-                        "1 is as fast as the month allows. A page goes out at 14.4 over an hour, or 6 over six hours, "
+                        "1 is as fast as the month allows. An alert is sent at 14.4 over an hour, or 6 over six hours, "
                         "if the last minutes are as bad.",
                         *(
                             Query(f"max({rule}:ratio_rate{window}) / {budget}", window)

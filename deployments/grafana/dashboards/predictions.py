@@ -1,4 +1,4 @@
-"""What the model answers, how sure it is, and whether the products are still those that it was judged on."""
+"""Predictions, their confidence, and whether the products still resemble the champion's test split."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def predictions() -> Dashboard:
     """Return the dashboard."""
     return page(
         "Rayonnage: predictions and model",
-        "What the champion answers, how sure it is, and whether it still knows the products. docs/monitoring.md",
+        "Predictions of the champion, their confidence, and drift of the products. docs/monitoring.md",
         uid="rayonnage-predictions",
         choices=[variable("Model", "label_values(rayonnage_predictions_total, model_version)", name="version")],
         sections={
@@ -41,7 +41,7 @@ def predictions() -> Dashboard:
                 ),
                 number(
                     "Age of the model",
-                    "Time since the champion was trained. An old model does not know new products.",
+                    "Time since the champion was trained. An old model has not seen recent products.",
                     Query("time() - max(rayonnage_champion_created_timestamp_seconds)", "age"),
                     unit="s",
                     steps=((None, GOOD), (23 * _DAY_S, WARNING), (30 * _DAY_S, BAD)),
@@ -243,7 +243,7 @@ def predictions() -> Dashboard:
                 number(
                     "Accuracy alarm",
                     "Whether the difference is significant. docs/runbook.md, FeedbackAccuracyLow",
-                    Query("max(rayonnage_feedback_alarm)", "verdict"),
+                    Query("max(rayonnage_feedback_alarm)", "alarm"),
                     unit="short",
                     words=_ALARM,
                     curve=False,

@@ -1,4 +1,4 @@
-"""Whether jobs get done, what they cost, and how fresh data and model are."""
+"""Jobs and their duration, and the age of data and model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deployments.grafana.dashboards.panels import (
 )
 
 _COUNTED = "kind_status:rayonnage_jobs:max"
-"""Every process of the train API tells of the same table; this rule counts it once."""
+"""Every process of the train API reports the same table; this rule counts it once."""
 _JOBS = f'{_COUNTED}{{kind=~"$kind"}}'
 _INGESTS = '{job="ingest",handler="/ingest"}'
 _DURATION = "rayonnage_job_duration_seconds"
@@ -30,7 +30,7 @@ def training() -> Dashboard:
     """Return the dashboard."""
     return page(
         "Rayonnage: training and data",
-        "Whether jobs get done, how long they take, and how fresh data and models are. docs/monitoring.md",
+        "Jobs and how long they take, and the age of data and models. docs/monitoring.md",
         uid="rayonnage-training",
         choices=[variable("Kind of job", "label_values(rayonnage_jobs, kind)", name="kind")],
         hours=24,
@@ -149,7 +149,7 @@ def training() -> Dashboard:
                 ),
                 number(
                     "Age of the drift report",
-                    "Since the newest report was made. Far beyond DRIFT_EVERY_H: the worker does not make them.",
+                    "Since the latest report. Far beyond DRIFT_EVERY_H: the worker creates none.",
                     Query("time() - max(rayonnage_drift_report_timestamp_seconds)", "age"),
                     unit="s",
                     steps=((None, GOOD), (2 * _DAY_S, WARNING)),

@@ -23,11 +23,11 @@ class TooManyLogins(TooManyRequests):
 
 
 class LoginThrottle:
-    """Counts failed logins of one process by username and by address; a failure is forgotten bit by bit in a minute.
+    """Counts failed logins of one process by username and by address; a failure expires gradually within a minute.
 
-    An attempt takes its place before the password is checked and gets it back on success, so a hundred simultaneous
-    guesses count as a hundred. A user cannot be locked out by somebody else's guesses: an address from which the user
-    has logged in before counts apart from all others, and elsewhere a place comes free every few seconds.
+    An attempt counts as a failure until the password has been checked, so a hundred simultaneous guesses count as a
+    hundred. A user cannot be locked out by somebody else's guesses: an address from which the user has logged in before
+    has a count of its own, and from other addresses an attempt is admitted every few seconds.
     """
 
     def __init__(self, per_user: int, per_address: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,7 +36,7 @@ class LoginThrottle:
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def admit(self, username: str, address: str) -> None:
-        """Take a place for one attempt. Raises TooManyLogins with `Retry-After`."""
+        """Count one attempt. Raises TooManyLogins with `Retry-After`."""
         wait_s = max(
             self._users.wait_s(self._user_key(username, address)),
             self._addresses.wait_s(address),
@@ -50,7 +50,7 @@ class LoginThrottle:
         self._addresses.take(address)
 
     def succeeded(self, username: str, address: str) -> None:
-        """Give the place back, and remember that the user logs in from here."""
+        """Uncount the attempt, and remember that the user logs in from this address."""
         self.withdraw(username, address)
         self._known[username, address] = None
         self._known.move_to_end((username, address))
@@ -58,7 +58,7 @@ class LoginThrottle:
             self._known.popitem(last=False)
 
     def withdraw(self, username: str, address: str) -> None:
-        """Give the place back: the password was not looked at."""
+        """Uncount the attempt: the password was not checked."""
         self._users.give_back(self._user_key(username, address))
         self._addresses.give_back(address)
 

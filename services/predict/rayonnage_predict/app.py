@@ -51,7 +51,7 @@ def create_app(settings: PredictSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             async with refreshing_keys(verifier, settings), champion.watching():
-                prediction_log.start()  # after the champion: what it imports would keep the first answer waiting
+                prediction_log.start()  # after the champion: its imports would delay the first response
                 yield
         finally:
             await to_thread.run_sync(predictor.close)

@@ -1,6 +1,6 @@
-"""Runs each product through the champion, in a bounded pool of threads, and records what comes out.
+"""Runs each product through the champion, in a bounded pool of threads, and records the results.
 
-There is no metric of batch sizes: each product is predicted alone.
+Each product is predicted alone, so there is no metric of batch sizes.
 """
 
 from __future__ import annotations

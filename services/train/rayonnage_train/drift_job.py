@@ -32,7 +32,7 @@ from rayonnage_shared.pipelines.run_context import RunContext
 from rayonnage_train.job_types import TRAIN, TRAININGS
 from rayonnage_train.settings import TrainSettings
 
-_UNDER_WAY: tuple[JobStatus, ...] = ("queued", "running")
+_IN_PROGRESS: tuple[JobStatus, ...] = ("queued", "running")
 _UNSUCCESSFUL: tuple[JobStatus, ...] = ("failed", "cancelled")
 
 
@@ -105,7 +105,7 @@ def _facts(report: DriftReport, queue: JobQueue, settings: TrainSettings) -> Fac
         alarms=report.alarms,
         rows=report.current_rows,
         feedback_alarm=report.performance.what if report.performance and report.performance.alarm else None,
-        training_under_way=any(queue.list(kinds=TRAININGS, status=status, limit=1) for status in _UNDER_WAY),
+        training_in_progress=any(queue.list(kinds=TRAININGS, status=status, limit=1) for status in _IN_PROGRESS),
         last_training=max(ends, default=None),
         trained_on=champion.dataset.version,
         newest_dataset=newest,
@@ -143,7 +143,7 @@ def _version_of(job: Job) -> str | None:
 def _manifests(models_path: Path) -> list[Manifest]:
     found = []
     for version in list_versions(models_path):
-        with contextlib.suppress(BundleNotFound, BundleBroken):  # pruned since, or nothing that anybody could promote
+        with contextlib.suppress(BundleNotFound, BundleBroken):  # pruned since, or broken
             found.append(read_manifest(models_path, version))
     return found
 

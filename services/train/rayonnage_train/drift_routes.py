@@ -37,9 +37,9 @@ def start_drift_report(
     response: Response,
     wanted: Annotated[DriftRequest | None, Body()] = None,
 ) -> Job:
-    """Queue a drift report, which may queue a training; `Location` is the address of its job."""
+    """Queue a drift report, which may queue a training. Returns the job; `Location` is its URL."""
     if read_champion(train.models_path) is None:
-        raise BundleNotFound("There is no champion whose predictions could drift; train one first.")
+        raise BundleNotFound("There is no champion to report on; train a model first.")
     request = (wanted or DriftRequest()).model_dump(mode="json")
     job = train.queue.submit(
         DRIFT.name, request, by=admin.username, concurrency_group=DRIFT.concurrency_group, max_queued=train.max_queued

@@ -52,7 +52,7 @@ SEARCH = JobType(
 )
 DRIFT = JobType(
     "drift",
-    concurrency_group="drift",  # of two reports at once, each would decide without knowing of the other
+    concurrency_group="drift",  # two reports at once would each decide without seeing the other's training
     request=DriftRequest,
     handler="rayonnage_train.drift_job:report_and_act",
 )

@@ -89,7 +89,7 @@ def start_training(
     response: Response,
     wanted: Annotated[TrainRequest | None, Body()] = None,
 ) -> Job:
-    """Queue a training of text, photos and fusion; the response is the job, and `Location` its address."""
+    """Queue a training of text, photos and fusion. Returns the job; `Location` is its URL."""
     return _submit(TRAIN, train, admin.username, wanted or TrainRequest(), response)
 
 
@@ -100,7 +100,7 @@ def start_text_training(
     response: Response,
     wanted: Annotated[TextTrainRequest | None, Body()] = None,
 ) -> Job:
-    """Queue a training on titles and descriptions; the champion's photo model is kept, the fusion fitted again."""
+    """Queue a training on titles and descriptions. The champion's photo model is kept, and the fusion is refitted."""
     return _submit(TRAIN, train, admin.username, (wanted or TextTrainRequest()).training(), response)
 
 
@@ -111,13 +111,13 @@ def start_image_training(
     response: Response,
     wanted: Annotated[ImageTrainRequest | None, Body()] = None,
 ) -> Job:
-    """Queue a training on photos; the champion's text model is kept, the fusion fitted again."""
+    """Queue a training on photos. The champion's text model is kept, and the fusion is refitted."""
     return _submit(TRAIN, train, admin.username, (wanted or ImageTrainRequest()).training(), response)
 
 
 @train_routes.post("/train/search", status_code=202, response_model=Job, responses=SUBMIT_ERRORS)
 def start_search(train: CurrentTrain, admin: CurrentAdmin, response: Response, wanted: SearchRequest) -> Job:
-    """Queue a search for better parameters of one family, within a budget, and a training with the best."""
+    """Queue a search for better parameters of one family within a budget, and a training with the best."""
     return _submit(SEARCH, train, admin.username, wanted, response)
 
 
@@ -189,7 +189,7 @@ def promote_model(
     version: Annotated[str, PathParameter(max_length=64)],
     wanted: Annotated[PromoteRequest | None, Body()] = None,
 ) -> Promotion:
-    """Make this version the champion, whatever the gate decided; predict loads it within a second or two."""
+    """Make this version the champion, whatever the promotion gate decided. predict loads it within two seconds."""
     reason = (wanted or PromoteRequest()).reason
     return promotion.promote(train.models_path, train.engine, version, admin.username, reason)
 

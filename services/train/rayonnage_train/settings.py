@@ -14,9 +14,9 @@ from rayonnage_shared.sync.settings import SyncSettings
 class TrainSettings(ServiceSettings, PipelineSettings, DriftSettings, SyncSettings, CamembertSettings):
     train_host: str = Field("127.0.0.1", description="Address that train listens on.")
     train_port: int = Field(8002, ge=1, le=65535, description="Port that train listens on.")
-    train_max_queued: int = Field(100, ge=1, description="Jobs of a kind that may wait; one more is answered 503.")
+    train_max_queued: int = Field(100, ge=1, description="Jobs of one kind that may wait; further ones get 503.")
     train_max_event_streams: int = Field(
-        32, ge=1, le=1000, description="Callers that may follow a job's events at once."
+        32, ge=1, le=1000, description="Clients that may stream job events at the same time."
     )
     train_self_check_timeout_s: float = Field(
         10, gt=0, description="Time limit of GET /test/preprocess/text/manual; less than GATEWAY_TIMEOUT_S, seconds."
@@ -24,7 +24,7 @@ class TrainSettings(ServiceSettings, PipelineSettings, DriftSettings, SyncSettin
     train_worker_metrics_host: str = Field("127.0.0.1", description="Address of the worker's metrics.")
     train_worker_metrics_port: int = Field(8012, ge=1, le=65535, description="Port of the worker's metrics.")
     train_lease_s: float = Field(
-        8.0, ge=1, le=300, description="After how many seconds without a sign of life a job goes to another worker."
+        8.0, ge=1, le=300, description="Seconds without a heartbeat after which another worker may claim a job."
     )
     train_sync_limit_s: float = Field(
         1800, ge=1, description="Time after which a sync (MLflow, DVC) is killed and started again, seconds."

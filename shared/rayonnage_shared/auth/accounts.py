@@ -208,7 +208,7 @@ def _locked(session: Session, username: str) -> UserRow:
 
 def _found(row: UserRow | None, username: str) -> UserRow:
     if row is None:
-        raise UserNotFound(f"There is no user {username}; GET /users lists them.")
+        raise UserNotFound(f"There is no user {username}; GET /users or `rayonnage users list` shows all users.")
     return row
 
 

@@ -26,10 +26,10 @@ _NOTHING = Text("–", style="dim")
 def drawn(picture: Picture, width: int) -> RenderableType:
     """Return all panels for a terminal `width` characters wide."""
     services = _panel("services", _services(picture.services))
-    jobs = _panel("jobs", _said(picture, "jobs") or _jobs(picture.jobs, picture.at))
-    champion = _panel("champion", _said(picture, "champion") or _champion(picture.champion, picture.at))
+    jobs = _panel("jobs", _unreadable(picture, "jobs") or _jobs(picture.jobs, picture.at))
+    champion = _panel("champion", _unreadable(picture, "champion") or _champion(picture.champion, picture.at))
     traffic = _panel("traffic", _traffic(picture.traffic))
-    drift = _panel("drift", _said(picture, "drift") or _drift(picture.drift, picture.at))
+    drift = _panel("drift", _unreadable(picture, "drift") or _drift(picture.drift, picture.at))
     log = _panel("prediction log", _log(picture.log))
     if width < TWO_COLUMNS_FROM:
         return Group(_head(picture), services, champion, traffic, jobs, drift, log)
@@ -55,7 +55,7 @@ def _head(picture: Picture) -> Text:
     )
 
 
-def _said(picture: Picture, part: str) -> Text | None:
+def _unreadable(picture: Picture, part: str) -> Text | None:
     trouble = picture.troubles.get(part)
     return Text(f"cannot be read: {trouble}", style="red", overflow="ellipsis") if trouble else None
 
@@ -108,7 +108,7 @@ def _champion(champion: ChampionState | None, now: datetime) -> RenderableType:
 
 def _traffic(traffic: Traffic | None) -> RenderableType:
     if traffic is None:
-        return Text("needs a second look", style="dim")
+        return Text("computed after the next refresh", style="dim")
     facts = _facts()
     facts.add_row("requests", f"{_per_second(traffic.requests_per_s)} at the gateway")
     facts.add_row("refused (429)", _per_second(traffic.refused_per_s))
@@ -117,7 +117,7 @@ def _traffic(traffic: Traffic | None) -> RenderableType:
     accepted = "" if traffic.accepted is None else f", {traffic.accepted:.0%} accepted"
     facts.add_row("predictions", f"{_per_second(traffic.predictions_per_s)}{accepted}")
     facts.add_row("POST /predict", f"p50 {_milliseconds(traffic.p50_s)}, p99 {_milliseconds(traffic.p99_s)}")
-    facts.add_row("in work", "–" if traffic.in_flight is None else f"{traffic.in_flight:.0f}")
+    facts.add_row("in progress", "–" if traffic.in_flight is None else f"{traffic.in_flight:.0f}")
     facts.add_row("", f"[dim]over the last {traffic.over_s:.0f} s[/]")
     return facts
 
@@ -165,9 +165,10 @@ def _drift(report: DriftReport | None, now: datetime) -> RenderableType:
     for ratio, column in sorted(measured, key=lambda one: -one[0])[:COLUMNS_OF_DRIFT_SHOWN]:
         facts.add_row(escape(column.name), f"{ratio:.1f} × the threshold")
     if report.performance is not None:
-        found = report.performance
-        words = f"{share(found.accuracy)} right of {found.labelled}, {share(found.expected_accuracy)} on the test split"
-        facts.add_row("feedback", f"[bold red]{words}[/]" if found.alarm else words)
+        feedback = report.performance
+        accuracy = f"{share(feedback.accuracy)} right of {feedback.labelled}"
+        words = f"{accuracy}, {share(feedback.expected_accuracy)} on the test split"
+        facts.add_row("feedback", f"[bold red]{words}[/]" if feedback.alarm else words)
     if report.decision is not None:
         facts.add_row("decision", escape(report.decision.reason))
     return facts

@@ -89,7 +89,7 @@ def ingest(
 
 
 def feedback(
-    prediction_id: Annotated[str, typer.Argument(help="The prediction_id from the answer of /predict.")],
+    prediction_id: Annotated[str, typer.Argument(help="The prediction_id from the response of /predict.")],
     category: Annotated[int, typer.Argument(help="The right product type code.")],
 ) -> None:
     """Report the right category of a prediction. The latest feedback wins."""

@@ -76,8 +76,10 @@ def _answer_lines(answer: Answer) -> Iterator[str]:
         for modality, guess in (("text", answer.text), ("photo", answer.image))
         if guess is not None
     ]
-    said = f"predicted {answer.category_id} ({answer.confidence:.1%}, {answer.decision}) in {answer.duration_ms:.1f} ms"
-    yield "; ".join([said, *alone])
+    prediction = (
+        f"predicted {answer.category_id} ({answer.confidence:.1%}, {answer.decision}) in {answer.duration_ms:.1f} ms"
+    )
+    yield "; ".join([prediction, *alone])
     if truth := answer.feedback:
         where = f"in dataset {truth.ingested_in}" if truth.ingested_in else "in no dataset yet"
         yield f"feedback: {truth.category_id}, by {_plain(truth.username)} on {_moment(truth.given_at)}; {where}"

@@ -47,8 +47,10 @@ def train(
     image: Annotated[str, typer.Option(help="Photo family, or `none` to keep the champion's.")] = "efficientnet-lite0",
     fusion: Annotated[str | None, typer.Option(help=FUSION_DEFAULT)] = None,
     dataset: Annotated[str | None, typer.Option(help="Dataset version; default: the newest.")] = None,
-    promote: Annotated[str, typer.Option(help="if_better, never or always.")] = "if_better",
-    parameter: Annotated[list[str] | None, typer.Option(help="name=value, such as text.penalty=2.")] = None,
+    promote: Annotated[str, typer.Option(help="When to promote: if_better, never or always.")] = "if_better",
+    parameter: Annotated[
+        list[str] | None, typer.Option(help="Training parameter name=value, such as text.penalty=2; repeatable.")
+    ] = None,
 ) -> None:
     """Train a bundle, compare it with the champion, and promote it if it is better."""
     from rayonnage_shared.pipelines import training as pipeline
@@ -70,14 +72,18 @@ def search(
     text: Annotated[str | None, typer.Option(help="Text family to search.")] = None,
     image: Annotated[str | None, typer.Option(help="Photo family to search instead.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Dataset version; default: the newest.")] = None,
-    goal: Annotated[str, typer.Option(help="f1_macro, f1_weighted or log_loss.")] = "f1_macro",
-    trials: Annotated[int, typer.Option(help="Stop after this many trials …")] = 20,
-    budget_s: Annotated[float, typer.Option(help="… or seconds, whichever comes first.")] = 1800,
-    fixed: Annotated[list[str] | None, typer.Option(help="name=value, such as penalty=2.")] = None,
+    goal: Annotated[str, typer.Option(help="Metric to optimise: f1_macro, f1_weighted or log_loss.")] = "f1_macro",
+    trials: Annotated[int, typer.Option(help="Maximum number of trials.")] = 20,
+    budget_s: Annotated[
+        float, typer.Option(help="Maximum time in seconds; the search stops at whichever limit comes first.")
+    ] = 1800,
+    fixed: Annotated[
+        list[str] | None, typer.Option(help="Parameter with a fixed value, such as penalty=2; repeatable.")
+    ] = None,
     then_train: Annotated[bool, typer.Option("--train/--no-train", help="Train with the best parameters.")] = True,
-    promote: Annotated[str, typer.Option(help="if_better, never or always.")] = "if_better",
+    promote: Annotated[str, typer.Option(help="When to promote: if_better, never or always.")] = "if_better",
 ) -> None:
-    """Search better parameters of one family within a budget, and train a bundle with them."""
+    """Search for better parameters of one family within a budget, and train a bundle with the best."""
     from rayonnage_shared.pipelines.search import search_and_train
 
     request = SearchRequest.model_validate(
@@ -121,7 +127,7 @@ def _run_here(pipeline: Callable[[RunContext[ModelSettings]], dict[str, Any]]) -
 def evaluate(
     version: Annotated[str | None, typer.Argument(help="Model version; default: the champion.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Dataset version; default: the one trained on.")] = None,
-    classes: Annotated[bool, typer.Option(help="Show each category too.")] = False,
+    classes: Annotated[bool, typer.Option(help="Also show each category.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON instead.")] = False,
 ) -> None:
     """Evaluate a model on the test split, without the rows it was trained on, and print its report."""
@@ -146,10 +152,10 @@ def evaluate(
 
 
 def promote(
-    version: Annotated[str, typer.Argument(help="The version that shall serve.")],
-    reason: Annotated[str, typer.Option(help="Stands in the audit table.")] = "asked for on the command line",
+    version: Annotated[str, typer.Argument(help="Model version to promote.")],
+    reason: Annotated[str, typer.Option(help="Recorded in the audit table.")] = "requested on the command line",
 ) -> None:
-    """Make a version the champion."""
+    """Promote a version: make it the champion."""
     from rayonnage_shared.registry.promotion import promote as move
 
     settings = ModelSettings()
@@ -160,9 +166,9 @@ def promote(
 
 
 def rollback(
-    reason: Annotated[str, typer.Option(help="Stands in the audit table.")] = "asked for on the command line",
+    reason: Annotated[str, typer.Option(help="Recorded in the audit table.")] = "requested on the command line",
 ) -> None:
-    """Make the champion before this one the champion again."""
+    """Roll back: make the previous champion the champion again."""
     from rayonnage_shared.registry.promotion import rollback as move
 
     settings = ModelSettings()
@@ -210,14 +216,16 @@ def predict(
     description: Annotated[str | None, typer.Option(help="Description of that product.")] = None,
     image: Annotated[Path | None, typer.Option(help="Photo of that product.", exists=True, dir_okay=False)] = None,
     catalogue: Annotated[
-        Path | None, typer.Option("--csv", help="A whole catalogue instead.", exists=True, dir_okay=False)
+        Path | None, typer.Option("--csv", help="CSV of products to predict instead.", exists=True, dir_okay=False)
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the catalogue's photos.", exists=True, file_okay=False)
+        Path | None, typer.Option(help="Folder of photos for --csv.", exists=True, file_okay=False)
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Where the catalogue's predictions go; default: stdout.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="CSV file for the predictions of --csv; default: standard output.")
+    ] = None,
     version: Annotated[str | None, typer.Option(help="Model version; default: the champion.")] = None,
-    top_k: Annotated[int, typer.Option(min=1, max=27)] = 3,
+    top_k: Annotated[int, typer.Option(min=1, max=27, help="Number of categories to return.")] = 3,
 ) -> None:
     """Predict one product, or each row of a CSV, with the champion in this process."""
     from rayonnage_shared.ml.base.categories import load_categories

@@ -41,7 +41,7 @@ def _print_headline(console: Console, report: EvaluationReport) -> None:
             table.add_row(name, str(one.rows), *map(share, (one.accuracy, one.f1_macro, one.f1_weighted, one.ece)))
     console.print(table)
     accepted, precision = share(report.test.accepted), share(report.test.accepted_precision)
-    console.print(f"accepted as it serves: {accepted} of the rows, {precision} of them right")
+    console.print(f"accepted with the bundle's thresholds: {accepted} of the rows, with precision {precision}")
 
 
 def _print_selective(console: Console, report: EvaluationReport) -> None:

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def push(
-    check: Annotated[bool, typer.Option(help="Check also what was pushed before.")] = False,
+    check: Annotated[bool, typer.Option(help="Also verify what was pushed before.")] = False,
 ) -> None:
     """Push dataset versions, photos and bundles to the DVC remote, and write the pointers to commit."""
     from rayonnage_shared.sync.dvc.connection import remote_address

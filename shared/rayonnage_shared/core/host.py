@@ -71,7 +71,9 @@ def why_not_free(host: str, port: int) -> str | None:
     """Return None if a process may listen there, else one clause that says why not and who holds the port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: closing connections do not count
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as servers do: connections in TIME_WAIT do not count
         try:
             probe.bind((host, port))
             probe.listen(1)

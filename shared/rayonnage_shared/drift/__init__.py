@@ -1,1 +1,1 @@
-"""Whether the products that are sent, and the answers, still look as they did when the champion was trained."""
+"""Drift: whether products and predictions still resemble those that the champion was evaluated on."""

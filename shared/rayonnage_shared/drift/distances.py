@@ -18,7 +18,7 @@ Numbers = NDArray[np.float64]
 
 
 class Distance(NamedTuple):
-    """A distance, the probability of one as large between samples of one population, and what differs."""
+    """A distance, the probability of one as large between samples of one population, and the difference in words."""
 
     size: float
     p_value: float
@@ -38,10 +38,10 @@ def distance_of_numbers(reference: Numbers, current: Numbers, *, falls_only: boo
 
 
 def distance_of_categories(reference: Sequence[str], current: Sequence[str]) -> Distance:
-    """Return Cohen's h of the value whose share has changed the most surely: |2 asin √p - 2 asin √q|, 0 to π.
+    """Return Cohen's h of the value whose share has changed most significantly: |2 asin √p - 2 asin √q|, 0 to π.
 
-    0.2 is 50 % against 60 %, or 1 % against nothing (J. Cohen, Statistical Power Analysis, 1988, chapter 6). The
-    p-value is Fisher's exact one, times the number of values that were looked at.
+    0.2 is 50 % against 60 %, or 1 % against 0 % (J. Cohen, Statistical Power Analysis, 1988, chapter 6). The
+    p-value is Fisher's exact one, times the number of values that were tested.
     """
     from scipy.stats import fisher_exact
 

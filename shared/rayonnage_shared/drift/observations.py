@@ -1,4 +1,4 @@
-"""Products as drift compares them: the same columns for the reference and for the champion's predictions."""
+"""The columns that drift reports compare, the same for the reference and for recent predictions."""
 
 from __future__ import annotations
 

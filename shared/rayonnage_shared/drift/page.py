@@ -27,11 +27,11 @@ def page(report: DriftReport, evidently_html: str | None) -> str:
 def summary(report: DriftReport) -> str:
     """Return the report in one sentence."""
     period = f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC"
-    counted = f"{report.current_rows} of {report.answers} answers of {report.version}, {period}"
+    counted = f"{report.current_rows} of {report.answers} predictions of {report.version}, {period}"
     if not report.enough_rows:
         return f"Too few rows for a verdict: {counted}; reference {report.reference_rows}."
-    found = f"Drift in {', '.join(report.alarms)}" if report.alarms else "No drift"
-    return f"{found}: {counted}; reference: {report.reference_rows} test products of {report.dataset_version}."
+    result = f"Drift in {', '.join(report.alarms)}" if report.alarms else "No drift"
+    return f"{result}: {counted}; reference: {report.reference_rows} test products of {report.dataset_version}."
 
 
 def cells_of(column: ColumnDrift) -> tuple[str, str, str, str, str]:
@@ -46,15 +46,15 @@ def cells_of(column: ColumnDrift) -> tuple[str, str, str, str, str]:
 def _section(report: DriftReport) -> str:
     rows = "".join(map(_row, report.columns))
     heads = "".join(f"<th>{name}</th>" for name in ("", "column", "distance", "alarm from", "p", "rows", "what"))
-    said = [f"<p>{escape(summary(report))}</p>"]
+    paragraphs = [f"<p>{escape(summary(report))}</p>"]
     if report.performance is not None:
         mark = ' class="alarm"' if report.performance.alarm else ""
-        said.append(f"<p{mark}>Feedback: {escape(report.performance.what)}</p>")
+        paragraphs.append(f"<p{mark}>Feedback: {escape(report.performance.what)}</p>")
     if report.decision is not None:
-        said.append(f"<p>Decision: {escape(report.decision.reason)}</p>")
+        paragraphs.append(f"<p>Decision: {escape(report.decision.reason)}</p>")
     note = f"<p>{escape(report.evidently_note)}</p>" if report.evidently_note else ""
     return (
-        f'<style>{_STYLE}</style><section class="rayonnage"><h1>Rayonnage: drift</h1>{"".join(said)}'
+        f'<style>{_STYLE}</style><section class="rayonnage"><h1>Rayonnage: drift</h1>{"".join(paragraphs)}'
         f"<table><tr>{heads}</tr>{rows}</table>{note}</section>"
     )
 

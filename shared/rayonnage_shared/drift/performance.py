@@ -16,7 +16,7 @@ from rayonnage_shared.feedback.repository import LabelledAnswer
 from rayonnage_shared.ml.bundles.manifest import Manifest
 
 MIN_LABELLED = 50
-LEAST_FALL = 0.05
+MIN_DROP = 0.05
 FALSE_ALARMS = 1e-4
 
 
@@ -35,7 +35,7 @@ class Expectation(NamedTuple):
 
 
 def performance_of(answers: Sequence[LabelledAnswer], expected: Expectation, since: datetime) -> Performance:
-    """Return the verdict on answers of which the truth is known."""
+    """Compare labelled predictions with the expected accuracy and precision."""
     right = sum(one.category_id == one.truth for one in answers)
     accepted = [one.category_id == one.truth for one in answers if one.decision == "accept"]
     p_accuracy = _p_of_accuracy(right, len(answers), expected)
@@ -44,10 +44,10 @@ def performance_of(answers: Sequence[LabelledAnswer], expected: Expectation, sin
     precision = sum(accepted) / len(accepted) if accepted else None
     falls = []
     if _is_alarm(len(answers), accuracy, expected.accuracy, p_accuracy):
-        falls.append(f"right {accuracy:.1%} of the time, where {expected.accuracy:.1%} was expected")
+        falls.append(f"the accuracy is {accuracy:.1%}, where {expected.accuracy:.1%} was expected")
     if _is_alarm(len(accepted), precision, expected.promised_precision, p_precision):
         falls.append(
-            f"right {precision:.1%} of the time when accepted, where {expected.promised_precision:.1%} was promised"
+            f"the precision of accepted ones is {precision:.1%}, where {expected.promised_precision:.1%} was promised"
         )
     known = [one for one in (p_accuracy, p_precision) if one is not None]
     return Performance(
@@ -68,7 +68,7 @@ def performance_of(answers: Sequence[LabelledAnswer], expected: Expectation, sin
 def _is_alarm(rows: int, share: float | None, expected: float | None, p_value: float | None) -> bool:
     if rows < MIN_LABELLED or share is None or expected is None or p_value is None:
         return False
-    return expected - share >= LEAST_FALL and 2 * p_value < FALSE_ALARMS  # two shares are looked at
+    return expected - share >= MIN_DROP and 2 * p_value < FALSE_ALARMS  # two shares are tested
 
 
 def _p_of_accuracy(right: int, rows: int, expected: Expectation) -> float | None:
@@ -78,7 +78,7 @@ def _p_of_accuracy(right: int, rows: int, expected: Expectation) -> float | None
     from scipy.stats import hypergeom
 
     right_before = round(expected.accuracy * expected.rows)
-    # Fisher's exact test, one-sided; his table's margins make the count of right ones hypergeometric.
+    # Fisher's exact test, one-sided: with fixed margins the number of right predictions is hypergeometric.
     return float(hypergeom.cdf(right, rows + expected.rows, right + right_before, rows))
 
 
@@ -92,9 +92,9 @@ def _p_of_precision(right: int, rows: int, promised: float | None) -> float | No
 
 def _words(rows: int, accuracy: float | None, expected: float | None, falls: Sequence[str]) -> str:
     if accuracy is None:
-        return "nobody has said of an answer what the product really is."
+        return "there is no feedback on these predictions."
     if falls:
-        return f"of {rows} answers with known truth the champion is {', and '.join(falls)}."
+        return f"on {rows} predictions with feedback {', and '.join(falls)}."
     against = "" if expected is None else f" ({expected:.1%} expected)"
-    few = f"; fewer than {MIN_LABELLED} give no alarm" if rows < MIN_LABELLED else "; no alarm"
-    return f"{accuracy:.1%} of {rows} answers with known truth are right{against}{few}."
+    few = f"; fewer than {MIN_LABELLED} raise no alarm" if rows < MIN_LABELLED else "; no alarm"
+    return f"{accuracy:.1%} of {rows} predictions with feedback are right{against}{few}."

@@ -12,7 +12,7 @@ from rayonnage_shared.drift.settings import DriftSettings
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The conditions of a training; `columns` are those that may cause one, None for all."""
+    """When a drift report causes a training; `columns` are those whose alarm may cause one, None for all."""
 
     retrain: bool
     min_rows: int
@@ -33,7 +33,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the decision depends on, when a report has been created."""
+    """What the decision depends on: the report, the jobs, and the datasets."""
 
     moment: datetime
     alarms: Collection[str]
@@ -41,8 +41,8 @@ class Facts:
     rows: int
     """Predictions that were compared."""
     feedback_alarm: str | None
-    """What feedback shows, if that is an alarm."""
-    training_under_way: bool
+    """The result of feedback in words, if it raises an alarm."""
+    training_in_progress: bool
     """Whether a training is queued or running."""
     last_training: datetime | None
     """When the last successful training ended, whoever submitted it; failed and cancelled ones do not count."""
@@ -58,31 +58,33 @@ def decide(facts: Facts, policy: Policy) -> DriftDecision:
     causes = _causes(facts, policy)
     if isinstance(causes, str):
         return DriftDecision(retrain=False, reason=f"No retraining: {causes}")
-    found = ", and ".join(causes)
+    reasons = ", and ".join(causes)
     objection = _objection(facts, policy)
     if objection is not None:
-        return DriftDecision(retrain=False, reason=f"No retraining: {objection} Found: {found}.")
-    queued = f"A training on {facts.newest_dataset} is queued: {found}; the champion was trained on {facts.trained_on}."
+        return DriftDecision(retrain=False, reason=f"No retraining: {objection} Reasons to train: {reasons}.")
+    queued = (
+        f"A training on {facts.newest_dataset} is queued: {reasons}; the champion was trained on {facts.trained_on}."
+    )
     return DriftDecision(retrain=True, reason=queued)
 
 
 def _objection(facts: Facts, policy: Policy) -> str | None:
-    """Return why there is no training although there is a cause."""
+    """Return what prevents a training although there are causes, or None."""
     if not policy.retrain:
         return "DRIFT_RETRAIN is off."
-    if facts.training_under_way:
-        return "a training waits or runs already."
+    if facts.training_in_progress:
+        return "a training is already queued or running."
     if facts.last_training is not None and facts.moment < facts.last_training + policy.cool_down:
         until = facts.last_training + policy.cool_down
         return (
-            f"the last successful training ended at {facts.last_training:%Y-%m-%d %H:%M} UTC, and drift causes none "
+            f"the last successful training ended at {facts.last_training:%Y-%m-%d %H:%M} UTC, and drift queues none "
             f"until {until:%Y-%m-%d %H:%M} (DRIFT_COOL_DOWN_H)."
         )
-    ingest = "ingest labelled products like those that came."
+    ingest = "ingest labelled products similar to those that are predicted now."
     if facts.newest_dataset is None or facts.newest_dataset <= facts.trained_on:
         return f"the newest dataset is the one the champion was trained on; {ingest}"
     if facts.trained_already is not None:
-        return f"{facts.trained_already} has learnt from the newest dataset already; promote it, or {ingest}"
+        return f"{facts.trained_already} was already trained on the newest dataset; promote it, or {ingest}"
     return None
 
 
@@ -91,13 +93,13 @@ def _causes(facts: Facts, policy: Policy) -> list[str] | str:
     counted = [name for name in facts.alarms if policy.columns is None or name in policy.columns]
     causes = []
     if counted and facts.rows >= policy.min_rows:
-        causes.append(f"drift in {', '.join(counted)} ({facts.rows} answers)")
+        causes.append(f"drift in {', '.join(counted)} ({facts.rows} predictions)")
     if facts.feedback_alarm is not None:
-        causes.append(f"feedback says: {facts.feedback_alarm.rstrip('.')}")
+        causes.append(f"feedback: {facts.feedback_alarm.rstrip('.')}")
     if causes:
         return causes
     if counted:
-        return f"{facts.rows} answers were compared, and a training needs {policy.min_rows} (DRIFT_MIN_ROWS)."
+        return f"{facts.rows} predictions were compared; a training needs {policy.min_rows} (DRIFT_MIN_ROWS)."
     if facts.alarms:
         return f"DRIFT_RETRAIN_COLUMNS does not name {', '.join(facts.alarms)}."
-    return "nothing is an alarm."
+    return "there is no alarm."

@@ -69,7 +69,7 @@ def make_report(
     """
     champion = read_champion(models_path)
     if champion is None:
-        raise BundleNotFound("There is no champion whose predictions could drift; train one first.")
+        raise BundleNotFound("There is no champion to report on; train a model first.")
     until = datetime.now(UTC)
     since = until - timedelta(hours=hours)
     answers, rows = _answers(engine, champion.version, since, until)

@@ -26,7 +26,7 @@ class ColumnDrift(BaseModel):
     name: str
     measure: DriftMeasure = Field(
         description="`ks`: Kolmogorov–Smirnov distance of numbers; `ks_fall`: the same, of falls only. `cohen_h`: "
-        "Cohen's h of the value whose share has changed the most surely. `mean_shift`: squared distance of mean "
+        "Cohen's h of the value whose share has changed most significantly. `mean_shift`: squared distance of mean "
         "embeddings as a share of the variance."
     )
     distance: float | None = Field(description="Null where there are too few rows.")
@@ -35,29 +35,31 @@ class ColumnDrift(BaseModel):
     )
     p_value: float | None = Field(description="Probability of a distance as large by chance, in any of the columns.")
     drift: bool
-    what: str = Field(description="What has changed the most, in words.")
+    what: str = Field(description="The largest change, in words.")
     reference_rows: int
     current_rows: int
 
 
 class Performance(BaseModel):
-    """The champion's accuracy and precision by feedback, against those expected."""
+    """The champion's accuracy and precision by feedback, compared with the expected ones."""
 
     since: datetime = Field(
         description="Start of the predictions that count, until the report's end; their feedback may be later."
     )
     labelled: int = Field(description="Predictions with feedback on the true category.")
-    accuracy: float | None = Field(description="Share of them that are right; null without any.")
-    expected_accuracy: float | None = Field(description="Of the champion on its test split.")
-    expected_rows: int | None = Field(description="Number of test products that it was measured on.")
+    accuracy: float | None = Field(description="Share of labelled predictions that are right; null if there are none.")
+    expected_accuracy: float | None = Field(description="Accuracy of the champion on its test split.")
+    expected_rows: int | None = Field(description="Number of test products that `expected_accuracy` was measured on.")
     accepted: int = Field(description="Labelled predictions whose decision was `accept`.")
-    accepted_precision: float | None = Field(description="Share of those that are right; null without any.")
+    accepted_precision: float | None = Field(
+        description="Share of accepted predictions that are right; null if there are none."
+    )
     promised_precision: float | None
     p_value: float | None = Field(
-        description="Probability of such a drop by chance, in either share; null without any."
+        description="Probability of such a drop by chance, in either share; null if neither can be tested."
     )
     alarm: bool
-    what: str = Field(description="The verdict in words.")
+    what: str = Field(description="The result in words.")
 
 
 class DriftDecision(BaseModel):
@@ -85,12 +87,14 @@ class DriftReport(BaseModel):
     enough_rows: bool = Field(description="False if there are too few for any alarm.")
     drift: bool = Field(description="Whether any column raises an alarm.")
     columns: list[ColumnDrift]
-    performance: Performance | None = Field(None, description="By feedback; null in reports from before there was any.")
+    performance: Performance | None = Field(
+        None, description="Performance by feedback; null in reports of older versions."
+    )
     decision: DriftDecision | None = Field(
         None, description="Null if the report was created by the command line, which queues nothing."
     )
-    evidently: dict[str, Any] | None = Field(description="Evidently's own metrics; null if it made no report.")
-    evidently_note: str | None = Field(None, description="Why Evidently has no part in this report.")
+    evidently: dict[str, Any] | None = Field(description="Evidently's own metrics; null without Evidently's report.")
+    evidently_note: str | None = Field(None, description="Why the report has no part by Evidently.")
 
     @property
     def alarms(self) -> list[str]:
@@ -104,7 +108,7 @@ class DriftReport(BaseModel):
 
 
 class DriftSummary(BaseModel):
-    """A report in short."""
+    """Summary of a report."""
 
     id: str
     created_at: datetime

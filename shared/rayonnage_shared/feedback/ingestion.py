@@ -74,7 +74,7 @@ def _row(line: int, product: LabelledProduct) -> RawProduct:
         image_id="",
         photo_name="",
         code=str(product.truth),
-        said=_time_of(product.given_at),
+        given_at=_time_of(product.given_at),
     )
 
 

@@ -20,7 +20,7 @@ class LabelledAnswer(NamedTuple):
 
     prediction_id: str
     created_at: datetime
-    """When predict answered; the feedback may be much younger."""
+    """When predict answered; the feedback may be much later."""
     version: str
     category_id: int
     """The predicted category."""

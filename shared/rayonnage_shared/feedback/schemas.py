@@ -13,14 +13,14 @@ PREDICTION_ID_PATTERN = r"^[0-7][0-9A-HJKMNP-TV-Z]{25}$"
 class FeedbackRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    prediction_id: str = Field(pattern=PREDICTION_ID_PATTERN, description="As in the answer of `/predict`.")
+    prediction_id: str = Field(pattern=PREDICTION_ID_PATTERN, description="From the response of `/predict`.")
     category_id: int = Field(strict=True, ge=0, description="The product's true product type code.")
 
 
 class Feedback(BaseModel):
     prediction_id: str
     category_id: int = Field(description="The product's true product type code.")
-    predicted: str = Field(description="The predicted code, as in the answer of `/predict`.")
+    predicted: str = Field(description="The predicted code, as in the response of `/predict`.")
     correct: bool
     given_by: str
     given_at: datetime

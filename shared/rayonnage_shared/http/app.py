@@ -83,14 +83,14 @@ def _health_router(readiness: Mapping[str, ReadinessCheck], reported: Mapping[st
     @router.get("/health/ready", response_model=Health, responses=problems(503))
     async def ready() -> Health:
         """Answer 200 if the service is ready, else 503 with the failing checks."""
-        found = await _ask_all(readiness)
-        missing = {name: reason for name, reason in found.items() if reason is not None}
+        required = await _ask_all(readiness)
+        missing = {name: reason for name, reason in required.items() if reason is not None}
         if missing:
             detail = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
             raise DependencyDown(detail, dependencies=missing)
-        told = {name: reason or "ok" for name, reason in (await _ask_all(reported)).items()}
-        status = "ok" if all(reason == "ok" for reason in told.values()) else "degraded"
-        return Health(status=status, dependencies=dict.fromkeys(found, "ok") | told)
+        states = {name: reason or "ok" for name, reason in (await _ask_all(reported)).items()}
+        status = "ok" if all(reason == "ok" for reason in states.values()) else "degraded"
+        return Health(status=status, dependencies=dict.fromkeys(required, "ok") | states)
 
     return router
 

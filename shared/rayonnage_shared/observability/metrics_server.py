@@ -1,4 +1,4 @@
-"""Serves metrics on a port of their own, for processes whose main port is public or missing."""
+"""Serve metrics on a port of their own, for processes whose main port is public or missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the platform needs before it starts: tables, and unless told otherwise a demo catalogue and a first model."""
+"""Prepare the first start: the tables and, unless disabled, a demo catalogue and a first model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ops.local import LocalSettings
 from rayonnage_shared.pipelines.run_context import RunContext
 
-JOB_ID = "demo"  # always the same, so that a first training that was interrupted goes on where it was
+JOB_ID = "demo"  # always the same, so that an interrupted first training resumes
 
 
 def has_champion(models_path: Path) -> bool:

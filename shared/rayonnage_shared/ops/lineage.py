@@ -191,7 +191,7 @@ class Lineages:
     def _answer(self, prediction_id: str) -> Answer:
         try:
             row = find_prediction(self.engine, prediction_id)
-            said = find_feedback(self.engine, prediction_id)
+            feedback = find_feedback(self.engine, prediction_id)
         except SQLAlchemyError as error:
             reason = getattr(error, "orig", None) or error
             raise LogUnreadable(f"Start the database and try again ({str(reason).splitlines()[0]}).") from error
@@ -200,7 +200,7 @@ class Lineages:
                 f"No prediction {prediction_id} is in the log: it is older than PREDICTION_LOG_DAYS, younger than a "
                 "second, or from another platform."
             )
-        return _as_answer(row, said)
+        return _as_answer(row, feedback)
 
     def _model(self, version: str, seen: tuple[str, ...] = ()) -> Model:
         champion = readable_champion(self.models_path)
@@ -314,9 +314,11 @@ def _gone(folder: Path) -> str:
     return "no longer on this volume" + ("; `rayonnage pull --all` fetches it" if _has_pointer(folder) else "")
 
 
-def _as_answer(row: PredictionRow, said: FeedbackRow | None) -> Answer:
+def _as_answer(row: PredictionRow, feedback: FeedbackRow | None) -> Answer:
     facts = row.model_dump(include=set(Answer.__slots__))
-    truth = None if said is None else Truth(said.category_id, said.username, said.created_at, said.ingested_in)
+    truth = None
+    if feedback is not None:
+        truth = Truth(feedback.category_id, feedback.username, feedback.created_at, feedback.ingested_in)
     text, image = (
         None if category is None or probability is None else Guess(category, probability)
         for category, probability in (

@@ -27,7 +27,7 @@ from rayonnage_shared.pipelines.settings import PipelineSettings
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
 
 READY_WITHIN_S = 90  # a cold disk and two busy cores; usually 3 s
-_LEFT_ALONE_S = 5  # how long a still running earlier start may take to become ready
+_LEFT_ALONE_S = 5  # time for an earlier start that is still in progress
 _TAIL_LINES = 15
 _STARTS_THAT_ARE_TOO_MANY = 3
 

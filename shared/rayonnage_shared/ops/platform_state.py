@@ -1,6 +1,6 @@
-"""The platform's state as it can be seen from outside: what its processes answer, and what disk and database hold.
+"""The state of the platform as seen from outside: from its processes, its volumes and its database.
 
-Only reads. Every question has a time limit, all are asked at once, and what does not answer is a word in the picture.
+Read-only. All requests run at the same time, each with a timeout; a part that cannot be read is reported as such.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ T = TypeVar("T")
 ASK_TIMEOUT_S = 1.5
 DATABASE_WAIT_S = 2
 TRAFFIC_OVER_S = 30
-"""How far back rates and quantiles look, once that long has been watched."""
+"""Length of the window of rates and quantiles; shorter just after the start."""
 JOBS_SHOWN = 5
 _QUESTIONS_AT_ONCE = 32
 _MAX_PAGE_BYTES = 20_000_000
@@ -44,7 +44,7 @@ _BEGAN = "INFO supervisord started with pid"
 
 
 class DashboardSettings(StorageSettings, DatabaseSettings):
-    """What the picture is read from, beside the processes' addresses."""
+    """Settings of the dashboard, beside the addresses of the processes."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class ServiceState:
 
     name: str
     trouble: str | None
-    """What keeps it from being ready, or None."""
+    """Why it is not ready, or None."""
     replicas: int
-    """How many answered with their metrics."""
+    """Number of processes that returned their metrics."""
     pid: int | None
     uptime: timedelta | None
     memory_bytes: float | None
@@ -64,7 +64,7 @@ class ServiceState:
 
 @dataclass(frozen=True)
 class ChampionState:
-    """The champion on disk, and what predict says that it serves."""
+    """The champion on the volume, and the versions that predict serves."""
 
     version: str
     families: str
@@ -76,7 +76,7 @@ class ChampionState:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What the gateway and predict have done lately; None where nothing was asked of them."""
+    """Recent traffic of the gateway and predict; a field is None if it cannot be computed."""
 
     over_s: float
     requests_per_s: float | None
@@ -86,13 +86,13 @@ class Traffic:
     p50_s: float | None
     p99_s: float | None
     accepted: float | None
-    """Share of the predictions that need no person."""
+    """Share of the predictions with the decision `accept`."""
     in_flight: float | None
 
 
 @dataclass(frozen=True)
 class LogState:
-    """The log of predictions, since predict was started."""
+    """Counters of the prediction log since predict started."""
 
     written: float
     waiting: float
@@ -101,7 +101,7 @@ class LogState:
 
 @dataclass(frozen=True)
 class Picture:
-    """All of it at one moment; a part that could not be read is a sentence in `troubles`."""
+    """The whole state at one moment; `troubles` has the reason for each part that could not be read."""
 
     at: datetime
     services: tuple[ServiceState, ...]
@@ -121,11 +121,11 @@ _Pages = dict[str, Readings]
 class _Answer:
     trouble: str | None
     pages: _Pages
-    """Several where one name stands for several containers."""
+    """More than one if the name resolves to several containers."""
 
 
 class Watcher:
-    """Looks at the platform again and again; rates are of what has happened between two looks."""
+    """Reads the state repeatedly; rates are computed between two calls of `look`."""
 
     def __init__(self, home: Path, values: EnvironmentValues, settings: DashboardSettings) -> None:
         self._settings = settings
@@ -135,13 +135,13 @@ class Watcher:
         self._engine: Engine | None = None
 
     def close(self) -> None:
-        """Give up threads and connections."""
+        """Stop the threads and close the connections."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._engine is not None:
             self._engine.dispose()
 
     def look(self) -> Picture:
-        """Return what there is to see now. Takes 4 s when nothing answers; never raises for what is down."""
+        """Return the current state. Takes 4 s if nothing answers; never raises because something is down."""
         states = self._supervisor.states()
         supervisor = self._supervisor.as_started() if states else self._supervisor
         asked = [
@@ -171,7 +171,7 @@ class Watcher:
         )
 
     def _ask(self, process: Process, values: EnvironmentValues) -> _Answer:
-        """Ask a process whether it is ready, and for its metrics; behind one name there may be several."""
+        """Request a process's readiness and metrics, the metrics from each address behind its name."""
         url = process.metrics_url(values)
         pages = {}
         for address in _addresses(url) if url else ():
@@ -245,10 +245,10 @@ class Watcher:
 
 
 def _tried(part: str, troubles: dict[str, str], read: Callable[[], T]) -> T | None:
-    """Return what `read` gives; what it raises becomes a word about this part, since the rest can still be shown."""
+    """Return the result of `read`, or None after writing the error to `troubles`, so that the rest is still shown."""
     try:
         return read()
-    except Exception as error:  # noqa: BLE001 - a picture of a broken platform must not break
+    except Exception as error:  # noqa: BLE001 - one broken part must not hide the others
         troubles[part] = (str(error).strip().splitlines() or [""])[0][:200] or type(error).__name__
         return None
 
@@ -289,7 +289,7 @@ def _log_state(predict: Readings) -> LogState | None:
 
 
 def _increase(before: _Pages, now: _Pages) -> Readings:
-    """Return the increase over all processes that answered both times. A restart resets the counters of one alone."""
+    """Return the increase over all processes that answered both times. A restart resets one process's counters."""
     return Readings.together(page.since(before[address]) for address, page in now.items() if address in before)
 
 
@@ -298,7 +298,7 @@ def _rate(count: float, over_s: float, *, known: Readings) -> float | None:
 
 
 def _addresses(url: str) -> Iterator[str]:
-    """Yield the address of every process behind the name in `url`: one for each that the name server knows."""
+    """Yield `url` once for each IP address that its host name resolves to."""
     parts = urlsplit(url)
     try:
         found = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
@@ -323,7 +323,7 @@ def _fetch(url: str) -> str:
 
 
 def _restarts(folder: Path) -> dict[str, int]:
-    """Return how often supervisord has started each process again, from its own log (1 MB, so not for ever)."""
+    """Return how often supervisord has restarted each process, from its log, which is limited to 1 MB."""
     counts: dict[str, int] = {}
     with contextlib.suppress(OSError):
         for line in (folder / "supervisord.log").read_text(encoding="utf-8", errors="replace").splitlines():

@@ -1,4 +1,4 @@
-"""Keeps the process list running: a supervisord whose configuration is made from the list, and what it reports."""
+"""Run the process list under supervisord: its configuration, its start and stop, and the state that it reports."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ MARK = "RAYONNAGE_RUN"
 """Environment variable that every process of a run carries; its value is the run's folder."""
 
 STOP_WAIT_S = 10
-"""What a process gets to end after SIGTERM; a container gets as long, see `server.DRAIN_S`."""
+"""Seconds between SIGTERM and SIGKILL, as for containers; see `server.DRAIN_S`."""
 
 MAX_SOCKET_PATH = 90  # the system's limit is 107 bytes (103 on macOS), and supervisord adds its process id
-_START_S = 10  # a process that ends sooner is started again after 1 s, then 2 s, …; one that ran longer, at once
+_START_S = 10  # a process that exits sooner is restarted after 1 s, then 2 s, …; a longer-lived one at once
 _NO_ANSWER = (OSError, http.client.HTTPException, xmlrpc.client.Error)
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
-    """What supervisord knows about one process."""
+    """The state of one process, as supervisord reports it."""
 
     name: str
     state: str
-    """`running`, or why there is no process: `stopped`, `backoff` (it failed and is started again soon), …"""
+    """`running`, or why there is no process: `stopped`, `backoff` (it failed and will be restarted), …"""
     pid: int | None
     uptime_s: float
 
 
 class Supervisor:
-    """Runs processes from `home`, the folder that holds `.env`; everything about the run stands in `home/.run`."""
+    """Runs processes from `home`, the folder that holds `.env`; the files of the run are in `home/.run`."""
 
     def __init__(self, home: Path, values: EnvironmentValues, processes: Sequence[Process] = PROCESSES) -> None:
         self.home = home.resolve()
@@ -65,7 +65,7 @@ class Supervisor:
 
     @cached_property
     def processes(self) -> tuple[Process, ...]:
-        """The processes that run, each replica by itself. Raises ValueError if a setting is out of range."""
+        """The processes to run, each replica separately. Raises ValueError if a setting is out of range."""
         return with_replicas(self.values, self._listed)
 
     def as_started(self) -> Supervisor:
@@ -81,9 +81,9 @@ class Supervisor:
     def start(
         self, *, launcher: Sequence[str] = (), inherited: EnvironmentValues | None = None
     ) -> subprocess.Popen[bytes]:
-        """Start supervisord in a session of its own, so that Ctrl-C reaches only whoever stops it in order.
+        """Start supervisord in a session of its own, so that Ctrl-C reaches only its parent, which stops it in order.
 
-        `launcher` is a command put before supervisord's; `inherited` stands for this process's environment.
+        `launcher` is prepended to supervisord's command; `inherited` replaces this process's environment.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ class Supervisor:
             )
 
     def environment(self) -> dict[str, str]:
-        """Return what every process gets beside this one's environment and `.env`."""
+        """Return the variables that every process gets in addition to this environment and `.env`."""
         derived = service_addresses(self.values, self._listed)
         for name, value in {"LOGS_PATH": str(self.logs), "LOG_TO_STDOUT": "false"}.items():
             if not self.values.get(name):
@@ -116,11 +116,11 @@ class Supervisor:
         return derived | {MARK: str(self.folder)}
 
     def configuration(self) -> str:
-        """Return supervisord's configuration; one group, since groups would be stopped one after the other."""
+        """Return supervisord's configuration; a single group, since groups are stopped one after the other."""
         names = ",".join(process.name for process in self.processes)
         return "\n".join(
             [
-                "; Made from rayonnage_shared/core/processes.py at each start: changes here are lost.",
+                "; Generated from rayonnage_shared/core/processes.py at each start: changes here are lost.",
                 *_section("unix_http_server", file=self.socket, chmod="0700"),
                 *_section(
                     "supervisord",
@@ -159,21 +159,21 @@ class Supervisor:
         )
 
     def _from_home(self, path: Path) -> str:
-        """Return a path as supervisord, which runs in `home`, finds it: it would expand signs of `home` itself."""
+        """Return a path relative to `home`, where supervisord runs: it would expand a `%` in an absolute one."""
         return os.path.relpath(path, self.home)
 
     def stderr_log(self, name: str) -> Path:
-        """Return the file that holds what a process writes past its own log."""
+        """Return the file for what a process writes to stdout and stderr instead of its log."""
         return self.logs / f"{name}.stderr.log"
 
     def pid(self) -> int | None:
-        """Return supervisord's process id, or None when none answers."""
+        """Return supervisord's process id, or None if supervisord does not answer."""
         with contextlib.suppress(*_NO_ANSWER):
             return int(self._call("getPID"))
         return None
 
     def states(self) -> dict[str, ProcessState]:
-        """Return each process's state by name; nothing when supervisord does not answer."""
+        """Return each process's state by name; empty if supervisord does not answer."""
         rows: list[dict[str, Any]] = []
         with contextlib.suppress(*_NO_ANSWER):
             rows = self._call("getAllProcessInfo")
@@ -189,11 +189,11 @@ class Supervisor:
         return found
 
     def start_process(self, name: str) -> None:
-        """Start one process that was stopped."""
+        """Start a stopped process."""
         self._call("startProcess", f"rayonnage:{name}", False)
 
     def stop_process(self, name: str) -> None:
-        """Stop one process, which then stays stopped, and wait until it is."""
+        """Stop a process, wait until it has ended, and do not restart it."""
         self._call("stopProcess", f"rayonnage:{name}")
 
     def unready(self, need_only_live: Collection[str] = ()) -> dict[str, str]:
@@ -213,19 +213,19 @@ class Supervisor:
     def wait_until_ready(
         self, within_s: float, need_only_live: Collection[str] = (), *, hopeless: Callable[[], bool] = lambda: False
     ) -> dict[str, str]:
-        """Return what `unready` still names when the time is over or it is `hopeless`; nothing when all is well."""
+        """Wait until all processes are ready, for `within_s` or until `hopeless()`; return `unready` at that point."""
         deadline = time.monotonic() + within_s
         while (missing := self.unready(need_only_live)) and time.monotonic() < deadline and not hopeless():
             time.sleep(0.1)
         return missing
 
     def stop(self) -> bool:
-        """End supervisord and all that came from this run, in order and then by force; return whether there was any.
+        """End all processes of this run, first with SIGTERM and then SIGKILL; return whether there were any.
 
-        Finds what a killed supervisord has left behind too. Takes 15 s at the very most.
+        Processes left behind by a killed supervisord are included. Takes 15 s at most.
         """
         of_this_run = set(host.marked(MARK, str(self.folder)))
-        # supervisord first: it stops its children together and restarts none of them meanwhile.
+        # supervisord first: it stops its children together and does not restart them.
         supervisors = {pid for pid in of_this_run if "supervisor.supervisord" in host.command_line(pid)}
         if (answering := self.pid()) is not None:
             supervisors.add(answering)
@@ -249,7 +249,7 @@ class Supervisor:
 
 
 def socket_path(folder: Path) -> Path:
-    """Return where supervisord listens: in `folder`, or in the temporary folder when that path is too long."""
+    """Return the path of supervisord's socket: in `folder`, or in the temporary folder if that path is too long."""
     path = folder / "supervisor.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
         return path

@@ -1,4 +1,4 @@
-"""Search better parameters of a family, and train a bundle with the best."""
+"""Search for better parameters of a family, and train a bundle with the best."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rayonnage_shared.pipelines.training import train
 
 
 def search_and_train(request: SearchRequest, run: RunContext[PipelineSettings]) -> dict[str, Any]:
-    """Search, then train with the best parameters unless told not to; return `{search}` and what a training returns.
+    """Search, then train with the best parameters if requested; return `{search}` and what a training returns.
 
     An interrupted search resumes from the trials that it finished. Raises what `validate_request`, `search` and
     `train` raise.
@@ -66,7 +66,7 @@ def _family_and_fit(
     if request.text is not None:
         text, texts = text_family(request.text), rows.texts()
         return text, lambda fitting: text.fit(texts, labels, fitting)
-    assert request.image is not None  # the contract sees to it
+    assert request.image is not None  # validated by SearchRequest
     image, photos = image_family(request.image), [store.photo_path(one) for one in rows.photos if one is not None]
     return image, lambda fitting: image.fit(photos, labels, fitting)
 

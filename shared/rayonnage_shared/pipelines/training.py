@@ -65,15 +65,15 @@ def compare_with_champion(version: str, policy: PromotePolicy, settings: Pipelin
     """Return whether `version` should become the champion, and why."""
     models_path, store = settings.models_path, DatasetStore(settings.data_path)
     if policy == "never":
-        return Verdict(False, "promotion was not asked for")
+        return Verdict(False, "the request says never to promote")
     try:
         champion = read_champion(models_path)
         if champion is None:
             return Verdict(True, "there was no champion")
         if champion.version == version:
-            return Verdict(True, "it is the champion already")
+            return Verdict(True, "it is already the champion")
         if policy == "always":
-            return Verdict(True, "promotion was asked for without comparison")
+            return Verdict(True, "the request says always to promote")
         champion_bundle = load_bundle(models_path, champion.version)
     except ChampionBroken as error:
         return Verdict(policy == "always", error.detail)

@@ -1,4 +1,4 @@
-"""Bodies of predict: the JSON form, the multipart form and the answer."""
+"""Bodies of predict: the JSON form, the multipart form and the response."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ class ProductFields(BaseModel):
 
     designation: Text = Field(None, description="Title. Needed unless a photo is sent.")
     description: Text = Field(None, description="Description; HTML is allowed.")
-    product_identifier: Identifier = Field(None, description="Your identifier of the product, returned in the answer.")
+    product_identifier: Identifier = Field(
+        None, description="Your identifier of the product, returned in the response."
+    )
     product_id: Identifier = Field(None, description="The catalogue's product number; ignored.")
     imageid: Identifier = Field(None, description="The catalogue's photo number; ignored.")
     top_k: int = Field(3, ge=1, le=MAX_TOP_K, description="How many categories to return, most probable first.")

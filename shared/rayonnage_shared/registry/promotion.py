@@ -50,7 +50,9 @@ def rollback(models_path: Path, engine: Engine, by: str, reason: str) -> Promoti
     with champion_lock(models_path):
         present = read_champion(models_path)
         if present is None or not present.history:
-            raise NothingToRollBackTo("Promote another version with POST /models/{version}/promote.")
+            raise NothingToRollBackTo(
+                "Promote another version with POST /models/{version}/promote or `rayonnage promote`."
+            )
         *history, version = present.history
         load_bundle(models_path, version).warm_up()
         return _move(

@@ -52,7 +52,7 @@ class Info(BaseModel):
 class PromoteRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    reason: str = Field("asked for by an admin", max_length=500, pattern=r"^[^\x00]*$")
+    reason: str = Field("requested by an admin", max_length=500, pattern=r"^[^\x00]*$")
 
 
 class Promotion(BaseModel):

@@ -34,7 +34,7 @@ def children(process: subprocess.Popen[bytes], module: str) -> list[int]:
     return [int(pid) for pid in found if module in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
-def with_follow_up(workers: Workers) -> tuple[subprocess.Popen[bytes], int]:
+def with_sync_process(workers: Workers) -> tuple[subprocess.Popen[bytes], int]:
     """Return a worker and its child that waits for MLflow."""
     write_bundle(workers.models, VERSION)
     worker = workers.start()
@@ -47,37 +47,39 @@ def is_gone(pid: int) -> bool:
 
 
 def test_jobs_run_while_mlflow_does_not_answer(workers: Workers, queue: JobQueue, silent_mlflow: socket.socket) -> None:
-    _, follow_up = with_follow_up(workers)
+    _, sync_process = with_sync_process(workers)
 
     job = ended(queue, queue.submit("in_stages", {}, by="claire", concurrency_group="models").job_id)
 
     assert (job.status, job.attempts) == ("succeeded", 1)
-    assert not is_gone(follow_up)
+    assert not is_gone(sync_process)
 
 
-def test_a_stopped_worker_takes_its_follow_up_along(workers: Workers, silent_mlflow: socket.socket) -> None:
-    worker, follow_up = with_follow_up(workers)
+def test_a_stopped_worker_takes_its_sync_process_along(workers: Workers, silent_mlflow: socket.socket) -> None:
+    worker, sync_process = with_sync_process(workers)
 
     worker.terminate()
 
     assert worker.wait(PATIENCE_S) == 0, "it does not wait for MLflow, which never answers"
-    assert is_gone(follow_up)
+    assert is_gone(sync_process)
 
 
-def test_a_killed_worker_takes_its_follow_up_along(workers: Workers, silent_mlflow: socket.socket) -> None:
-    worker, follow_up = with_follow_up(workers)
-    assert eventually(lambda: os.getpgid(follow_up) == follow_up)
+def test_a_killed_worker_takes_its_sync_process_along(workers: Workers, silent_mlflow: socket.socket) -> None:
+    worker, sync_process = with_sync_process(workers)
+    assert eventually(lambda: os.getpgid(sync_process) == sync_process)
     silent_mlflow.settimeout(PATIENCE_S)
     silent_mlflow.accept()[0].close()  # it is at work, and so has asked to end with its parent
 
     worker.kill()
     worker.wait()
 
-    assert eventually(lambda: is_gone(follow_up))
+    assert eventually(lambda: is_gone(sync_process))
 
 
-def test_a_follow_up_that_has_caught_up_is_over(workers: Workers, silent_mlflow: socket.socket, tmp_path: Path) -> None:
-    worker, _ = with_follow_up(workers)
+def test_a_sync_process_without_pending_work_ends(
+    workers: Workers, silent_mlflow: socket.socket, tmp_path: Path
+) -> None:
+    worker, _ = with_sync_process(workers)
     shutil.rmtree(workers.models / VERSION)
     silent_mlflow.close()
 

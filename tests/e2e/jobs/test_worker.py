@@ -45,7 +45,7 @@ def test_a_job_runs_in_a_process_of_its_own_and_tells_how_it_went(workers: Worke
     assert eventually(lambda: not (workers.models / ".work" / job.job_id).exists())
 
 
-def test_two_workers_share_the_jobs_and_never_run_two_of_one_lane_at_once(workers: Workers, queue: JobQueue) -> None:
+def test_two_workers_share_the_jobs_and_never_run_two_of_one_group_at_once(workers: Workers, queue: JobQueue) -> None:
     workers.start()
     workers.start()
     jobs = [submit(queue, "in_stages") for _ in range(4)]

@@ -98,7 +98,7 @@ async def test_another_truth_is_to_be_learned_anew_and_the_same_is_not(
     assert [product.truth for product in labelled_products(engine, demo=False, limit=9)] == [10]
 
 
-async def test_what_is_said_of_demo_models_is_marked_and_of_models_that_are_gone_too(
+async def test_feedback_on_demo_models_is_marked_and_on_removed_models_too(
     client: httpx2.AsyncClient, engine: Engine
 ) -> None:
     for version in (DEMO, GONE):

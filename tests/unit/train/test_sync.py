@@ -168,7 +168,7 @@ def test_the_child_ends_with_the_worker(scene: Scene) -> None:
         os.kill(child.pid, 0)
 
 
-def test_a_follower_that_cannot_look_harms_neither_the_worker_nor_the_others(scene: Scene) -> None:
+def test_a_sync_target_that_cannot_read_its_markers_harms_neither_the_worker_nor_the_others(scene: Scene) -> None:
     scene.shelf.broken = True
     sync_process = scene.sync_process(ENDS_WELL)
 

@@ -1,6 +1,6 @@
 """Evidently's report, made in a process of its own: `python -m rayonnage_shared.drift.evidently.process FOLDER`.
 
-Evidently takes 10 s and 300 MB to import, and what goes wrong in it must not take anything along. The folder holds
+Evidently takes 10 s and 300 MB to import, and an error in it must not affect the report. The folder holds
 `reference.parquet` and `current.parquet`; `evidently.html` and `evidently.json` are written beside them. Nothing else
 of Rayonnage is imported here.
 """

@@ -31,7 +31,7 @@ class EvidentlyMissing(RayonnageError):
 
 
 class EvidentlyFailed(RayonnageError):
-    code, title = "evidently_failed", "Evidently has made no report"
+    code, title = "evidently_failed", "Evidently's report could not be created"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def _cosine_distance(observations: Observations, middle: np.ndarray) -> np.ndarr
 
 
 def _run(work: Path, limit_s: float) -> None:
-    # The platform's passwords stay here: Evidently needs none, and it has ways to send what it sees elsewhere.
+    # The platform's passwords stay here: Evidently needs none, and it can send data to other hosts.
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     environment = {**kept, "DO_NOT_TRACK": "1"}
     command = [sys.executable, "-P", "-m", "rayonnage_shared.drift.evidently.process", str(work.resolve())]
@@ -105,7 +105,7 @@ def _run(work: Path, limit_s: float) -> None:
             command, env=environment, capture_output=True, text=True, timeout=limit_s, check=False, cwd=work
         )
     except subprocess.TimeoutExpired as error:
-        raise EvidentlyFailed(f"It took more than {limit_s:g} s; try again when the machine has less to do.") from error
+        raise EvidentlyFailed(f"It took more than {limit_s:g} s; try again when the machine is less busy.") from error
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
         raise EvidentlyFailed(f"Its process ended with: {last[0][:500]}")

@@ -91,7 +91,7 @@ class Manifest(_Section):
 def read_manifest(models_path: Path, version: str) -> Manifest:
     """Return the manifest of a version. Raises BundleNotFound or BundleBroken."""
     if not VERSION_PATTERN.fullmatch(version):
-        raise BundleNotFound(f"{version[:64]!r} is not a model version; GET /models lists them.")
+        raise BundleNotFound(f"{version[:64]!r} is not a model version; GET /models or `rayonnage models` lists them.")
     return read_manifest_in(models_path / version)
 
 
@@ -100,7 +100,9 @@ def read_manifest_in(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json((folder / MANIFEST_NAME).read_bytes(), strict=True)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise BundleNotFound(f"There is no model {folder.name}; GET /models lists them.") from error
+        raise BundleNotFound(
+            f"There is no model {folder.name}; GET /models or `rayonnage models` lists them."
+        ) from error
     except OSError as error:
         raise BundleBroken(f"The manifest of bundle {folder.name} cannot be read: {error.strerror}.") from error
     except ValidationError as error:

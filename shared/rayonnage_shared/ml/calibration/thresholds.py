@@ -6,7 +6,7 @@ the rows they are chosen on, so they are also evaluated on other rows, and chose
 promise is kept there too.
 
 Text of 3,756 real products, thresholds from other folds (mean of three seeds), coverage and precision reached at 0.90,
-0.95 and 0.99: 0.607 / 0.903, 0.461 / 0.950, 0.117 / 0.990. With each class's own rows alone and one error more assumed:
+0.95 and 0.99: 0.607 / 0.903, 0.461 / 0.950, 0.117 / 0.990. With each class's own rows alone and one additional error:
 0.579 / 0.903, 0.426 / 0.947, 0.118 / 0.992. docs/quality.md says what else was tried.
 """
 
@@ -27,7 +27,7 @@ Mode = Literal["text", "image", "both"]
 MODES: tuple[Mode, ...] = ("text", "image", "both")
 NEVER = 2.0  # above any probability
 
-# 10 to 40 keep the promise alike; more rows accept a little more at 0.95 and less at 0.99.
+# 10 to 40 keep the promise equally well; more rows accept a little more at 0.95 and less at 0.99.
 _CALIBRATION_ROWS = 30.0
 _PARTS = 5
 # Target precisions from the promise to near 1, as fractions of the gap.

@@ -95,7 +95,9 @@ class DatasetStore:
         """Return the folder of an existing version. Raises DatasetNotFound."""
         folder = self.folder / version
         if not _VERSION.match(version) or not (folder / MANIFEST_NAME).is_file():
-            raise DatasetNotFound(f"No dataset version `{version}`; GET /datasets lists the versions.")
+            raise DatasetNotFound(
+                f"No dataset version `{version}`; GET /datasets or `rayonnage datasets` lists the versions."
+            )
         return folder
 
     def describe(self, version: str) -> Dataset:

@@ -32,7 +32,7 @@ class Row:
     photo: str | None
     source: int
     """Index among the rows of this ingest."""
-    said: str = ""
+    given_at: str = ""
     """When the feedback was given, as the time part of a ULID; "" for now."""
 
     @property
@@ -49,7 +49,7 @@ class Row:
 class Stored:
     """The columns of the previous version that merging needs, (n,) each.
 
-    `ingest_ids` are ULIDs, of the last change of each row; needed only if rows have `said`.
+    `ingest_ids` are ULIDs, of the last change of each row; needed only if rows have `given_at`.
     """
 
     ids: Sequence[str]
@@ -120,7 +120,7 @@ class _Merger:
 
     def _is_stale(self, position: int, row: Row) -> bool:
         """Return whether the stored row was ingested after this feedback was given."""
-        return position < self._n and "" < row.said < self._stored.ingest_ids[position][: len(row.said)]
+        return position < self._n and "" < row.given_at < self._stored.ingest_ids[position][: len(row.given_at)]
 
     def _without_ids(self, text_hash: str, photo: str | None) -> int | None:
         position = self._by_content.get((text_hash, photo))

@@ -26,8 +26,8 @@ class IngestReport(BaseModel):
     images_rejected: int = Field(0, description="Photos that were rejected; their rows are kept if they have text.")
     feedback_skipped: int = Field(
         0,
-        description="Feedback that was left out: no text of the product is kept (photos never are), or the model "
-        "that was judged has learned from the demo catalogue and the dataset is real, or the other way round.",
+        description="Feedback that was not ingested: the product has no stored text (photos are not stored), or the "
+        "model was trained on the demo catalogue and the dataset is real, or the other way round.",
     )
     rejects: list[Reject] = Field(description="The first 100 rejected rows and photos.")
     conflict_rows: list[Reject] = Field(default_factory=list, description="The first 100 conflicts.")

@@ -70,7 +70,7 @@ def evaluate_bundle(
 
 
 def _with_costs(report: EvaluationReport, building: Path, bundle: Bundle) -> EvaluationReport:
-    """Return the report with what the models' facts say of their learning, and the bundle's size."""
+    """Return the report with learning curves and times from the models' facts, and the bundle's size."""
     families = bundle.manifest.families.present()
     facts = {model: ModelFacts.load(building, model, family) for model, family in families.items()}
     own = {PLOTS_FOLDER, REPORT_NAME, MANIFEST_NAME}

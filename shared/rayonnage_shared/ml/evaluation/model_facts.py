@@ -1,4 +1,4 @@
-"""How a model came about, kept beside it in the bundle and carried along when a later bundle keeps the model."""
+"""How a model was fitted: stored beside the model in its bundle, and copied with it into later bundles."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rayonnage_shared.ml.bundles.manifest import FittedModel
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What is known of one model; `seconds` is how long fitting took, None for a model from before this was kept."""
+    """How one model was fitted; `seconds` is the time it took, None for an older model without a record."""
 
     family: str
     parameters: Parameters = field(default_factory=dict)
-    """As resolved: those asked for, and the family's defaults for the others."""
+    """Resolved: those of the request, and the family's defaults for the others."""
     seconds: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     """`Fitted.facts`, such as where pretrained weights came from."""
@@ -45,7 +45,7 @@ class ModelFacts:
 
     @classmethod
     def load(cls, bundle: Path, model: str, family: str) -> ModelFacts:
-        """Return what `save` wrote; the name of the family alone where nothing was."""
+        """Return what `save` wrote, or facts with the family alone if there is no file."""
         try:
             document = json.loads(facts_path(bundle, model).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -58,7 +58,7 @@ class ModelFacts:
 
 
 def facts_path(bundle: Path, model: str) -> Path:
-    """Return where the facts of a bundle's model lie, whether or not there are any."""
+    """Return the path of a model's facts in a bundle, whether or not it exists."""
     return bundle / f"{model}.facts.json"
 
 
@@ -67,7 +67,7 @@ def _numbers(values: list[float | None]) -> tuple[float, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that JSON can hold: no NumPy types, None for a number that is not finite, words for the rest."""
+    """Return a value for JSON: no NumPy types, None for a number that is not finite, a string for anything else."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):

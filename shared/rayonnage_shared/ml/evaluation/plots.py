@@ -25,9 +25,9 @@ _MODES: dict[Mode, tuple[str, str]] = {
 _MODALITIES = {"text": "texte", "image": "photo", "fusion": "fusion"}
 _CURVES = {"f1_weighted": "F1 pondéré", "f1_macro": "F1 macro", "accuracy": "exactitude", "loss": "perte"}
 _WRITTEN_FROM = 0.005
-"""Share of a category from which on its number stands in the matrix; in a large one the rest would hide these."""
+"""Smallest share of a category whose count is printed in the matrix; more numbers would be unreadable."""
 _SMOOTH_FROM = 10
-"""Rows from which on a precision is drawn: those of the first few say nothing."""
+"""Fewest rows for which a precision is drawn; that of the first few rows is noise."""
 
 
 def draw_plots(report: EvaluationReport, tables: Mapping[Mode, FloatArray], truth: IntArray, bundle: Path) -> None:
@@ -209,7 +209,7 @@ def _save(figure: Any, path: Path) -> None:
 
     figure.canvas.draw()
     drawn = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
-    # A palette makes a third of it, and the file says nothing of when and by which version it was made.
+    # A palette reduces the size to a third; without metadata the same report gives the same bytes.
     drawn.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, "PNG")
 
 

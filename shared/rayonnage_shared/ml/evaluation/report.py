@@ -62,7 +62,7 @@ def evaluation_report(
 
 
 def with_costs_of(report: EvaluationReport, of_training: EvaluationReport) -> EvaluationReport:
-    """Return the report with what only the training could measure: curves, times, size, out-of-fold metrics."""
+    """Return the report with what only the training can measure: curves, times, size, out-of-fold metrics."""
     kept = ("curves", "timing", "train_seconds", "bundle_bytes")
     selective = Selective(held_out=of_training.selective.held_out, test=report.selective.test)
     return report.model_copy(update={name: getattr(of_training, name) for name in kept} | {"selective": selective})

@@ -16,7 +16,7 @@ class Headline(BaseModel):
     accuracy: float
     f1_macro: float
     f1_weighted: float
-    ece: float = Field(description="Expected calibration error: how far confidence and accuracy lie apart.")
+    ece: float = Field(description="Expected calibration error: the mean difference between confidence and accuracy.")
 
 
 class ClassReport(BaseModel):
@@ -55,13 +55,15 @@ class SelectiveReport(BaseModel):
     mode: Mode
     promised: float
     coverage: float = Field(description="Share of the mode's rows that are accepted.")
-    precision: float | None = Field(description="Share of the accepted that are right; null where nothing is.")
+    precision: float | None = Field(description="Share of the accepted that are right; null if none are accepted.")
     rows: int
 
 
 class Selective(BaseModel):
-    held_out: list[SelectiveReport] = Field(description="On training rows, out of fold: models and thresholds.")
-    test: list[SelectiveReport] = Field(description="On the test split, thresholds from all training rows.")
+    held_out: list[SelectiveReport] = Field(
+        description="On training rows; both models and thresholds were fitted on other folds."
+    )
+    test: list[SelectiveReport] = Field(description="On the test split, with thresholds fitted on all training rows.")
 
 
 class Accuracies(BaseModel):
@@ -103,7 +105,7 @@ class Timing(BaseModel):
 
 
 class EvaluationReport(BaseModel):
-    """Quality and cost of a bundle; `evaluation.json` in the bundle."""
+    """Quality and cost of a bundle; stored as `evaluation.json` in the bundle."""
 
     dataset_version: str
     test: BundleMetrics
@@ -114,6 +116,7 @@ class EvaluationReport(BaseModel):
     curves: list[LearningCurve] = []
     timing: list[Timing] = []
     train_seconds: dict[str, float | None] = Field(
-        default_factory=dict, description="By model; one that was kept brings its own, null where it is not known."
+        default_factory=dict,
+        description="By model. A model kept from an earlier bundle has its own time; null if unknown.",
     )
     bundle_bytes: int | None = Field(None, description="Size of all files except this report and its plots.")

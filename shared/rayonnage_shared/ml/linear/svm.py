@@ -63,7 +63,7 @@ def fit_svm(
     """Return the one-vs-rest SVM; `cost` (n,) is C times a row's weight; the intercept is regularised too.
 
     Truncated Newton steps, each solved by conjugate gradients; the classes share only the matrix products. A class
-    without rows gets a model that always answers no. `start` saves steps and does not change the optimum.
+    without rows gets a model that rejects every row. `start` saves steps and does not change the optimum.
     """
     with _Design(blocks) as design:
         return _newton(design, classes, n_classes, cost[:, None].astype(np.float32), start)

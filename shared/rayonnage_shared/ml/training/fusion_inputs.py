@@ -1,4 +1,4 @@
-"""The inputs of a fusion that uses features: which training rows, and their stored features."""
+"""The training inputs of a fusion that uses features: its rows, and their features."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from rayonnage_shared.ml.families import image_family, text_family
 
 MOST_WITH_BOTH = 20_000
 """With 1,792 features a row, fitting then takes 400 MB and 22 s of CPU. A text family holds out one fold of a large
-catalogue, 17,000 of 85,000 rows, so that hardly a row is lost by it."""
+catalogue (17,000 of 85,000 rows), so the limit removes few rows."""
 MOST_WITH_ONE = 5_000
-"""For each modality: what stands alone learns a number for each class from these."""
+"""For each modality alone, whose correction has only a few parameters per class."""
 _CHUNK = 4096
 
 
 def learning_rows(text: FloatArray, image: FloatArray, classes: IntArray) -> IntArray:
-    """Return the positions of the rows to learn from, of held-out probabilities (n, n_classes) with NaN where missing.
+    """Return the positions of the training rows; probabilities (n, n_classes) are held out, NaN where missing.
 
-    Rows with both and rows with one are thinned out evenly within each class.
+    Rows with both modalities and rows with one are subsampled evenly within each class.
     """
     has_text, has_image = known_rows(text), known_rows(image)
     kept = [
-        _thinned(np.flatnonzero(rows), classes, most)
+        _subsampled(np.flatnonzero(rows), classes, most)
         for rows, most in (
             (has_text & has_image, MOST_WITH_BOTH),
             (has_text & ~has_image, MOST_WITH_ONE),
@@ -41,7 +41,7 @@ def learning_rows(text: FloatArray, image: FloatArray, classes: IntArray) -> Int
     return np.sort(np.concatenate(kept))
 
 
-def _thinned(rows: IntArray, classes: IntArray, most: int) -> IntArray:
+def _subsampled(rows: IntArray, classes: IntArray, most: int) -> IntArray:
     if len(rows) <= most:
         return rows
     by_class = rows[np.argsort(classes[rows], kind="stable")]
@@ -49,10 +49,10 @@ def _thinned(rows: IntArray, classes: IntArray, most: int) -> IntArray:
 
 
 @dataclass(frozen=True, slots=True)
-class WaitingFeatures:
-    """Features that a model's fitting had at hand, in a folder that outlives a killed worker.
+class StoredFeatures:
+    """Features computed while a model was fitted, in a folder that survives a killed worker.
 
-    float16 halves them and keeps three digits; they are read through a memory map, row by row.
+    Stored as float16, which keeps three digits, and read row by row through a memory map.
     """
 
     folder: Path
@@ -67,7 +67,7 @@ class WaitingFeatures:
         np.save(self._path(f"{modality}.ids"), np.array(ids, dtype=np.str_))
 
     def find(self, modality: str, ids: Sequence[str]) -> FloatArray | None:
-        """Return (len(ids), width) float32; None unless features of all these products wait."""
+        """Return (len(ids), width) float32; None unless the features of all these products are stored."""
         if not self._path(f"{modality}.ids").exists():
             return None
         positions = {str(one): row for row, one in enumerate(np.load(self._path(f"{modality}.ids")))}
@@ -82,40 +82,42 @@ class WaitingFeatures:
 
 @dataclass(frozen=True, slots=True)
 class FusionInputs:
-    """Where what a fusion learns from is found: the two models are in `models`, by modality."""
+    """Provides the inputs of a fusion. `models` is the folder of the fitted models, by modality."""
 
     models: Path
-    waiting: WaitingFeatures
+    stored: StoredFeatures
     store: DatasetStore
     progress: Progress
 
     def text(
         self, family: str, products: Products, probabilities: FloatArray, wanted: NDArray[np.bool_]
     ) -> ModelOutput:
-        """Return held-out outputs of the text: `probabilities` (n, n_classes), and features of the `wanted` rows.
+        """Return held-out outputs for the texts: `probabilities` (n, n_classes), and features of the `wanted` rows.
 
-        Features of the other rows are NaN. They are computed by the fitted model where none wait: that is honest for
-        rows which have held-out probabilities (see `ModelOutput`).
+        Features of the other rows are NaN. Features that are not stored are computed by the fitted model, which is
+        valid for rows with held-out probabilities (see `ModelOutput`).
         """
         rows = products.take(wanted)
-        found = self.waiting.find("text", rows.ids)
-        if found is None:
+        features = self.stored.find("text", rows.ids)
+        if features is None:
             model = text_family(family).load(self.models / "text")
-            trial = model.output([ProductText("produit", "")])  # tells the width where no row is wanted
-            found = text_outputs(model, rows, self.progress).features if len(rows) else trial.features[:0]
-        return ModelOutput(probabilities, _spread(found, wanted))
+            trial = model.output([ProductText("produit", "")])  # for the width, if no row is wanted
+            features = text_outputs(model, rows, self.progress).features if len(rows) else trial.features[:0]
+        return ModelOutput(probabilities, _spread(features, wanted))
 
     def image(
         self, family: str, products: Products, probabilities: FloatArray, wanted: NDArray[np.bool_]
     ) -> ModelOutput:
-        """Return held-out outputs of the photo, as `text` does of the text."""
+        """Return held-out outputs for the photos, as `text` does for the texts."""
         rows = products.take(wanted)
-        found = self.waiting.find("image", rows.ids)
-        if found is None:
+        features = self.stored.find("image", rows.ids)
+        if features is None:
             model = image_family(family).load(self.models / "image")
             trial = model.output(np.zeros((1, model.input_size, model.input_size, 3), dtype=np.uint8))
-            found = photo_outputs(model, rows, self.store, self.progress).features if len(rows) else trial.features[:0]
-        return ModelOutput(probabilities, _spread(found, wanted))
+            features = (
+                photo_outputs(model, rows, self.store, self.progress).features if len(rows) else trial.features[:0]
+            )
+        return ModelOutput(probabilities, _spread(features, wanted))
 
 
 def _spread(features: FloatArray, rows: NDArray[np.bool_]) -> FloatArray:
@@ -125,5 +127,5 @@ def _spread(features: FloatArray, rows: NDArray[np.bool_]) -> FloatArray:
 
 
 def without_features(probabilities: FloatArray) -> ModelOutput:
-    """Return a model output for a fusion that looks at no features."""
+    """Return the model output for a fusion that does not use features."""
     return ModelOutput(probabilities, np.empty((len(probabilities), 0), dtype=np.float32))

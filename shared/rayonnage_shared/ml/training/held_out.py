@@ -1,4 +1,4 @@
-"""Probabilities for training rows from models that did not see them, kept beside a model for later fusions."""
+"""Out-of-fold probabilities of training rows, stored beside a model for later fusions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rayonnage_shared.ml.base.model import FloatArray
 
 @dataclass(frozen=True)
 class HeldOut:
-    """`probabilities` (n, n_classes) for the products `ids`; a row is NaN where there is no held-out model."""
+    """`probabilities` (n, n_classes) for the products `ids`; a row without an out-of-fold prediction is NaN."""
 
     ids: list[str]
     probabilities: FloatArray
@@ -27,20 +27,20 @@ class HeldOut:
         return {one: row for row, one in enumerate(self.ids)}
 
     def rows(self, ids: Sequence[str]) -> FloatArray:
-        """Return (len(ids), n_classes); NaN for products that are not known here."""
-        found = np.full((len(ids), len(self.codes)), np.nan, dtype=np.float32)
+        """Return (len(ids), n_classes); NaN for products without a row."""
+        table = np.full((len(ids), len(self.codes)), np.nan, dtype=np.float32)
         pairs = [(target, self.positions[one]) for target, one in enumerate(ids) if one in self.positions]
         if pairs:
             targets, sources = np.array(pairs).T
-            found[targets] = self.probabilities[sources]
-        return found
+            table[targets] = self.probabilities[sources]
+        return table
 
     def extended(self, ids: Sequence[str], probabilities: FloatArray) -> HeldOut:
-        """Return this with further rows."""
+        """Return a copy with these rows appended."""
         return HeldOut([*self.ids, *ids], np.concatenate([self.probabilities, probabilities]), self.codes)
 
     def save(self, path: Path) -> None:
-        """Write one file without pickle; float16 keeps three digits and halves it."""
+        """Write one file, without pickle; float16 keeps three digits."""
         np.savez_compressed(
             path,
             ids=np.array(self.ids, dtype=np.str_),

@@ -60,19 +60,19 @@ class _TrainingRequest(PipelineRequest):
 
 
 class TextTrainRequest(_TrainingRequest):
-    """What to train on titles and descriptions; the champion's photo model is kept and the fusion fitted again."""
+    """What to train on titles and descriptions; the champion's photo model is kept and the fusion is refitted."""
 
     text: TextFamily = "tfidf-embedding"
 
 
 class ImageTrainRequest(_TrainingRequest):
-    """What to train on photos; the champion's text model is kept and the fusion fitted again."""
+    """What to train on photos; the champion's text model is kept and the fusion is refitted."""
 
     image: ImageFamily = "efficientnet-lite0"
 
 
 class TrainRequest(_TrainingRequest):
-    """What to train. A modality that is null keeps the champion's model; the fusion is always fitted again."""
+    """What to train. A modality that is null keeps the champion's model; the fusion is always refitted."""
 
     text: TextFamily | None = "tfidf-embedding"
     image: ImageFamily | None = "efficientnet-lite0"
@@ -97,8 +97,10 @@ class SearchRequest(PipelineRequest):
     goal: Literal["f1_macro", "f1_weighted", "log_loss"] = Field(
         "f1_macro", description="The metric to optimise, on held-out rows of the training split."
     )
-    trials: int = Field(20, ge=1, le=500, description="Stop after this many trials …")
-    budget_s: float = Field(1800, ge=1, le=86_400, description="… or seconds, whichever comes first.")
+    trials: int = Field(20, ge=1, le=500, description="Maximum number of trials.")
+    budget_s: float = Field(
+        1800, ge=1, le=86_400, description="Maximum time in seconds; the search stops at whichever limit comes first."
+    )
     fixed: dict[str, Parameter] = Field(
         default_factory=dict, description="Parameters that keep these values, by bare name."
     )

@@ -44,7 +44,7 @@ from rayonnage_shared.ml.evaluation.scoring import photo_outputs, text_outputs
 from rayonnage_shared.ml.families import Component, fusion_family, image_family, text_family
 from rayonnage_shared.ml.training.fusion_inputs import (
     FusionInputs,
-    WaitingFeatures,
+    StoredFeatures,
     learning_rows,
     without_features,
 )
@@ -82,9 +82,9 @@ class Training:
         return self.work / f"{mode}.held_out.npz"
 
     @property
-    def _features(self) -> WaitingFeatures:
+    def _features(self) -> StoredFeatures:
         """Features for the fusion stage; they are removed with the job's work folder."""
-        return WaitingFeatures(self.work / "features")
+        return StoredFeatures(self.work / "features")
 
     @property
     def _predictions(self) -> Path:

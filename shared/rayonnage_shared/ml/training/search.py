@@ -1,4 +1,4 @@
-"""Search better parameters of a family within a budget of trials and seconds; resumes after a crash."""
+"""Search for better parameters of a family within a budget of trials and seconds; resumes after a crash."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def test_an_empty_platform_says_what_to_do() -> None:
     empty = Picture(NOW, (), None, (), None, None, None, {"jobs": "there is no database yet"})
     text = shown(empty)
 
-    for words in ("rayonnage train", "make monitor", "there is no database yet", "needs a second look"):
+    for words in ("rayonnage train", "make monitor", "there is no database yet", "computed after the next refresh"):
         assert words in text
 
 

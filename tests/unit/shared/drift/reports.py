@@ -57,9 +57,9 @@ def report(report_id: str, *, what: str = "en 1 % → 100 %", note: str | None =
             promised_precision=0.95,
             p_value=1e-6,
             alarm=True,
-            what="of 80 answers with known truth the champion is right 50.0% of the time.",
+            what="on 80 predictions with feedback the accuracy is 50.0%.",
         ),
-        decision=DriftDecision(retrain=False, reason="No retraining: a training waits or runs already."),
+        decision=DriftDecision(retrain=False, reason="No retraining: a training is already queued or running."),
         evidently=None,
         evidently_note=note,
     )

@@ -24,7 +24,7 @@ def test_a_large_fall_in_many_answers_is_an_alarm_in_words() -> None:
     found = performance_of(answers(120, 80), EXPECTED, NOW)
     assert (found.labelled, found.accuracy, found.alarm) == (200, 0.6, True)
     assert found.p_value is not None and found.p_value < 1e-4
-    assert "of 200 answers with known truth the champion is right 60.0% of the time, where 80.0%" in found.what
+    assert "on 200 predictions with feedback the accuracy is 60.0%, where 80.0%" in found.what
 
 
 @pytest.mark.parametrize(
@@ -48,14 +48,14 @@ def test_what_is_small_or_may_be_chance_is_none(right: int, wrong: int, expected
 def test_a_broken_promise_is_an_alarm_though_all_answers_together_are_as_expected() -> None:
     found = performance_of([*answers(75, 25, "accept"), *answers(85, 15)], EXPECTED, NOW)
     assert (found.accuracy, found.accepted, found.accepted_precision, found.alarm) == (0.8, 100, 0.75, True)
-    assert "right 75.0% of the time when accepted, where 95.0% was promised" in found.what
+    assert "the precision of accepted ones is 75.0%, where 95.0% was promised" in found.what
 
 
 def test_without_feedback_there_is_nothing_to_say() -> None:
     found = performance_of([], EXPECTED, NOW)
     assert (found.labelled, found.accuracy, found.accepted_precision, found.p_value) == (0, None, None, None)
     assert not found.alarm
-    assert "nobody has said" in found.what
+    assert "there is no feedback" in found.what
 
 
 def test_five_hundred_reports_of_an_unchanged_champion_give_no_alarm() -> None:

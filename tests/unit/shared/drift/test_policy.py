@@ -18,46 +18,59 @@ DRIFTED = Facts(
     alarms=["language", "embedding"],
     rows=500,
     feedback_alarm=None,
-    training_under_way=False,
+    training_in_progress=False,
     last_training=NOW - timedelta(hours=169),
     trained_on=OLD,
     newest_dataset=NEW,
 )
-WORSE = replace(DRIFTED, alarms=[], rows=0, feedback_alarm="of 80 answers the champion is right 50.0% of the time.")
+WORSE = replace(DRIFTED, alarms=[], rows=0, feedback_alarm="on 80 predictions with feedback the accuracy is 50.0%.")
 
 
 def test_drift_with_rows_enough_and_something_new_to_learn_from_causes_a_training() -> None:
     decision = decide(DRIFTED, POLICY)
     assert decision.retrain
     assert decision.reason == (
-        f"A training on {NEW} is queued: drift in language, embedding (500 answers); the champion was trained on {OLD}."
+        f"A training on {NEW} is queued: drift in language, embedding (500 predictions); "
+        f"the champion was trained on {OLD}."
     )
 
 
 def test_feedback_causes_one_by_itself_whatever_the_rows() -> None:
     decision = decide(WORSE, POLICY)
     assert decision.retrain
-    assert "feedback says: of 80 answers" in decision.reason
+    assert "feedback: on 80 predictions" in decision.reason
 
 
 @pytest.mark.parametrize(
     ("facts", "policy", "words"),
     [
-        (replace(DRIFTED, alarms=[]), POLICY, "nothing is an alarm"),
-        (replace(DRIFTED, rows=299), POLICY, "299 answers were compared, and a training needs 300"),
+        (replace(DRIFTED, alarms=[]), POLICY, "there is no alarm"),
+        (replace(DRIFTED, rows=299), POLICY, "299 predictions were compared; a training needs 300"),
         (DRIFTED, replace(POLICY, columns={"confidence"}), "does not name language, embedding"),
-        (DRIFTED, replace(POLICY, retrain=False), "DRIFT_RETRAIN is off. Found: drift in language"),
-        (replace(DRIFTED, training_under_way=True), POLICY, "a training waits or runs already"),
+        (DRIFTED, replace(POLICY, retrain=False), "DRIFT_RETRAIN is off. Reasons to train: drift in language"),
+        (replace(DRIFTED, training_in_progress=True), POLICY, "a training is already queued or running"),
         (
             replace(DRIFTED, last_training=NOW - timedelta(hours=167)),
             POLICY,
-            "drift causes none until 2026-11-21 13:00 (",
+            "drift queues none until 2026-11-21 13:00 (",
         ),
         (replace(WORSE, last_training=NOW), POLICY, "the last successful training ended at 2026-11-21 12:00 UTC"),
         (replace(DRIFTED, newest_dataset=OLD), POLICY, "the newest dataset is the one the champion was trained on"),
-        (replace(DRIFTED, newest_dataset=None), POLICY, "ingest labelled products like those that came"),
-        (replace(WORSE, newest_dataset=OLD), POLICY, "ingest labelled products like those that came"),
-        (replace(DRIFTED, trained_already="20261120T091500Z-aaaa"), POLICY, "20261120T091500Z-aaaa has learnt from"),
+        (
+            replace(DRIFTED, newest_dataset=None),
+            POLICY,
+            "ingest labelled products similar to those that are predicted now",
+        ),
+        (
+            replace(WORSE, newest_dataset=OLD),
+            POLICY,
+            "ingest labelled products similar to those that are predicted now",
+        ),
+        (
+            replace(DRIFTED, trained_already="20261120T091500Z-aaaa"),
+            POLICY,
+            "20261120T091500Z-aaaa was already trained on",
+        ),
     ],
 )
 def test_what_is_missing_is_said_in_a_sentence(facts: Facts, policy: Policy, words: str) -> None:

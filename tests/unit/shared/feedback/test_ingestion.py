@@ -69,7 +69,7 @@ def ingested_in(engine: Engine, prediction_id: str) -> str | None:
     return found.ingested_in
 
 
-def test_what_was_said_is_in_the_next_version_and_is_not_taken_again(store: DatasetStore, engine: Engine) -> None:
+def test_feedback_is_in_the_next_version_and_is_not_ingested_again(store: DatasetStore, engine: Engine) -> None:
     new, known = told(engine, "Ballon de plage", 40), told(engine, title(3), 40)
 
     report = take(store, engine)
@@ -148,14 +148,14 @@ def test_a_row_that_is_refused_waits(store: DatasetStore, engine: Engine) -> Non
     assert ingested_in(engine, refused) is None
 
 
-def test_what_is_said_of_demo_models_stays_out_of_real_data(store: DatasetStore, engine: Engine) -> None:
+def test_feedback_on_demo_models_stays_out_of_real_data(store: DatasetStore, engine: Engine) -> None:
     told(engine, "Ballon de plage", 40, demo=True)
     before = store.current()
     report = take(store, engine)
     assert (report.rows_total, report.feedback_skipped, report.dataset_version) == (0, 1, before)
 
 
-def test_the_demo_dataset_grows_by_what_is_said_of_demo_models_alone(tmp_path: Path, engine: Engine) -> None:
+def test_the_demo_dataset_grows_by_feedback_on_demo_models_alone(tmp_path: Path, engine: Engine) -> None:
     store = DatasetStore(tmp_path / "data")
     upload(store, range(20), demo=True)
     told(engine, "Ballon de plage", 40, demo=True)

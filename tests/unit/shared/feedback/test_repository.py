@@ -1,4 +1,4 @@
-"""What is said about predictions, and what is read of it, on each database."""
+"""Feedback is stored and read on each database."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_newest_word_about_a_prediction_wins(engine: Engine) -> None:
     assert count_feedback(engine) == 1
 
 
-def test_nothing_can_be_said_about_a_prediction_that_is_not_there(engine: Engine) -> None:
+def test_there_is_no_feedback_about_a_prediction_that_is_not_there(engine: Engine) -> None:
     assert give(engine, str(ULID()), 2583) is None
     assert count_feedback(engine) == 0
 
@@ -98,7 +98,7 @@ def test_what_is_in_a_dataset_is_not_taken_again_unless_the_truth_changes(engine
     assert [(product.prediction_id, product.truth) for product in waiting(engine)] == [(other, 1160)]
 
 
-def test_what_was_said_while_an_ingest_worked_is_not_lost(engine: Engine) -> None:
+def test_feedback_given_during_an_ingest_is_not_lost(engine: Engine) -> None:
     one = predicted(engine)
     give(engine, one, 2583)
     taken = waiting(engine)

@@ -31,7 +31,7 @@ def test_a_worker_claims_only_kinds_that_it_knows(queue: JobQueue, leases: JobLe
     assert leases.claim(["drift"], LEASE_S) is None
 
 
-def test_jobs_of_one_lane_wait_for_each_other_and_other_lanes_pass_them(queue: JobQueue, leases: JobLeases) -> None:
+def test_jobs_of_one_group_run_in_turn_and_do_not_block_other_groups(queue: JobQueue, leases: JobLeases) -> None:
     for concurrency_group in ("models", "models", "scoring"):
         submit(queue, concurrency_group=concurrency_group)
     held, other = claim(leases), claim(leases)
@@ -70,7 +70,7 @@ def test_a_late_heartbeat_takes_the_lease_up_again_if_nobody_else_runs(
     assert leases.claim(["train"], LEASE_S) is None
 
 
-def test_a_late_heartbeat_is_refused_once_another_job_has_the_lane(
+def test_a_late_heartbeat_is_refused_once_another_job_of_the_group_runs(
     queue: JobQueue, leases: JobLeases, clock: Clock
 ) -> None:
     first = submit(queue)
@@ -220,23 +220,23 @@ def _work_off(database_url: str) -> list[tuple[str, str, datetime, datetime]]:
         leases.heartbeat(held, LONG_LEASE_S)
         ended = datetime.now(UTC)
         leases.succeed(held, {})
-        done.append((held.job_id, held.request["lane"], begun, ended))
+        done.append((held.job_id, held.request["group"], begun, ended))
     engine.dispose()
     return done
 
 
-def test_many_processes_racing_run_every_job_once_and_no_lane_twice_at_a_time(
+def test_many_processes_racing_run_every_job_once_and_no_two_of_one_group_at_a_time(
     engine: Engine, database_url: str, pool: ProcessPoolExecutor
 ) -> None:
     queue = JobQueue(engine)
-    lanes = ("a", "b", "c")
+    groups = ("a", "b", "c")
     jobs = [
-        queue.submit("train", {"lane": lanes[number % 3]}, by="claire", concurrency_group=lanes[number % 3])
+        queue.submit("train", {"group": groups[number % 3]}, by="claire", concurrency_group=groups[number % 3])
         for number in range(45)
     ]
     found = [one for done in pool.map(_work_off, [database_url] * 4) for one in done]
     assert sorted(job_id for job_id, *_ in found) == sorted(job.job_id for job in jobs)
     assert all(queue.get(job.job_id).attempts == 1 for job in jobs)
-    for concurrency_group in lanes:
-        spans = sorted((begun, ended) for _, its_lane, begun, ended in found if its_lane == concurrency_group)
+    for group in groups:
+        spans = sorted((begun, ended) for _, its_group, begun, ended in found if its_group == group)
         assert all(ended <= begun for (_, ended), (begun, _) in pairwise(spans))

@@ -107,7 +107,7 @@ def shop(engine: Engine, tmp_path: Path) -> Shop:
     return made
 
 
-def test_what_was_said_of_a_prediction_stands_with_it(shop: Shop) -> None:
+def test_a_prediction_is_shown_with_its_feedback(shop: Shop) -> None:
     answer = shop.lineages.trace(PREDICTION).answer
     assert answer is not None and answer.feedback is None
 
@@ -166,7 +166,7 @@ def test_a_dataset_leads_to_its_parents_and_to_the_models_made_of_it(shop: Shop)
 # Parts that are gone
 
 
-def test_of_a_pruned_bundle_that_served_its_reign_and_its_run_are_left(shop: Shop) -> None:
+def test_of_a_pruned_bundle_its_champion_period_and_its_run_are_left(shop: Shop) -> None:
     shutil.rmtree(shop.models / SECOND)
     model = shop.lineages.trace(PREDICTION).model
     assert model is not None and model.provenance is None

@@ -77,7 +77,7 @@ def test_success_is_remembered_and_failure_is_not(settings: SyncSettings) -> Non
     assert last_success(settings, "bad") is None
 
 
-def test_two_processes_never_follow_the_same_thing_at_once(settings: SyncSettings) -> None:
+def test_two_processes_never_sync_the_same_target_at_once(settings: SyncSettings) -> None:
     seen: list[list[tuple[str, str]]] = []
     inner = Diary()
     outer = Diary(work=lambda: seen.append(run(settings, inner)))
@@ -87,7 +87,7 @@ def test_two_processes_never_follow_the_same_thing_at_once(settings: SyncSetting
     assert inner.done == []
 
 
-def test_what_was_done_is_told(settings: SyncSettings) -> None:
+def test_what_was_done_is_reported(settings: SyncSettings) -> None:
     said: list[str] = []
 
     sync(settings, said.append, [Diary()])

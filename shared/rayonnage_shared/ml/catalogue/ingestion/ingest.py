@@ -186,7 +186,7 @@ def _row(product: RawProduct, text_hash: str, photo: StoredPhoto | None, source:
         text_hash=text_hash,
         photo=None if photo is None else photo.sha256,
         source=source,
-        said=product.said,
+        given_at=product.given_at,
     )
 
 

@@ -16,7 +16,7 @@ from rayonnage_shared.core.errors import BadInput
 MAX_ENTRIES = 300_000
 MAX_UNPACKED_BYTES = 64 * 1024**3
 MAX_RATIO = 100
-"""JPEG hardly compresses; a zip bomb does a thousandfold."""
+"""JPEG hardly compresses; a zip bomb reaches 1,000."""
 
 _RATIO_COUNTS_FROM_BYTES = 1 << 20
 _PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})

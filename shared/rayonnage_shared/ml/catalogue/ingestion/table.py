@@ -33,7 +33,7 @@ class UnreadableTable(BadInput):
 class RawProduct:
     """A row as sent; `line` is where it ends in the features file. Ids are "" where missing.
 
-    For `said`, see `merging.Row`.
+    For `given_at`, see `merging.Row`.
     """
 
     line: int
@@ -43,7 +43,7 @@ class RawProduct:
     image_id: str
     photo_name: str
     code: str
-    said: str = ""
+    given_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The generated catalogue for demo and tests: French titles, drawn photos and the real data's habits.
+"""The generated catalogue for demo and tests: French titles, drawn photos and the typical faults of real data.
 
 Missing descriptions, HTML, mojibake, typos, several languages, near-duplicates, unequal classes, and words shared by
 several categories. Nothing comes from a real shop. The same seed gives the same bytes with the same Pillow.
@@ -23,7 +23,7 @@ MISSING_DESCRIPTIONS = 0.35
 PHOTOS = 0.42
 NEAR_DUPLICATES = 0.06
 FOREIGN_WORDS = 0.13
-"""Share of titles whose main words are a neighbouring category's: so that no text model is perfect."""
+"""Share of titles with the main words of a neighbouring category, so that no text model is perfect."""
 
 _TYPED_AS_CP1252 = 0.05
 _TYPOS = 0.08

@@ -39,7 +39,7 @@ class ConcatenateFusion(Fusion):
 
     It corrects the log-linear pool of `weighted`, so with few rows the pool stays nearly unchanged. A missing modality
     is not zero-filled: the other output alone gets a scale and an offset per class, fitted on rows without the modality
-    and on rows with both, shown with one.
+    and on rows with both, of which one is hidden.
 
     Weighted F1, log loss on a kept-out quarter of 3,000 real pairs (three seeds), `weighted` beside it: 0.927, 0.230 to
     0.910, 0.293 if the text model was trained on other products; if it was trained on the pairs themselves, no penalty
@@ -87,8 +87,8 @@ class ConcatenateFusion(Fusion):
         """Return probabilities (n, n_classes) float32 whose rows sum to 1."""
         if text is not None and image is not None:
             outputs = (text.probabilities, image.probabilities)
-            said = [log_probabilities(one) for one in outputs]
-            inputs = np.concatenate([text.features, image.features, *said], axis=1, dtype=np.float32)
+            logs = [log_probabilities(one) for one in outputs]
+            inputs = np.concatenate([text.features, image.features, *logs], axis=1, dtype=np.float32)
             return possible_shares(inputs @ self.head.weights + self.head.intercept, outputs)
         if text is not None:
             return self.text_alone.probabilities([text.probabilities])
@@ -126,7 +126,7 @@ def _settings(parameters: Parameters) -> _Settings:
 
 @dataclass(frozen=True, slots=True)
 class _Both:
-    """The rows that have both modalities, as the head learns from them."""
+    """The rows with both modalities, as inputs of the head."""
 
     outputs: tuple[FloatArray, FloatArray]
     standard: Standard
@@ -136,12 +136,12 @@ class _Both:
     @classmethod
     def of(cls, text: ModelOutput, image: ModelOutput, rows: IntArray, labels: Labels, settings: _Settings) -> _Both:
         outputs = text.probabilities[rows], image.probabilities[rows]
-        said = [log_probabilities(one).astype(np.float32) for one in outputs]
-        blocks = [text.features[rows], image.features[rows], *said]
+        logs = [log_probabilities(one).astype(np.float32) for one in outputs]
+        blocks = [text.features[rows], image.features[rows], *logs]
         return cls(outputs, Standard.of(blocks, [1.0, settings.photo_scale, 1.0, 1.0]), labels, settings)
 
     def fit(self, progress: Progress) -> tuple[LinearModel, FloatArray, dict[str, float | int]]:
-        """Return the head with the pool in it, held-out probabilities, and what was chosen.
+        """Return the head including the pool, held-out probabilities, and the chosen penalties.
 
         A row's penalty is chosen on the other parts.
         """
@@ -169,7 +169,7 @@ class _Both:
     def _choice(self, losses: FloatArray) -> int:
         """Return the row of `losses` (1 + penalties, n) that is best; 0 (the pool alone) unless significantly beaten.
 
-        Significant means two standard errors of the mean difference, since noise wins now and then with few rows.
+        Significant means two standard errors of the mean difference, since with few rows noise sometimes wins.
         """
         if self.settings.chosen:
             return 1

@@ -108,8 +108,8 @@ class Camembert(TextModel):
             )
         if not _NAME.fullmatch(str(resolved["weights"])):
             raise BadInput(
-                "Parameter 'weights' of camembert is a name on the hub, such as 'camembert-base', the name of a folder "
-                f"of pretrained weights, or {_FROM_SCRATCH!r}; it is no path."
+                "Parameter 'weights' of camembert must be a name on the hub, such as 'camembert-base', the name of a "
+                f"folder of pretrained weights, or {_FROM_SCRATCH!r}; not a path."
             )
         return resolved
 

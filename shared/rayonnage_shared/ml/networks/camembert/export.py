@@ -57,8 +57,11 @@ def export(model: Any, example: Sequence[int], path: Path) -> None:
 
 
 def _bare(network: Any) -> bytes:
-    """Return an onnx.ModelProto without what serving does not read: inferred shapes, some of them of weights before
-    they were transposed, which quantization stumbles over, and in the metadata this machine's paths."""
+    """Return the network without parts that serving does not read.
+
+    These are metadata, which contain paths of this machine, and inferred shapes, some of them of weights before they
+    were transposed, on which quantization fails.
+    """
     graph = network.graph
     del graph.value_info[:]
     for part in (network, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):

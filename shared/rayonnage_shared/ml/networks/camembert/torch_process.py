@@ -142,9 +142,9 @@ def _code(folder: Path) -> Path:
 
 def _follow(lines: Lines, progress: Progress) -> dict[str, str] | None:
     """Forward the child's reports until it closes its output; return the failure it reported."""
-    said, heard_at, failure = (0.0, "starting torch"), time.monotonic(), None
+    report, heard_at, failure = (0.0, "starting torch"), time.monotonic(), None
     while True:
-        progress(*said)
+        progress(*report)
         try:
             line = lines.get(timeout=_HEARTBEAT_S)
         except queue.Empty:
@@ -160,7 +160,7 @@ def _follow(lines: Lines, progress: Progress) -> dict[str, str] | None:
         if "code" in document:
             failure = document
         else:
-            said = (float(document["fraction"]), str(document["message"]))
+            report = (float(document["fraction"]), str(document["message"]))
 
 
 def _read(process: subprocess.Popen[str], lines: Lines) -> None:
@@ -182,7 +182,7 @@ def serve_parent(work: Callable[[Path, Progress], None]) -> int:
     lines = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
 
-    def tell(document: dict[str, Any]) -> None:
+    def send(document: dict[str, Any]) -> None:
         lines.write(json.dumps(document) + "\n")
 
     told_at = 0.0
@@ -191,15 +191,15 @@ def serve_parent(work: Callable[[Path, Progress], None]) -> int:
         nonlocal told_at
         if time.monotonic() - told_at >= _STEPS_APART_S:
             told_at = time.monotonic()
-            tell({"fraction": fraction, "message": message})
+            send({"fraction": fraction, "message": message})
 
     try:
         work(folder, progress)
     except ModuleNotFoundError as err:
         detail = f"{sys.executable} lacks {err.name}; install deployments/camembert/requirements.txt into it."
-        tell({"code": FamilyNotTrainable.code, "detail": detail})
+        send({"code": FamilyNotTrainable.code, "detail": detail})
         return 1
     except tuple(_FAILURES.values()) as err:
-        tell({"code": err.code, "detail": err.detail})
+        send({"code": err.code, "detail": err.detail})
         return 1
     return 0

@@ -25,7 +25,7 @@ from rayonnage_shared.ml.base.progress import Progress, part
 from rayonnage_shared.ml.networks.camembert.export import export
 from rayonnage_shared.ml.networks.camembert.learning import Examples, Learner, Recipe
 from rayonnage_shared.ml.networks.camembert.torch_process import serve_parent
-from rayonnage_shared.ml.networks.camembert.weights import Beginning, Small, begin, found
+from rayonnage_shared.ml.networks.camembert.weights import Beginning, Small, begin, find_weights
 
 CHECKED_ROWS = 64
 """Rows on which the exported network is compared with the trained one."""
@@ -40,7 +40,9 @@ def work(folder: Path, progress: Progress) -> None:
     inputs = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
     parameters = inputs["parameters"]
     progress(0.0, "looking for weights")
-    beginning = found(_beginning(inputs["weights"]), parameters["max_tokens"])  # before torch, which takes 6 s to load
+    beginning = find_weights(
+        _beginning(inputs["weights"]), parameters["max_tokens"]
+    )  # before torch, which takes 6 s to load
 
     import torch
     import transformers

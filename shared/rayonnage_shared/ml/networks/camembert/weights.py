@@ -66,7 +66,7 @@ class Small:
 def begin(
     beginning: Beginning, small: Small, texts: Sequence[ProductText], *, n_classes: int, max_tokens: int, work: Path
 ) -> Start:
-    """Return the untrained classifier for the result of `found`.
+    """Return the untrained classifier for the result of `find_weights`.
 
     A network without weights gets its word pieces from `texts`, the training rows. They are kept in `work`, so that a
     resumed training has the same. The caller seeds torch, since the head is initialised here. Raises BadInput.
@@ -145,7 +145,7 @@ def learn_word_pieces(texts: Sequence[ProductText], size: int) -> str:
     return document
 
 
-def found(beginning: Beginning, max_tokens: int) -> Beginning:
+def find_weights(beginning: Beginning, max_tokens: int) -> Beginning:
     """Return the weights as files in a folder, checked to support `max_tokens`, but not loaded yet.
 
     Files fetched from a hub are cached. Raises BadInput, WeightsUnavailable.

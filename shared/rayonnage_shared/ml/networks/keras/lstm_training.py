@@ -1,4 +1,4 @@
-"""Trains the `lstm` family's network and brings it to ONNX."""
+"""Train the network of the `lstm` family and export it to ONNX."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from rayonnage_shared.ml.networks.word_tokens import Tokens, WordTokens, padded
 _FEATURES = 128
 # Standard deviation of the vectors made from sentence embeddings.
 _VECTOR_SCALE = 0.5
-# A word that stands in one product of many says nothing that another product could need.
+# With many rows, a word that occurs in a single product does not generalize.
 _MIN_ROWS_TO_DROP_SINGLES = 1000
 _CHECKED_ROWS = 64
-_VECTORS, _LEARNING = 0.1, 0.95  # shares of the time after which the word vectors and the epochs are done
-# Batches whose rows are about as long waste no time on padding; sorting within so many batches keeps the order random.
+_VECTORS, _LEARNING = 0.1, 0.95  # fractions of the time at which the word vectors and the epochs are done
+# Rows are sorted by length within this many batches: little padding, and the order stays nearly random.
 _BATCHES_SORTED_TOGETHER = 12
 
 
 @dataclass(frozen=True, slots=True)
 class LstmSettings:
-    """The parameters by their types."""
+    """The parameters, converted to their types."""
 
     phase: Phase
     vocabulary: int
@@ -57,7 +57,7 @@ class LstmSettings:
 
     @classmethod
     def of(cls, parameters: Parameters) -> Self:
-        """Return them from the resolved parameters."""
+        """Return the settings from the resolved parameters."""
         whole = {name: int(parameters[name]) for name in ("epochs", "patience", "batch_size")}
         return cls(
             Phase("lstm", **whole, learning_rate=float(parameters["learning_rate"])),
@@ -74,7 +74,7 @@ class LstmSettings:
 
 @dataclass(frozen=True)
 class TrainedLstm:
-    """The vocabulary, the network in the precision that is used, and what the manifest and the curves show."""
+    """The vocabulary, the network in the chosen precision, learning curves, and facts for the manifest."""
 
     tokens: WordTokens
     chosen: Chosen[Variant]
@@ -83,14 +83,14 @@ class TrainedLstm:
 
 
 class TokenExamples:
-    """Rows of word numbers; batches are as long as their longest row."""
+    """Rows of word ids; each batch is padded to its longest row."""
 
     def __init__(self, rows: Sequence[Sequence[int]]) -> None:
         self.rows = rows
         self._lengths = np.array([len(row) for row in rows])
 
     def batches(self, rows: IntArray, size: int, random: np.random.Generator) -> list[IntArray]:
-        """Return `rows` in a random order, rows of like length together."""
+        """Return `rows` in a random order, in batches of rows of similar length."""
         order = random.permutation(rows)
         parts = []
         for start in range(0, len(order), size * _BATCHES_SORTED_TOGETHER):
@@ -101,16 +101,16 @@ class TokenExamples:
         return [parts[place] for place in random.permutation(len(parts))]
 
     def inputs(self, rows: IntArray, random: np.random.Generator | None) -> Tokens:
-        """Return (len(rows), longest) int32; nothing is changed at random."""
+        """Return (len(rows), longest) int32; there is no augmentation."""
         return padded([self.rows[row] for row in rows])
 
 
 def fit_lstm(
     texts: Sequence[ProductText], labels: Labels, parameters: Mapping[str, Any], fitting: Fitting
 ) -> TrainedLstm:
-    """Return the trained network and its vocabulary, both of rows outside the held-out fold.
+    """Return the network and its vocabulary, fitted without the held-out fold.
 
-    Raises BadInput, FamilyNotTrainable, TrainingDiverged and
+    Raises BadInput, FamilyNotTrainable, TrainingDiverged or
     ExportDiffers.
     """
     settings = LstmSettings.of(parameters)
@@ -169,9 +169,9 @@ def _network(runtime: Runtime, size: int, n_classes: int, settings: LstmSettings
 
 
 def _set_word_vectors(network: Any, tokens: WordTokens, progress: Progress) -> None:
-    """Let the network begin with the main directions of the words' sentence embeddings.
+    """Initialise the word vectors with the principal components of the words' sentence embeddings.
 
-    Words that mean the same are near each other before the first epoch, which few products could not teach.
+    Words of similar meaning then start near each other, which a small dataset could not teach the network.
     """
     if not tokens.words:
         return

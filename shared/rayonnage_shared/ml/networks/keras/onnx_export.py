@@ -1,4 +1,4 @@
-"""Keras networks to ONNX: uint8 pixels or token numbers in, log-probabilities and features out, checked after."""
+"""Export Keras networks to ONNX (uint8 pixels or token ids in, log-probabilities and features out) and check them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rayonnage_shared.ml.networks.scoring_network import FEATURES, SCORES, Score
 
 OPSET, IR_VERSION = 17, 8
 TOLERANCE = 1e-4
-"""Largest difference of a probability between Keras and ONNX Runtime; float32 sums in another order stay below 1e-5."""
+"""Largest difference of a probability between Keras and ONNX Runtime; the order of float32 sums explains 1e-5."""
 
 
 class ExportDiffers(RayonnageError):
-    code, title = "export_differs", "The exported network does not answer like the trained one"
+    code, title = "export_differs", "The exported network gives other outputs than the trained one"
 
 
 def export_network(runtime: Runtime, network: Any, input_name: str, shape: tuple[int, ...]) -> bytes:
     """Return a Keras network with outputs scores and features as ONNX; its input is uint8 (n, *shape).
 
-    `scores` are made log-probabilities on the way.
+    The exported `scores` are log-probabilities.
     """
     import tf2onnx
 
@@ -45,9 +45,9 @@ def export_network(runtime: Runtime, network: Any, input_name: str, shape: tuple
 
 
 def check_export(network: bytes, inputs: NDArray[Any], expected: Scored) -> dict[str, float | int]:
-    """Return the largest difference of a probability, for the manifest; raises ExportDiffers above TOLERANCE.
+    """Return the largest difference of a probability, for the manifest. Raises ExportDiffers above TOLERANCE.
 
-    `expected` is what Keras says of `inputs`, real ones.
+    `expected` is the output of the Keras network for `inputs`, which are real rows.
     """
     answer = ScoringNetwork(network).run(inputs)
     difference = float(np.abs(_probabilities(answer.scores) - _probabilities(expected.scores)).max())
@@ -55,8 +55,8 @@ def check_export(network: bytes, inputs: NDArray[Any], expected: Scored) -> dict
     of_features = float(np.abs(answer.features - expected.features).max()) / spread
     if not max(difference, of_features) <= TOLERANCE:
         raise ExportDiffers(
-            f"After the export probabilities differ by {difference:.2g} and features by {of_features:.2g} of their "
-            f"size, {TOLERANCE:g} is allowed; check the versions of the exporter and of onnxruntime."
+            f"After the export, probabilities differ by {difference:.2g} and features by {of_features:.2g} of their "
+            f"size; {TOLERANCE:g} is allowed. Check the versions of the exporter and of onnxruntime."
         )
     return {"max_difference": difference, "rows": len(inputs)}
 

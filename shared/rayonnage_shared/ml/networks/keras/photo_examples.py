@@ -1,4 +1,4 @@
-"""What photo networks learn from: files read for each batch, or features that a frozen network made once."""
+"""Training inputs of photo networks: files read for each batch, or features computed once by a frozen network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rayonnage_shared.ml.features.photo_features import read_photo_file, usable_
 
 
 class PhotoExamples:
-    """Photos read from their files for each batch; those that teach are mirrored half of the time."""
+    """Photos read from their files for each batch; training photos are mirrored with a probability of one half."""
 
     def __init__(self, photos: Sequence[Path], size: int) -> None:
         self._photos = photos
@@ -24,7 +24,7 @@ class PhotoExamples:
         return in_parts(random.permutation(rows), size)
 
     def inputs(self, rows: IntArray, random: np.random.Generator | None) -> Pixels:
-        """Return (len(rows), size, size, 3) uint8; raises NotAnImage naming a bad file."""
+        """Return (len(rows), size, size, 3) uint8; raises NotAnImage, which names the file."""
         with ThreadPoolExecutor(usable_cores(), thread_name_prefix="photos") as pool:
             pixels = np.stack(list(pool.map(lambda row: read_photo_file(self._photos[row], self._size), rows)))
         if random is not None:
@@ -34,7 +34,7 @@ class PhotoExamples:
 
 
 class FeatureExamples:
-    """Features that a frozen network has made once."""
+    """Features computed once by a frozen network."""
 
     def __init__(self, features: FloatArray) -> None:
         self._features = features
@@ -44,7 +44,7 @@ class FeatureExamples:
         return in_parts(random.permutation(rows), size)
 
     def inputs(self, rows: IntArray, random: np.random.Generator | None) -> FloatArray:
-        """Return (len(rows), width); nothing is changed at random."""
+        """Return (len(rows), width); there is no augmentation."""
         return self._features[rows]
 
 

@@ -1,4 +1,4 @@
-"""Trains a Keras photo family: the head on frozen features, then the last block too; or all of it from nothing."""
+"""Train a Keras photo family: the head on frozen features, then the last block too; or everything from scratch."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from rayonnage_shared.ml.networks.quantization import (
 )
 from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
 
-# Blue, green, red: what keras.applications' "caffe" preprocessing takes away.
+# Blue, green, red: subtracted by the "caffe" preprocessing of keras.applications.
 _IMAGENET_MEAN = (103.939, 116.779, 123.68)
 _CHECKED_ROWS = 16
 _FEATURE_BATCH = 32
-_FEATURES_KEPT_EVERY = 512  # photos; what a killed run has to compute again at most
+_FEATURES_KEPT_EVERY = 512  # photos: the most that a killed run computes again
 _SHARE_READ, _SHARE_HEAD, _SHARE_TUNED, _SHARE_EXPORTED = 0.3, 0.4, 0.9, 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoSettings:
-    """The parameters by their types; `whole` trains everything, `head` and `tune` come after each other."""
+    """The parameters, converted: `whole` trains everything; otherwise `head` is trained first, then `tune`."""
 
     weights: str
     input_size: int
@@ -59,7 +59,7 @@ class PhotoSettings:
 
     @classmethod
     def of(cls, parameters: Parameters) -> Self:
-        """Return them from the resolved parameters."""
+        """Return the settings from the resolved parameters."""
         epochs, tuned, patience, batch_size = (
             int(parameters[name]) for name in ("epochs", "fine_tune_epochs", "patience", "batch_size")
         )
@@ -79,7 +79,7 @@ class PhotoSettings:
 
 @dataclass(frozen=True)
 class TrainedPhotos:
-    """The network in the precision that is used, and what the manifest and the curves show."""
+    """The network in the chosen precision, learning curves, and facts for the manifest."""
 
     chosen: Chosen[Variant]
     curves: tuple[Curve, ...]
@@ -89,9 +89,9 @@ class TrainedPhotos:
 def fit_photos(
     backbone: Backbone, photos: Sequence[Path], labels: Labels, parameters: Mapping[str, Any], fitting: Fitting
 ) -> TrainedPhotos:
-    """Return the trained network of rows outside the held-out fold.
+    """Return the network, fitted without the held-out fold.
 
-    Raises BadInput, WeightsMissing, HubUnreachable, NotAnImage, FamilyNotTrainable, TrainingDiverged and
+    Raises BadInput, WeightsMissing, HubUnreachable, NotAnImage, FamilyNotTrainable, TrainingDiverged or
     ExportDiffers.
     """
     settings = PhotoSettings.of(parameters)
@@ -128,12 +128,12 @@ class _PhotoTraining:
 
     @property
     def phases(self) -> tuple[str, ...]:
-        """Names of the phases that there are."""
+        """Names of the phases of this training."""
         return ("network",) if self.weights.path is None else ("head", "last block")
 
     @cached_property
     def frozen(self) -> Any:
-        """The network of keras.applications, without classifier, pooled: its random numbers follow the seed."""
+        """The network of keras.applications without its classifier, with average pooling and random weights."""
         size = self.settings.input_size
         application = getattr(self.runtime.keras.applications, self.backbone.application)
         return application(include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg")
@@ -145,13 +145,13 @@ class _PhotoTraining:
 
     @cached_property
     def pooled(self) -> Any:
-        """What the network of keras.applications makes of the pixels."""
+        """Output of the network of keras.applications for the pixels."""
         blue_first = self.runtime.keras.ops.cast(self.pixels, "float32")[..., ::-1]
         return self.frozen(blue_first - np.array(_IMAGENET_MEAN, dtype=np.float32))
 
     @cached_property
     def head(self) -> Any:
-        """The layers above: features of the frozen network in, scores and own features out."""
+        """The layers on top: features of the frozen network in, scores and the family's features out."""
         keras = self.runtime.keras
         inputs = keras.Input((self.frozen.output_shape[-1],), name="pooled")
         features = keras.layers.Dense(self.settings.features, activation="relu", name="features")(
@@ -164,7 +164,7 @@ class _PhotoTraining:
 
     @cached_property
     def network(self) -> Any:
-        """Pixels to scores and features."""
+        """The whole network: pixels in, scores and features out."""
         return self.runtime.keras.Model(self.pixels, self.head(self.pooled))
 
     @cached_property
@@ -173,7 +173,7 @@ class _PhotoTraining:
 
     @cached_property
     def mark(self) -> str:
-        """Fingerprint of what the training depends on; photos are stored by their content, so names are enough."""
+        """Fingerprint of what the training depends on; photos are named by their content, so names are enough."""
         facts = {
             "seed": self.fitting.seed,
             "family": self.backbone.application,
@@ -184,19 +184,19 @@ class _PhotoTraining:
         return fingerprint(facts, self.split.labels.classes, self.split.labels.folds)
 
     def load_weights(self) -> None:
-        """Fill the network of keras.applications from the file; raises BadInput where it does not fit."""
+        """Load the file into the network of keras.applications. Raises BadInput if the file does not fit."""
         if self.weights.path is None:
             return
         try:
             self.frozen.load_weights(self.weights.path)
-        except Exception as err:  # Keras and h5py answer a wrong file with exceptions of every kind
+        except Exception as err:  # Keras and h5py raise unrelated exceptions for a wrong file
             raise BadInput(
-                f"{self.weights.path.name} does not hold weights of {self.backbone.application} without its "
-                "classifier (`include_top=False`); nothing was trained."
+                f"{self.weights.path.name} does not contain weights of {self.backbone.application} without its "
+                "classifier (`include_top=False`). Save the weights that way, or name another file."
             ) from err
 
     def whole(self) -> tuple[Learned, ...]:
-        """Train everything."""
+        """Train the whole network."""
         return (self._learn(self.network, self.examples, self.settings.whole, (0, _SHARE_TUNED)),)
 
     def head_then_last_block(self) -> tuple[Learned, ...]:
@@ -207,7 +207,7 @@ class _PhotoTraining:
         normalization = self.runtime.keras.layers.BatchNormalization
         self.frozen.trainable = True
         for layer in self.frozen.layers:
-            # Batches are too small for statistics better than ImageNet's.
+            # ImageNet's batch statistics are better than those of small batches.
             layer.trainable = layer.name.startswith(self.backbone.last_block) and not isinstance(layer, normalization)
         start = head.held_out_scores if len(self.split.held_out) else None
         tuned = self._learn(self.network, self.examples, self.settings.tune, (_SHARE_HEAD, _SHARE_TUNED), start)
@@ -222,7 +222,7 @@ class _PhotoTraining:
         return exported, check_export(exported, pixels, self._learner(self.network, self.examples).says(pixels))
 
     def choose(self, exported: bytes, scores: FloatArray) -> Chosen[Variant]:
-        """Return the network in the precision that is asked for, if it is good enough."""
+        """Return the network in the requested precision if it is accurate enough, else in fp32."""
 
         def quantize(network: bytes) -> bytes:
             rows = spread(self.split.train)
@@ -255,7 +255,7 @@ class _PhotoTraining:
         return Learner(self.runtime, network, examples, self.split, self.fitting.seed)
 
     def _pooled_features(self, progress: Progress) -> FloatArray:
-        """Return the frozen network's features of all photos (n, width), in pieces that outlive a killed run."""
+        """Return the frozen network's features of all photos (n, width), saved in parts for a killed run."""
         pooled = self.runtime.keras.Model(self.pixels, self.pooled)
         folder = self.fitting.checkpoints
         found = []

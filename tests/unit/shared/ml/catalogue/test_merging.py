@@ -66,18 +66,18 @@ def test_the_retry_with_photos_of_rows_without_ids_makes_no_second_product() -> 
     assert (len(retried.new), retried.updates[0].photo) == (0, "p")
 
 
-def said(moment: str, code: int) -> Row:
-    return replace(row("a", code=code), said=moment)
+def feedback(moment: str, code: int) -> Row:
+    return replace(row("a", code=code), given_at=moment)
 
 
-def test_what_was_said_before_the_stored_row_came_in_changes_nothing() -> None:
+def test_feedback_given_before_the_stored_row_was_ingested_changes_nothing() -> None:
     before = Stored(["1:1"], ["a"], [None], [10], ["01M7Z00000XXXXXXXXXXXXXXXX"])
-    assert merge(before, [said("01M7Y00000", 40)]) == Merged()
-    assert merge(before, [said("01M7Z00001", 40)]).updates[0].code == 40
+    assert merge(before, [feedback("01M7Y00000", 40)]) == Merged()
+    assert merge(before, [feedback("01M7Z00001", 40)]).updates[0].code == 40
 
 
-def test_of_what_was_said_since_the_newest_wins_whatever_the_stored_row_says() -> None:
+def test_the_latest_feedback_wins_over_the_stored_row() -> None:
     before = Stored(["1:1"], ["a"], [None], [10], ["01M7Z00000XXXXXXXXXXXXXXXX"])
-    merged = merge(before, [said("01M7Y00000", 20), said("01M7Z00001", 40), said("01M7Z00002", 30)])
+    merged = merge(before, [feedback("01M7Y00000", 20), feedback("01M7Z00001", 40), feedback("01M7Z00002", 30)])
     assert merged.updates[0].code == 30
-    assert merge(EMPTY, [said("01M7Z00001", 40), said("01M7Z00002", 30)]).new[0][1].code == 30
+    assert merge(EMPTY, [feedback("01M7Z00001", 40), feedback("01M7Z00002", 30)]).new[0][1].code == 30

@@ -63,7 +63,7 @@ def test_a_class_that_falls_too_far_stops_the_promotion() -> None:
     assert "F1 of 30 falls" in verdict.reason
 
 
-def test_too_few_rows_are_no_judgement() -> None:
+def test_too_few_rows_are_not_compared() -> None:
     truth = rows(20)
 
     verdict = compare(truth, truth, with_errors(truth, 0.9, 1), CODES, class_margin=0.05)

@@ -26,7 +26,7 @@ from rayonnage_shared.ml.evaluation.schemas import Accuracies, EvaluationReport,
 from tests.unit.shared.ml.evaluation.reports import CODES, LABELS, scores_of, some_report, sure_of
 
 
-def test_text_photo_and_both_are_judged_where_they_differ_and_where_they_agree() -> None:
+def test_text_photo_and_both_are_evaluated_where_they_differ_and_where_they_agree() -> None:
     truth = np.array([0, 0, 1, 2, 2, 0])
     text = [0, 1, 1, 2, 2, 0]
     image = [0, 0, None, 1, 1, 0]  # the third product has no photo

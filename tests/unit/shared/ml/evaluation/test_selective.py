@@ -45,7 +45,7 @@ def test_a_mode_without_rows_has_no_metrics() -> None:
     assert selective_metrics({"image": np.full_like(table, np.nan)}, classes, folds) == []
 
 
-def test_rows_are_judged_by_thresholds_of_other_rows_even_in_a_single_fold() -> None:
+def test_rows_are_evaluated_by_thresholds_of_other_rows_even_in_a_single_fold() -> None:
     table, classes, folds = calibrated_rows()
     # Thresholds found on the very rows that they are judged on would accept the second half, which is always right.
     classes[::2], classes[1::2] = 1, 0

@@ -72,7 +72,7 @@ def test_int8_that_promises_too_much_is_refused() -> None:
     assert "calibration error" in chosen.facts["reason"]
 
 
-def test_int8_cannot_be_judged_without_held_out_rows() -> None:
+def test_int8_cannot_be_evaluated_without_held_out_rows() -> None:
     chosen = choose("int8", variant(b"fp32", held_out=False), CLASSES, lambda: made(variant(b"int8")))
 
     assert chosen.facts["used"] == "fp32"

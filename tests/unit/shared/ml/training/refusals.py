@@ -77,7 +77,7 @@ REFUSALS = [
         {"dataset_version": "20200101T000000Z-0000"},
         ["--dataset", "20200101T000000Z-0000"],
         "dataset_not_found",
-        "No dataset version `20200101T000000Z-0000`; GET /datasets lists the versions.",
+        "No dataset version `20200101T000000Z-0000`; GET /datasets or `rayonnage datasets` lists the versions.",
     ),
 ]
 

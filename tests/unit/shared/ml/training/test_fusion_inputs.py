@@ -11,7 +11,7 @@ from rayonnage_shared.ml.base.progress import silent
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.training import fusion_inputs
-from rayonnage_shared.ml.training.fusion_inputs import FusionInputs, WaitingFeatures, learning_rows
+from rayonnage_shared.ml.training.fusion_inputs import FusionInputs, StoredFeatures, learning_rows
 
 
 def told(rows: list[int], n: int) -> FloatArray:
@@ -23,23 +23,23 @@ def told(rows: list[int], n: int) -> FloatArray:
 
 def test_features_come_back_in_the_order_asked_for(tmp_path: Path) -> None:
     features = np.random.default_rng(0).normal(size=(5000, 3)).astype(np.float32)
-    WaitingFeatures(tmp_path / "new").save("text", [f"p{i}" for i in range(5000)], features)
+    StoredFeatures(tmp_path / "new").save("text", [f"p{i}" for i in range(5000)], features)
 
-    found = WaitingFeatures(tmp_path / "new").find("text", ["p4999", "p0", "p4096"])
+    found = StoredFeatures(tmp_path / "new").find("text", ["p4999", "p0", "p4096"])
 
     assert found is not None
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, features[[4999, 0, 4096]], rtol=1e-3)
 
 
-def test_features_that_do_not_wait_for_every_product_are_not_found(tmp_path: Path) -> None:
-    waiting = WaitingFeatures(tmp_path)
-    assert waiting.find("text", []) is None
+def test_features_that_are_not_stored_for_every_product_are_not_found(tmp_path: Path) -> None:
+    stored = StoredFeatures(tmp_path)
+    assert stored.find("text", []) is None
 
-    waiting.save("text", ["a"], np.ones((1, 2), dtype=np.float32))
+    stored.save("text", ["a"], np.ones((1, 2), dtype=np.float32))
 
-    assert waiting.find("text", ["a", "b"]) is None
-    assert waiting.find("image", ["a"]) is None
+    assert stored.find("text", ["a", "b"]) is None
+    assert stored.find("image", ["a"]) is None
 
 
 class Said:
@@ -58,7 +58,7 @@ class Said:
 @pytest.fixture
 def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FusionInputs:
     monkeypatch.setattr(fusion_inputs, "text_family", lambda name: Said)
-    return FusionInputs(tmp_path, WaitingFeatures(tmp_path / "features"), DatasetStore(tmp_path), silent)
+    return FusionInputs(tmp_path, StoredFeatures(tmp_path / "features"), DatasetStore(tmp_path), silent)
 
 
 def products(*titles: str) -> Products:
@@ -75,7 +75,7 @@ def products(*titles: str) -> Products:
     )
 
 
-def test_features_that_do_not_wait_are_computed_by_the_model_and_only_where_wanted(inputs: FusionInputs) -> None:
+def test_features_that_are_not_stored_are_computed_by_the_model_and_only_where_wanted(inputs: FusionInputs) -> None:
     wanted = np.array([False, True, True])
 
     found = inputs.text("said", products("Lampe", "Console", "Lit"), told([1, 2], 3), wanted).features
@@ -83,8 +83,8 @@ def test_features_that_do_not_wait_are_computed_by_the_model_and_only_where_want
     np.testing.assert_array_equal(found, [[np.nan, np.nan], [7, 0], [3, 0]])
 
 
-def test_features_that_wait_are_not_computed_again(inputs: FusionInputs) -> None:
-    inputs.waiting.save("text", ["p0", "p1"], np.array([[8, 8], [9, 9]], dtype=np.float32))
+def test_stored_features_are_not_computed_again(inputs: FusionInputs) -> None:
+    inputs.stored.save("text", ["p0", "p1"], np.array([[8, 8], [9, 9]], dtype=np.float32))
 
     found = inputs.text("said", products("Lampe", "Console"), told([1], 2), np.array([False, True])).features
 

@@ -107,7 +107,7 @@ def test_all_parameters_fixed_is_nothing_to_search(tmp_path: Path) -> None:
         run(tmp_path, Fits(), kind="a", width=1.0, depth=2)
 
 
-def test_no_trial_starts_after_the_time_is_over_and_the_defaults_are_always_judged(
+def test_no_trial_starts_after_the_time_is_over_and_the_defaults_are_always_evaluated(
     tmp_path: Path, clock: Clock
 ) -> None:
     fits = Fits(clock=clock, seconds=2)

@@ -253,7 +253,7 @@ def test_a_version_pruned_in_the_middle_is_passed_over(
     assert not target(volumes).pending()
 
 
-def test_without_a_remote_there_is_no_follower(tmp_path: Path) -> None:
+def test_without_a_remote_there_is_no_sync_target(tmp_path: Path) -> None:
     def names(remote: str) -> list[str]:
         settings = SyncSettings(
             models_path=tmp_path, data_path=tmp_path, dvc_remote_url=remote, mlflow_tracking_uri=None

@@ -31,7 +31,7 @@ def options(settings: MlflowServerSettings) -> dict[str, str]:
     }
 
 
-def test_it_serves_what_the_follower_writes(tmp_path: Path) -> None:
+def test_it_serves_what_the_sync_target_writes(tmp_path: Path) -> None:
     found = options(MlflowServerSettings(mlflow_artifacts_path=tmp_path / "files"))
 
     assert found["--backend-store-uri"] == "sqlite:///data/mlflow.db"
@@ -80,7 +80,7 @@ def test_it_runs_no_jobs_and_tells_its_makers_nothing() -> None:
         ("", None, "sqlite:///data/mlflow.db"),
     ],
 )
-def test_a_server_that_the_follower_speaks_to_has_a_store_of_its_own(
+def test_a_server_that_the_sync_target_uses_has_a_store_of_its_own(
     tracking: str, backend: str | None, served: str
 ) -> None:
     settings = MlflowServerSettings(mlflow_tracking_uri=tracking, mlflow_backend_store_uri=backend)
