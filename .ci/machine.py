@@ -59,9 +59,11 @@ def run(command: Sequence[str], limit_s: float, environment: Mapping[str, str] |
         reader = threading.Thread(target=_show, args=(process, closing_lines), daemon=True)
         reader.start()
         status: int | None = None
-        with contextlib.suppress(subprocess.TimeoutExpired), stopped(process):
-            status = process.wait(limit_s)
-        reader.join(timeout=5)  # a stray child may hold the pipe open
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired), stopped(process):
+                status = process.wait(limit_s)
+        finally:  # on an interrupt too: what the command printed last comes before anything else is printed
+            reader.join(timeout=5)  # a stray child may hold the pipe open
         return Ended(status, "".join(closing_lines[-1:]))
 
 
