@@ -1,1 +1,1 @@
-"""Grafana's dashboards as code; `make dashboards` writes the JSON that Grafana is provisioned with."""
+"""Grafana dashboards as code; `make dashboards` writes the JSON files that Grafana is provisioned with."""

@@ -1,4 +1,4 @@
-"""Writes the JSON of every dashboard to where Grafana is provisioned from: `make dashboards`."""
+"""`make dashboards`: write the JSON of every dashboard to the folder from which Grafana is provisioned."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from deployments.grafana.dashboards.files import FOLDER, rendered
 
 
 def main(folder: Path = FOLDER) -> None:
-    """Write the files anew; one of a dashboard that is no more goes."""
+    """Write the files, and delete those of dashboards that no longer exist."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = rendered()
     for stale in folder.glob("*.json"):

@@ -17,7 +17,7 @@ DASHBOARDS = {"overview": overview, "predictions": predictions, "training": trai
 
 
 def rendered() -> dict[str, str]:
-    """Return the text of each file by its name; the same text every time."""
+    """Return the text of each file by its name. The text is deterministic."""
     return {
         f"{name}.json": json.dumps(build(), cls=JSONEncoder, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         for name, build in DASHBOARDS.items()

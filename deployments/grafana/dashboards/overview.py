@@ -15,7 +15,7 @@ _FIRING = 'ALERTS{alertstate="firing",severity!="none"}'
 """The Watchdog, which always fires, has severity `none`."""
 _POSTED = 'job="gateway",handler="/predict",method="POST"'
 AVAILABILITY_BUDGET, LATENCY_BUDGET, FRESHNESS_DAYS = 0.001, 0.01, 30
-"""As deployments/prometheus/rules/slo.yml promises; a test compares them."""
+"""The objectives of deployments/prometheus/rules/slo.yml; a test compares them."""
 _FAILED = 'sum(increase(http_requests_total{job="gateway",status=~"5.."}[30d]))'
 _ALL = 'sum(increase(http_requests_total{job="gateway"}[30d]))'
 _IN_TIME = f'sum(increase({_SECONDS}_bucket{{{_POSTED},le="0.25"}}[30d]))'
@@ -49,7 +49,7 @@ def overview() -> Dashboard:
                 ),
                 number(
                     "Firing alerts",
-                    "Also sent to Slack. docs/runbook.md has an entry per alert.",
+                    "These alerts are also sent to Slack. docs/runbook.md has an entry per alert.",
                     Query(f"count({_FIRING}) or vector(0)", "alerts"),
                     unit="short",
                     steps=((None, GOOD), (1, BAD)),
@@ -119,7 +119,7 @@ def overview() -> Dashboard:
                 ),
                 rows(
                     "Firing alerts over time",
-                    "Empty is good. docs/runbook.md has an entry per alert.",
+                    "Should be empty. docs/runbook.md has an entry per alert.",
                     Query(f"max by (alertname, severity, job) ({_FIRING})"),
                     columns={"alertname": "Alert", "severity": "Severity", "job": "Where"},
                     unit="short",
@@ -198,7 +198,7 @@ def overview() -> Dashboard:
             "Refused requests": [
                 lines(
                     "Rate limits",
-                    "Requests per second refused with 429: a runaway client, or a rate limit that is too low "
+                    "Requests per second refused with 429: a client sends too much, or the rate limit is too low "
                     "(PREDICT_RATE_LIMIT).",
                     Query("sum(rate(rayonnage_rate_limit_hits_total[$__rate_interval]))", "refused"),
                     unit="reqps",
@@ -215,7 +215,7 @@ def overview() -> Dashboard:
             "Restarts": [
                 lines(
                     "Uptime",
-                    "Uptime of each process. A sawtooth is a process that keeps crashing.",
+                    "Uptime of each process. A sawtooth shape means that a process keeps crashing.",
                     Query(f"time() - process_start_time_seconds{{{_OURS}}}", "{{job}} {{instance}}"),
                     unit="s",
                     width=12,

@@ -23,7 +23,7 @@ from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 DATASOURCE = kinds.DataSourceRef(type_val="prometheus", uid="prometheus")
-"""As provisioned in deployments/grafana/provisioning/datasources."""
+"""The data source that deployments/grafana/provisioning/datasources defines."""
 
 WIDTH = 24  # of Grafana's grid
 GOOD, WARNING, BAD = "green", "orange", "red"
@@ -98,7 +98,7 @@ def number(
 ) -> Panel:
     """Return a stat panel with the latest value of each series; `words` replace values by coloured text.
 
-    `instant` asks for the newest value alone: for what looks so far back that a curve of it would be dear.
+    `instant` queries only the latest value, for queries over such long periods that a curve would be expensive.
     """
     panel = _with(stat.Panel(), title, why, queries, width=width, height=5, instant=instant)
     panel.unit(unit).thresholds(_thresholds(steps)).color_mode(kinds.BigValueColorMode.VALUE)
@@ -225,7 +225,7 @@ TAG = "rayonnage"
 _LABEL_VALUES, _VARIABLE_REF = 1, "PrometheusVariableQueryEditor-VariableQuery"  # as Grafana's own editor writes them
 _CHAMPIONS = "max by (version, family) (rayonnage_champion_info"
 PROMOTIONS = f"{_CHAMPIONS}) unless {_CHAMPIONS} offset 1m)"
-"""A version in its first minute, drawn as a dashed line through every panel."""
+"""A version in its first minute; drawn as a dashed vertical line in every panel."""
 
 
 def _with(

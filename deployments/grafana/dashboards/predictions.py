@@ -35,7 +35,7 @@ def predictions() -> Dashboard:
             "The champion": [
                 name(
                     "Champion",
-                    "The served bundle. Two for longer than a minute: replicas of predict disagree.",
+                    "The served bundle. Two for longer than a minute: replicas of predict use different models.",
                     Query("max by (version, family) (rayonnage_champion_info)", "{{version}} ({{family}})"),
                     width=8,
                 ),

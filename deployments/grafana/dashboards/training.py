@@ -122,7 +122,7 @@ def training() -> Dashboard:
                 ),
                 number(
                     "Feedback in total",
-                    "Feedback rows; the next ingest of feedback takes the new ones.",
+                    "Rows of feedback in the database; the next ingest of feedback ingests the new ones.",
                     Query("max(rayonnage_feedback_rows)", "feedback"),
                     unit="short",
                 ),
@@ -140,7 +140,7 @@ def training() -> Dashboard:
             "Freshness": [
                 number(
                     "Age of the model",
-                    "Since the serving bundle was trained.",
+                    "Time since the champion was trained.",
                     Query("time() - max(rayonnage_champion_created_timestamp_seconds)", "age"),
                     unit="s",
                     steps=((None, GOOD), (23 * _DAY_S, WARNING), (30 * _DAY_S, BAD)),

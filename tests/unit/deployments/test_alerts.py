@@ -45,6 +45,33 @@ def test_each_link_within_the_runbook_leads_to_a_heading() -> None:
     assert set(re.findall(r"\]\(#([\w-]+)\)", text)) <= anchors
 
 
+def test_the_promtool_tests_expect_the_annotations_of_the_rules() -> None:
+    annotations: dict[str, list[dict[str, str]]] = {}
+    for rule in alerts():
+        annotations.setdefault(rule["alert"], []).append(rule["annotations"])
+    expected = [
+        (case["alertname"], name, text)
+        for path in RULES.glob("*_test.yml")
+        for test in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]
+        for case in test.get("alert_rule_test", [])
+        for alert in case["exp_alerts"]
+        for name, text in alert["exp_annotations"].items()
+    ]
+
+    assert expected
+    assert [
+        (alert, text)
+        for alert, name, text in expected
+        if not any(_template(one[name]).fullmatch(text) for one in annotations[alert])
+    ] == []
+
+
+def _template(text: str) -> re.Pattern[str]:
+    """Return what the text of an annotation matches once its `{{ … }}` are filled in."""
+    parts = re.split(r"\{\{`.*?`\}\}|\{\{.*?\}\}", text)
+    return re.compile(".+".join(map(re.escape, parts)))
+
+
 def test_each_alert_is_fired_by_promtool() -> None:
     fired = set()
     for path in RULES.glob("*_test.yml"):
