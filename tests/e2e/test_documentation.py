@@ -112,6 +112,24 @@ def test_answers_are_what_the_document_says(
     assert len(documents.seen) > 40
 
 
+@pytest.mark.parametrize(
+    ("wanted", "label", "language"),
+    [
+        (None, "Piscine > Entretien et équipement", None),
+        ("fr-FR,fr;q=0.9,en;q=0.8", "Piscine > Entretien et équipement", "fr"),
+        ("en-US,en;q=0.9", "Swimming pool > Maintenance and equipment", "en"),
+        ("de", "Piscine > Entretien et équipement", None),
+    ],
+)
+def test_labels_are_in_the_language_that_the_request_asks_for(
+    client: httpx2.Client, wanted: str | None, label: str, language: str | None
+) -> None:
+    headers = {"Accept-Language": wanted} if wanted else {}
+    answer = client.post("/predict", json={"designation": "Robot de piscine"}, headers=headers)
+    assert answer.json()["label"] == label
+    assert answer.headers.get("content-language") == language
+
+
 def test_a_jobs_events_carry_the_documented_job(client: httpx2.Client, documents: Documented) -> None:
     job_id = start_training(client, "/train/text", text="tfidf-svm", promote="never")
     schema = {"$ref": "#/components/schemas/Job"}

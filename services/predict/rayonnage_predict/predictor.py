@@ -6,6 +6,7 @@ Each product is predicted alone, so there is no metric of batch sizes.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -51,12 +52,13 @@ _STAGES = {stage: STAGE_SECONDS.labels(stage) for stage in ("prepare", "text", "
 class Caller:
     """Who asks, under which request id, and when the request came in by `time.perf_counter`.
 
-    `span` is the request's span when it is traced.
+    `language` is the one that category names should be in, `span` the request's span when it is traced.
     """
 
     username: str
     request_id: str
     received_at: float
+    language: str | None = None
     span: Span | None = None
 
 
@@ -80,6 +82,11 @@ class Predictor:
         self._capacity = threads + max_waiting
         self._in_flight = 0
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="predict")
+
+    @property
+    def languages(self) -> Collection[str]:
+        """The languages in which categories have names."""
+        return self._categories.translations.keys()
 
     async def predict(self, product: PredictRequest, caller: Caller) -> bytes:
         """Return the prediction as JSON; it is counted and logged. Raises ModelNotReady, or Overloaded at once.
@@ -108,7 +115,7 @@ class Predictor:
         fields = product.fields
         timed = predict_product(
             bundle,
-            self._categories,
+            self._categories.translated(caller.language),
             fields.designation,
             fields.description,
             product.photo,

@@ -20,6 +20,7 @@ from rayonnage_predict.settings import PredictSettings
 from rayonnage_shared.auth.dependencies import CurrentUser
 from rayonnage_shared.auth.tokens import Principal
 from rayonnage_shared.feedback.schemas import Feedback, FeedbackRequest
+from rayonnage_shared.http.languages import preferred_language
 from rayonnage_shared.http.middleware import SPAN
 from rayonnage_shared.http.problems import problems, request_id_of
 from rayonnage_shared.ml.evaluation.plot_files import PLOT_NAME_PATTERN, read_plot
@@ -52,10 +53,13 @@ def _state(request: Request) -> PredictState:
 
 async def _predict(request: Request, user: Principal, only: Only) -> Response:
     span = getattr(request.state, SPAN, None)
-    caller = Caller(user.username, request_id_of(request), time.perf_counter(), span)
+    received_at = time.perf_counter()
     predictor = _state(request).predictor
+    language = preferred_language(request.headers.get("accept-language", ""), predictor.languages)
+    caller = Caller(user.username, request_id_of(request), received_at, language, span)
     product = await read_predict_request(request, only)
-    return Response(await predictor.predict(product, caller), media_type="application/json")
+    headers = {"Content-Language": language} if language else None
+    return Response(await predictor.predict(product, caller), media_type="application/json", headers=headers)
 
 
 @router.post(
@@ -66,7 +70,10 @@ async def _predict(request: Request, user: Principal, only: Only) -> Response:
     openapi_extra=request_body(),
 )
 async def predict(request: Request, user: CurrentUser) -> Response:
-    """Predict a product's category from its title, description and photo, of which at least one is needed."""
+    """Predict a product's category from its title, photo and description, of which at least one is needed.
+
+    `Accept-Language: en` returns the names of the categories in English; by default they are in French.
+    """
     return await _predict(request, user, None)
 
 

@@ -84,7 +84,8 @@ class StorageSettings(Settings):
     models_path: Path = Field(Path("models"), description="Bundles and the champion pointer.")
     data_path: Path = Field(Path("data"), description="Datasets, photos and ingest reports.")
     categories_path: Path | None = Field(
-        None, description="JSON file {code: label} that replaces the built-in French category names."
+        None,
+        description="JSON file {code: label} or {code: {language: label}} that replaces the built-in category names.",
     )
 
 

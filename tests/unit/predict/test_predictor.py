@@ -79,7 +79,7 @@ class Shop:
         self.bundles: dict[str, Bundle] = {}
         self.predictor = Predictor(
             self.champion,
-            Categories(codes=CODES, labels=LABELS),
+            Categories(CODES, LABELS, {"en": {code: f"{label} in English" for code, label in LABELS.items()}}),
             PhotoLimits(),
             cast(PredictionLog, self.notes),
             threads=threads,
@@ -93,8 +93,10 @@ class Shop:
         await self.champion.refresh()
         assert self.champion.bundle is bundle
 
-    async def predict(self, product: PredictRequest, request_id: str = "request-1") -> dict[str, Any]:
-        answer = await self.predictor.predict(product, Caller("jane", request_id, time.perf_counter()))
+    async def predict(
+        self, product: PredictRequest, request_id: str = "request-1", language: str | None = None
+    ) -> dict[str, Any]:
+        answer = await self.predictor.predict(product, Caller("jane", request_id, time.perf_counter(), language))
         found: dict[str, Any] = json.loads(answer)
         return found
 
@@ -138,6 +140,15 @@ def counted(name: str, by: float, **labels: str) -> Iterator[None]:
     before = sample(name, **labels)
     yield
     assert sample(name, **labels) - before == by, (name, labels)
+
+
+async def test_labels_are_in_the_language_that_the_caller_wants(make_shop: Callable[..., Shop]) -> None:
+    shop = make_shop()
+    await shop.promote(fake_bundle())
+    usual, english = [await shop.predict(TITLE_AND_PHOTO, language=language) for language in (None, "en")]
+    assert usual["label"] in LABELS.values()
+    assert english["label"] == f"{usual['label']} in English"
+    assert list(shop.predictor.languages) == ["en"]
 
 
 async def test_without_a_champion_there_is_no_prediction(make_shop: Callable[..., Shop]) -> None:

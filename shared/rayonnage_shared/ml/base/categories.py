@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from rayonnage_shared.core.errors import RayonnageError
 
@@ -16,27 +17,47 @@ class CategoriesNotReadable(RayonnageError):
 
 @dataclass(frozen=True, slots=True)
 class Categories:
-    """The known product type codes in ascending order, with a French name for each."""
+    """The known product type codes in ascending order, with a name for each, and names in further languages."""
 
     codes: tuple[int, ...]
     labels: dict[int, str]
+    translations: dict[str, dict[int, str]] = field(default_factory=dict)
+    """Names by language (`fr`, `en`) and code."""
 
     def label(self, code: int) -> str:
         """Return the name of `code`, or the code itself if it has no name (a code added by an ingest)."""
         return self.labels.get(code, str(code))
 
+    def translated(self, language: str | None) -> Categories:
+        """Return the categories with their names in a language; without names in it, as they are."""
+        names = self.translations.get(language) if language else None
+        return self if names is None else replace(self, labels=self.labels | names)
+
 
 def load_categories(path: Path | None = None) -> Categories:
-    """Return the categories in `path`, a JSON object {code: label}; or the 27 built-in ones if it is None.
+    """Return the categories in `path`, or the 27 built-in ones if it is None.
 
-    Raises CategoriesNotReadable.
+    The file is a JSON object {code: label} or {code: {language: label}}; the first language is the default. Raises
+    CategoriesNotReadable.
     """
     try:
         source = path or resources.files(__package__) / "categories.json"
         named = json.loads(source.read_text(encoding="utf-8"))
-        labels = {int(code): str(label).strip() for code, label in named.items()}
+        names = {int(code): _by_language(label) for code, label in sorted(named.items(), key=lambda one: int(one[0]))}
+        labels = {code: next(iter(by_language.values()), "") for code, by_language in names.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise CategoriesNotReadable(f"CATEGORIES_PATH must hold a JSON object {{code: label}}: {error}") from error
     if len(labels) < 2 or min(labels) < 0 or not all(labels.values()):
         raise CategoriesNotReadable("CATEGORIES_PATH must hold at least two codes, each a number with a label.")
-    return Categories(codes=tuple(sorted(labels)), labels=dict(sorted(labels.items())))
+    languages = {language for by_language in names.values() for language in by_language if language}
+    translations = {
+        language: {code: by_language[language] for code, by_language in names.items() if by_language.get(language)}
+        for language in sorted(languages)
+    }
+    return Categories(tuple(labels), labels, translations)
+
+
+def _by_language(label: Any) -> dict[str, str]:
+    """Return the names of a category by language; a plain text is a name in no particular language."""
+    by_language = label if isinstance(label, dict) else {"": label}
+    return {str(language): str(name).strip() for language, name in by_language.items()}
