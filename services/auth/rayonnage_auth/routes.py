@@ -60,14 +60,12 @@ UserPath = Annotated[Username, Path(description="The user's name.")]
 
 
 class LoginForm(BaseModel):
-    """The OAuth2 password form. Unknown fields are ignored, as RFC 6749 requires."""
+    """The OAuth2 password form. Other fields, such as `client_id`, are ignored, as RFC 6749 requires."""
 
     grant_type: Literal["password"] = "password"
     username: str = Field(min_length=1, max_length=64)
     password: SecretStr = Field(min_length=1, max_length=256, json_schema_extra={"format": "password"})
     scope: str = Field("", max_length=256, description="Ignored: the user's role decides.")
-    client_id: str | None = Field(None, max_length=256, description="Not used.")
-    client_secret: SecretStr | None = Field(None, max_length=256, description="Not used.")
 
 
 token_routes = APIRouter(tags=["tokens"], dependencies=[Depends(_keep_out_of_caches)])

@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import structlog
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 
-from rayonnage_gateway.docs_pages import docs_router
+from rayonnage_gateway.docs_pages import docs_routes
 from rayonnage_gateway.documentation import Documentation
 from rayonnage_gateway.rate_limit import prediction_rate_limiter
 from rayonnage_gateway.readiness import Readiness
@@ -60,18 +59,20 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         title="Rayonnage",
         description="Predicts the product type code of a product from its title, description and photo.",
         lifespan=lifespan,
-        routers=[own_router(readiness), docs_router()],
+        routers=[own_router(readiness)],
         readiness={"keys": verifier.why_not_ready},
         reported={service: functools.partial(readiness.why_not_ready, service) for service in upstreams},
         max_body_bytes=None,  # each public route has its own limit
         metrics_route=False,  # not public: served on a port of their own
-        app_class=functools.partial(FastAPIOffline, docs_url=None, redoc_url=None),  # serves the pages' scripts
     )
     documentation = Documentation(app.openapi, upstreams, PUBLIC_ROUTES)
     app.openapi = documentation.document  # type: ignore[method-assign]
     app.state.verifier = verifier
     app.router.redirect_slashes = False
-    app.router.routes[0:0] = forwarding_routes(settings, upstreams, streams, prediction_rate_limiter(settings))
+    app.router.routes[0:0] = [
+        *forwarding_routes(settings, upstreams, streams, prediction_rate_limiter(settings)),
+        *docs_routes(),
+    ]
     return app
 
 

@@ -25,17 +25,21 @@ _REF = "#/components/schemas/"
 
 Document = dict[str, Any]
 
+# In the order of the page: log in, predict, then the rest.
 TAGS = {
-    "predict": "Predictions, and the models behind them.",
-    "auth": "Tokens and users.",
+    "tokens": "Log in and out.",
+    "predictions": "Predict categories, and say which were wrong.",
+    "models": "Model versions, promotion and rollback.",
     "ingest": "Upload of labelled products, and dataset versions.",
-    "train": "Training jobs, promotion and rollback.",
+    "train": "Training jobs and drift reports.",
+    "users": "Your account, and those of others.",
+    "for services": "Keys that verify tokens.",
     "platform": "State of the platform.",
     "health": "Health checks for probes.",
 }
 _HOW_TO_LOG_IN = (
-    "Enter your username and password; leave `client_id` and `client_secret` empty. "
-    "After `make run`, those of the first administrator are `ADMIN_USERNAME` and `ADMIN_PASSWORD` in `.env`."
+    "Enter your username and password. After `make run`, those of the first administrator are "
+    "`ADMIN_USERNAME` and `ADMIN_PASSWORD` in `.env`."
 )
 _ADDED_PROBLEMS = {
     "400": "The request cannot be read",
@@ -111,7 +115,7 @@ def merge(
         if found is None:
             continue
         operation = _with_names(found, renamed[route.service])
-        operation["tags"] = [route.service]
+        operation.setdefault("tags", [route.service])
         name = operation.get("operationId", f"{route.method.lower()}_{route.path}")
         operation["operationId"] = name if name not in operation_ids else f"{route.service}_{name}"
         operation_ids.add(operation["operationId"])

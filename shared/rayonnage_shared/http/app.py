@@ -38,15 +38,13 @@ def create_service(
     reported: Mapping[str, ReadinessCheck] | None = None,
     max_body_bytes: int | None,
     metrics_route: bool = True,
-    app_class: Callable[..., FastAPI] = FastAPI,
 ) -> FastAPI:
     """Return an application with request ids, access log, problem documents, health routes and metrics.
 
     `/health/ready` requires the checks in `readiness` and only reports those in `reported`. With `max_body_bytes` None
-    each route sets its own limit. `app_class` lets the gateway serve its documentation offline.
+    each route sets its own limit. FastAPI's documentation pages are off: they load from a CDN.
     """
-    extra = {} if app_class is not FastAPI else {"docs_url": None, "redoc_url": None}
-    app = app_class(
+    app = FastAPI(
         title=title,
         description=description,
         version=VERSION,
@@ -54,7 +52,8 @@ def create_service(
         responses=problems(),
         # FastAPI's own OpenTelemetry support would read OTEL_* variables with every request.
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
-        **extra,
+        docs_url=None,
+        redoc_url=None,
     )
     add_http_metrics(app)
     app.add_middleware(RequestContext, max_body_bytes=max_body_bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from typing import Any
@@ -169,3 +170,33 @@ def test_the_pages_load_nothing_from_elsewhere(client: httpx2.Client) -> None:
         policy = client.get(page).headers["content-security-policy"]
         assert "default-src 'self'" in policy and "http" not in policy
     assert client.get("/static-offline-docs/swagger-ui-bundle.js").status_code == 200
+
+
+def test_the_assets_are_compressed_and_cached_for_ever_under_an_address_with_their_hash(client: httpx2.Client) -> None:
+    for page in ("/docs", "/redoc"):
+        for address in re.findall(r'(?:src|href)="(static[^"]+)"', client.get(page).text):
+            answer = client.get(f"/{address}")
+            assert answer.status_code == 200
+            assert re.search(r"\?v=[0-9a-f]{12}$", address)
+            assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+            if not address.startswith("static-offline-docs/favicon.png"):  # PNG is compressed already
+                assert answer.headers["content-encoding"] == "gzip"
+                assert int(answer.headers["content-length"]) < len(answer.content) * 0.7
+            plain = client.get(f"/{address}", headers={"Accept-Encoding": "identity"})
+            assert "content-encoding" not in plain.headers and plain.content == answer.content
+    assert client.get("/static-offline-docs/none.js").status_code == 404
+
+
+def test_the_document_is_compressed_and_checked_for_changes_with_each_use(client: httpx2.Client) -> None:
+    answer = client.get("/openapi.json")
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.headers["cache-control"] == "no-cache"
+    unchanged = client.get("/openapi.json", headers={"If-None-Match": answer.headers["etag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+
+
+def test_the_groups_of_the_page_are_in_the_order_of_use() -> None:
+    auth = document({"/token": {"post": operation("A", tags=["tokens"])}}, A={})
+    merged = merge(own(), {"auth": auth}, ROUTES)
+    assert merged["paths"]["/token"]["post"]["tags"] == ["tokens"]
+    assert [tag["name"] for tag in merged["tags"]][:2] == ["tokens", "predictions"]
