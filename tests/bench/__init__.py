@@ -1,1 +1,1 @@
-"""Measurements; nothing here is a test, and nothing here decides whether a test passes."""
+"""Benchmarks and quality measurements. They are not tests, and no test depends on their results."""

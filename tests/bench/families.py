@@ -1,8 +1,8 @@
-"""Every family and fusion on the same real products: `python -m tests.bench.families DATA`, one table.
+"""Compare all families and fusions on the same real products: `python -m tests.bench.families DATA` prints one table.
 
-Text families learn from four fifths of text.csv and are judged on the rest; photo families and fusions learn from three
-quarters of pairs.csv (the fusions' text model from text.csv alone) and are judged on the rest. One seed: the numbers
-that count are those of `tests.bench.quality`, with three. Networks without pretrained weights say so in their name.
+Text families are trained on four fifths of text.csv and evaluated on the rest. Photo families and fusions are trained
+on three quarters of pairs.csv and evaluated on the rest; the text model of the fusions is trained on text.csv alone.
+Each model is trained with one seed; `tests.bench.quality` is more precise, with three seeds.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ IMAGE: tuple[tuple[str, str, Parameters], ...] = (
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What the table says of one model."""
+class Evaluation:
+    """The evaluation of one model: a row of the table."""
 
     name: str
     rows: int
@@ -86,7 +86,7 @@ def main() -> None:
     arguments = parser.parse_args()
     texts, pairs, codes = read_products(arguments.data)
     wanted = set(arguments.only or ())
-    print("| model | training, s | weighted F1 | macro F1 | calibration error | ms a product | MB | |")
+    print("| model | training, s | weighted F1 | macro F1 | calibration error | ms per product | MB | note |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for name, family, parameters in TEXT:
         if not wanted or family in wanted:
@@ -95,70 +95,81 @@ def main() -> None:
         if not wanted or family in wanted:
             print(_photo(name, family, parameters, pairs, codes)[0].line(codes), flush=True)
     if not wanted or "fusion" in wanted:
-        for judged in _fusions(texts, pairs, codes):
-            print(judged.line(codes), flush=True)
+        for evaluation in _fusions(texts, pairs, codes):
+            print(evaluation.line(codes), flush=True)
 
 
-def _text(name: str, family: str, parameters: Parameters, rows: Rows, codes: tuple[int, ...]) -> Judged:
+def _text(name: str, family: str, parameters: Parameters, rows: Rows, codes: tuple[int, ...]) -> Evaluation:
     test = folds(rows, 5, SEED) == 0
-    learn, judge = rows.take(np.flatnonzero(~test)), rows.take(np.flatnonzero(test))
-    fitted, seconds = _fit_text(family, parameters, learn, codes)
+    train, held_out = rows.take(np.flatnonzero(~test)), rows.take(np.flatnonzero(test))
+    fitted, seconds = _fit_text(family, parameters, train, codes)
     model = fitted.model
-    table = np.concatenate([model.predict_proba([text]) for text in judge.texts])
-    ms = _median_ms([lambda text=text: model.output([text]) for text in judge.texts[:TIMED]])
-    return Judged(name, len(judge.texts), seconds, table, judge.classes, ms, _size(model), _note(fitted.facts))
+    table = np.concatenate([model.predict_proba([text]) for text in held_out.texts])
+    ms = _median_ms([lambda text=text: model.output([text]) for text in held_out.texts[:TIMED]])
+    return Evaluation(
+        name, len(held_out.texts), seconds, table, held_out.classes, ms, _size(model), _note(fitted.facts)
+    )
 
 
 def _photo(
     name: str, family: str, parameters: Parameters, rows: Rows, codes: tuple[int, ...]
-) -> tuple[Judged, Fitted[ImageModel], ModelOutput]:
+) -> tuple[Evaluation, Fitted[ImageModel], ModelOutput]:
     test = folds(rows, 4, SEED) == 0
-    learn, judge = rows.take(np.flatnonzero(~test)), rows.take(np.flatnonzero(test))
+    train, held_out = rows.take(np.flatnonzero(~test)), rows.take(np.flatnonzero(test))
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         fitted = image_family(family).fit(
-            learn.photos, _labels(learn, codes), Fitting(dict(parameters), SEED, checkpoints=Path(folder))
+            train.photos, _labels(train, codes), Fitting(dict(parameters), SEED, checkpoints=Path(folder))
         )
         seconds = time.perf_counter() - started
     model = fitted.model
-    output = _photo_output(model, judge.photos)
-    pixels = [_pixels(model, photo) for photo in judge.photos[:TIMED]]
+    output = _photo_output(model, held_out.photos)
+    pixels = [_pixels(model, photo) for photo in held_out.photos[:TIMED]]
     ms = _median_ms([lambda one=one: model.output(one) for one in pixels])
-    judged = Judged(
-        name, len(judge.photos), seconds, output.probabilities, judge.classes, ms, _size(model), _note(fitted.facts)
+    evaluation = Evaluation(
+        name,
+        len(held_out.photos),
+        seconds,
+        output.probabilities,
+        held_out.classes,
+        ms,
+        _size(model),
+        _note(fitted.facts),
     )
-    return judged, fitted, output
+    return evaluation, fitted, output
 
 
-def _fusions(texts: Rows, pairs: Rows, codes: tuple[int, ...]) -> list[Judged]:
+def _fusions(texts: Rows, pairs: Rows, codes: tuple[int, ...]) -> list[Evaluation]:
     test = folds(pairs, 4, SEED) == 0
-    learn, judge = pairs.take(np.flatnonzero(~test)), pairs.take(np.flatnonzero(test))
+    train, held_out = pairs.take(np.flatnonzero(~test)), pairs.take(np.flatnonzero(test))
     by_text, text_s = _fit_text("tfidf-embedding", {}, texts, codes)
-    photo, by_photo, photo_said = _photo("`efficientnet-lite0`", "efficientnet-lite0", {}, pairs, codes)
-    text_learn, text_said = by_text.model.output(learn.texts), by_text.model.output(judge.texts)
-    photo_learn = ModelOutput(by_photo.held_out, _features(by_photo, learn.photos))
-    rows, truth = len(judge.texts), judge.classes
-    alone_ms = _median_ms([lambda one=one: by_text.model.output([one]) for one in judge.texts[:TIMED]])
+    photo, by_photo, photo_output = _photo("`efficientnet-lite0`", "efficientnet-lite0", {}, pairs, codes)
+    text_train, text_output = by_text.model.output(train.texts), by_text.model.output(held_out.texts)
+    photo_train = ModelOutput(by_photo.held_out, _features(by_photo, train.photos))
+    rows, truth = len(held_out.texts), held_out.classes
+    alone_ms = _median_ms([lambda one=one: by_text.model.output([one]) for one in held_out.texts[:TIMED]])
     alone = _size(by_text.model)
-    judged = [Judged("`tfidf-embedding` on those pairs", rows, text_s, text_said.probabilities, truth, alone_ms, alone)]
+    evaluations = [
+        Evaluation("`tfidf-embedding` on those pairs", rows, text_s, text_output.probabilities, truth, alone_ms, alone)
+    ]
     for name in ("weighted", "concatenate"):
         started = time.perf_counter()
-        fusion = fusion_family(name).fit(text_learn, photo_learn, _labels(learn, codes)).model
+        fusion = fusion_family(name).fit(text_train, photo_train, _labels(train, codes)).model
         seconds = time.perf_counter() - started
-        ms = alone_ms + photo.ms + _median_ms(_combinations(fusion, text_said, photo_said))
+        ms = alone_ms + photo.ms + _median_ms(_combinations(fusion, text_output, photo_output))
         size = alone + photo.size + _size(fusion)
-        table = fusion.combine(text_said, photo_said)
+        table = fusion.combine(text_output, photo_output)
         title = f"`{name}`" + (" (default)" if name == "weighted" else "")
-        judged.append(Judged(title, rows, text_s + photo.train_s + seconds, table, truth, ms, size))
-    return judged
+        evaluations.append(Evaluation(title, rows, text_s + photo.train_s + seconds, table, truth, ms, size))
+    return evaluations
 
 
 def _combinations(fusion: Fusion, text: ModelOutput, image: ModelOutput) -> list[Any]:
     def one(row: int) -> Any:
-        said = [
+        outputs = [
             ModelOutput(whole.probabilities[row : row + 1], whole.features[row : row + 1]) for whole in (text, image)
         ]
-        return lambda: fusion.combine(*said)
+        return lambda: fusion.combine(*outputs)
 
     return [one(row) for row in range(TIMED)]
 
@@ -191,7 +202,7 @@ def _pixels(model: ImageModel, photo: Path) -> Pixels:
 
 
 def _median_ms(calls: Sequence[Any]) -> float:
-    """Return the median milliseconds of single calls, one thread, after one that is not counted."""
+    """Return the median time of a call in ms, in one thread; a first call is not counted."""
     calls[0]()
     taken = []
     for call in calls:
@@ -202,14 +213,14 @@ def _median_ms(calls: Sequence[Any]) -> float:
 
 
 def _size(family: Family) -> int:
-    """Return the bytes that the model takes in a bundle."""
+    """Return the size of the model in a bundle, bytes."""
     with tempfile.TemporaryDirectory() as folder:
         family.save(Path(folder))
         return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
 
 def _note(facts: Mapping[str, Any]) -> str:
-    """Return what became of an int8 variant."""
+    """Return whether int8 was used, or why not; empty for other precisions."""
     precision = facts.get("precision")
     if not isinstance(precision, Mapping) or precision.get("asked") != "int8":
         return ""

@@ -1,7 +1,8 @@
-"""How fast the platform answers on this machine: `python -m tests.bench.http`. Ratios count; machines differ.
+"""Measure the speed of the platform on this machine: `python -m tests.bench.http`. Compare only ratios within one run.
 
-In one run: text by JSON and text + photo, through the gateway and straight to predict, at 1 and 16 connections; the
-same model without HTTP; a plain FastAPI application with scikit-learn's pipeline; predict's start time and memory.
+Measures predictions from a title (JSON) and from a title and a photo (form), through the gateway and directly at
+predict, with 1 and 16 connections; the same model without HTTP; a plain FastAPI application with scikit-learn's
+pipeline; and predict's start time and memory.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import httpx2
 import numpy as np
+import psutil
 from PIL import Image
 
 from tests.bench.in_process import predictions_per_second
@@ -30,7 +32,7 @@ from tests.e2e.platform import Platform, running_platform
 from tests.ports import free_ports
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
-PHOTO_BYTES = 44_000  # what a marketplace photo of 500×500 has on average
+PHOTO_BYTES = 44_000  # the average size of a marketplace photo of 500×500
 CONNECTIONS = (1, 16)
 
 
@@ -74,13 +76,13 @@ def _peers(volume: Path, titles: list[str], seconds: float) -> None:
 
 def _without_http(volume: Path, titles: list[str], photos: list[bytes], seconds: float, best: dict[str, float]) -> None:
     models = volume / "models"
-    print("\n| without HTTP, the same model | processes | predictions/s |\n|---|---|---|")
+    print("\n| the same model without HTTP | processes | predictions/s |\n|---|---|---|")
     limits: dict[str, float] = {}
     for kind, some in (("text, JSON", None), ("title + photo, form", photos)):
         for processes in (1, 2):
             limits[kind] = predictions_per_second(models, titles, some, processes=processes, seconds=seconds)
             print(f"| {kind} | {processes} | {limits[kind]:.0f} |", flush=True)
-    print("\n| through | share of the limit (two processes, no HTTP) |\n|---|---|")
+    print("\n| path, 16 connections | share of the rate without HTTP (two processes) |\n|---|---|")
     for name, rate in best.items():
         print(f"| {name} | {100 * rate / limits[name.partition(' → ')[0]]:.0f} % |")
 
@@ -104,7 +106,7 @@ def train(home: Path) -> Path:
 
 
 def products() -> tuple[list[str], list[bytes]]:
-    """Return titles of the sample, and its photos with noise added until they weigh what real ones do."""
+    """Return titles of the sample, and its photos with noise added until they are as large as real ones."""
     with (SAMPLE / "features.csv").open(encoding="utf-8", newline="") as file:
         titles = [row["designation"] for row in csv.DictReader(file) if row["designation"]][:200]
     with zipfile.ZipFile(SAMPLE / "images.zip") as archive:
@@ -153,7 +155,7 @@ def _plain_fastapi(data: Path) -> Iterator[int]:
 
 
 def _restart_predict(platform: Platform) -> tuple[float, float]:
-    """Return how long predict takes from its start until it is ready, seconds, and its memory then, megabytes."""
+    """Restart predict; return the seconds until it is ready, and its memory after one prediction, megabytes."""
     platform.stop("predict")
     started = time.perf_counter()
     platform.start("predict")
@@ -161,9 +163,7 @@ def _restart_predict(platform: Platform) -> tuple[float, float]:
     seconds = time.perf_counter() - started
     with platform.client(platform.admin_token()) as client, (SAMPLE / "exemple.jpg").open("rb") as photo:
         client.post("/predict", data={"designation": "piscine"}, files={"image": photo}).raise_for_status()
-    status = Path(f"/proc/{platform.pid('predict')}/status").read_text(encoding="utf-8")
-    kilobytes = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-    return seconds, kilobytes / 1024
+    return seconds, psutil.Process(platform.pid("predict")).memory_info().rss / 2**20
 
 
 def _wait_until_ready(url: str, within_s: float) -> None:

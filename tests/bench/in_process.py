@@ -1,4 +1,4 @@
-"""The same model without HTTP: how many predictions a second one or two processes make."""
+"""Measure the rate of predictions without HTTP, in one or more processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rayonnage_shared.predictions.inference import predict_product
 def predictions_per_second(
     models: Path, titles: list[str], photos: list[bytes] | None, *, processes: int, seconds: float
 ) -> float:
-    """Return predictions a second over all processes; with `photos`, each prediction has a title and a photo."""
+    """Return predictions per second of all processes; with `photos`, each prediction has a title and a photo."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(processes)
     results: multiprocessing.Queue[float] = context.Queue()

@@ -1,7 +1,6 @@
-"""A closed-loop HTTP load generator: each connection sends its next request when the answer has come.
+"""A closed-loop HTTP load generator: each connection sends its next request when it has received the response.
 
-One request is built beforehand and written as bytes, so that the generator costs about 20 µs a request and leaves the
-cores to the server under test.
+Requests are built as bytes before the run, so the generator takes only about 20 µs of CPU per request.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ ANSWER_TIMEOUT_S = 30.0
 
 @dataclass(slots=True)
 class LoadResult:
-    """What a run saw; latencies in seconds, one an answer."""
+    """The responses of a run, with the latency of each in seconds."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
@@ -29,11 +28,11 @@ class LoadResult:
 
     @property
     def per_second(self) -> float:
-        """Answers with status 200 a second."""
+        """Responses with status 200 per second."""
         return self.statuses[200] / self.seconds
 
     def quantile_ms(self, share: float) -> float:
-        """Latency in milliseconds below which `share` of the answers lie."""
+        """Return the latency in ms that `share` of the responses do not exceed."""
         ordered = sorted(self.latencies)
         return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
@@ -66,7 +65,7 @@ def build_form(fields: dict[str, str], photo: bytes | None) -> tuple[bytes, str]
 
 
 def run_load(port: int, requests: list[bytes], *, connections: int, seconds: float) -> LoadResult:
-    """Return what `connections` saw in `seconds`, sending `requests` in turn to 127.0.0.1:`port`."""
+    """Send `requests` in turn to 127.0.0.1:`port` over `connections` connections, and return the responses."""
     return uvloop.run(_run(port, requests, connections, seconds))
 
 
@@ -112,7 +111,7 @@ class _Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its base class
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport does not derive from this class
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)

@@ -1,6 +1,6 @@
-"""What one would write by hand: plain FastAPI calling scikit-learn's pipeline. `python -m tests.bench.plain_fastapi`.
+"""A minimal peer to compare with: FastAPI and a scikit-learn pipeline. `python -m tests.bench.plain_fastapi`.
 
-It is trained on the same products as the platform beside it and answers with the same shape, without tokens or limits.
+It is trained on the same products as the platform and returns the same fields, but has no tokens and no limits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Product(BaseModel):
 
 
 def fit(data: Path) -> Pipeline:
-    """Return scikit-learn's pipeline on the training split of the current dataset."""
+    """Return a scikit-learn pipeline, fitted to the training split of the current dataset."""
     store = DatasetStore(data)
     products = store.load(str(store.current()))
     train = products.take(products.splits == "train")
@@ -42,7 +42,7 @@ def fit(data: Path) -> Pipeline:
 
 
 def create_app(model: Pipeline) -> FastAPI:
-    """Return the application as it is usually written."""
+    """Return an application as most people would write it."""
     app = FastAPI()
     codes = model.classes_
 

@@ -1,7 +1,7 @@
-"""How good the models are on real products: `python -m tests.bench.quality DATA`, with the real sample's folder.
+"""Measure model quality on real products: `python -m tests.bench.quality DATA`.
 
-Every number is the mean of three seeds. Rows are the same for all models of a table; folds are stratified and keep
-near-duplicates together. Calibration, fusion and thresholds are never fitted on the rows that they are scored on.
+Every figure is the mean of three seeds. All models of a table are evaluated on the same rows; folds are stratified and
+keep near-duplicates together. Calibration, fusion and thresholds are never evaluated on the rows they were fitted to.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _text_table(rows: Rows, codes: tuple[int, ...], families: Sequence[str]) -> 
     print("| model | weighted F1 | gain | macro F1 | ECE | coverage at 95 % | precision there | fit and predict, s |")
     print("|---|---|---|---|---|---|---|---|")
     reference = None
-    judged: dict[str, list[Metrics]] = {}
+    metrics_of: dict[str, list[Metrics]] = {}
     for name, words in (("words 1 + LinearSVC", (1, 1)), ("words 1–2 + LinearSVC", (1, 2))):
         started = time.perf_counter()
         scores = [_baseline(rows, codes, seed, words) for seed in SEEDS]
@@ -83,30 +83,30 @@ def _text_table(rows: Rows, codes: tuple[int, ...], families: Sequence[str]) -> 
         cells = " | ".join(f"{value:.4f}" for value in rest)
         seconds = time.perf_counter() - started
         print(f"| {name} | {weighted:.4f} | {gain:+.2f} points | {cells} | {seconds:.0f} |", flush=True)
-        judged[name] = found
-    print("\nThe gain is over the better of the two baselines.\n")
-    _selective_table(judged)
+        metrics_of[name] = found
+    print("\nThe gain is relative to the better of the two baselines.\n")
+    _selective_table(metrics_of)
 
 
 def _fusion_table(text_rows: Rows, pairs: Rows, codes: tuple[int, ...]) -> None:
-    print("## Fusion: a quarter of pairs.csv kept out; text trained on text.csv alone, photos on the other pairs\n")
+    print("## Fusion: a quarter of pairs.csv held out; text trained on text.csv alone, photos on the other pairs\n")
     print("| model | weighted F1 | gain over text | macro F1 | ECE |")
     print("|---|---|---|---|---|")
     found: dict[str, list[Metrics]] = {}
     labels = Labels(text_rows.classes, folds(text_rows, 5, 0), len(codes))
     by_text = text_family("tfidf-embedding").fit(text_rows.texts, labels).model.output(pairs.texts)
     for seed in SEEDS:
-        kept_out = folds(pairs, 4, seed) == 0
-        train, test = np.flatnonzero(~kept_out), np.flatnonzero(kept_out)
-        learn, truth = pairs.take(train), pairs.classes[test]
-        labels = Labels(learn.classes, folds(learn, 5, seed), len(codes), learn.groups)
-        photo = image_family("efficientnet-lite0").fit(learn.photos, labels, Fitting(seed=seed))
+        is_test = folds(pairs, 4, seed) == 0
+        train, test = np.flatnonzero(~is_test), np.flatnonzero(is_test)
+        train_rows, truth = pairs.take(train), pairs.classes[test]
+        labels = Labels(train_rows.classes, folds(train_rows, 5, seed), len(codes), train_rows.groups)
+        photo = image_family("efficientnet-lite0").fit(train_rows.photos, labels, Fitting(seed=seed))
         assert photo.features is not None
         held_out = ModelOutput(photo.held_out, photo.features)
         by_photo = _photo_output(photo.model, [pairs.photos[i] for i in test])
         text, photo_text = _taken(by_text, test), _taken(by_text, train)
         found.setdefault("text", []).append(_metrics(text.probabilities, truth, codes, {}))
-        # A fusion also learns how the categories' rates differ; without a photo that alone is worth this much.
+        # A fusion also learns that class frequencies differ; this row shows that gain without a photo.
         nothing = _plain(np.full_like(by_text.probabilities, 1 / len(codes)))
         rates = WeightedFusion.fit(_plain(photo_text.probabilities), _taken(nothing, train), labels).model
         table = rates.combine(_plain(text.probabilities), _taken(nothing, test))
@@ -127,10 +127,10 @@ def _fusion_table(text_rows: Rows, pairs: Rows, codes: tuple[int, ...]) -> None:
     _selective_table({name: metrics for name, metrics in found.items() if metrics[0].accepted})
 
 
-def _selective_table(judged: dict[str, list[Metrics]]) -> None:
+def _selective_table(metrics_of: dict[str, list[Metrics]]) -> None:
     print("| model | promised precision | coverage | precision reached |")
     print("|---|---|---|---|")
-    for name, metrics in judged.items():
+    for name, metrics in metrics_of.items():
         for promised in PROMISES:
             coverage, precision = np.nanmean([one.accepted[promised] for one in metrics], axis=0)
             print(f"| {name} | {promised:.2f} | {coverage:.3f} | {precision:.3f} |", flush=True)
@@ -161,8 +161,11 @@ def _baseline(rows: Rows, codes: tuple[int, ...], seed: int, words: tuple[int, i
 
 
 def _cross_validate(rows: Rows, codes: tuple[int, ...], seed: int, name: str) -> Metrics:
-    """Score a family's own held-out predictions: a row's come from a model and a calibration that saw neither it nor
-    its fold, and the threshold that accepts it is found on the other folds."""
+    """Evaluate a family's held-out predictions.
+
+    The prediction for a row comes from a model and a calibration that were fitted without its fold, and the threshold
+    that accepts it from the other folds.
+    """
     numbers = folds(rows, 5, seed)
     table = text_family(name).fit(rows.texts, Labels(rows.classes, numbers, len(codes)), Fitting(seed=seed)).held_out
     correct = table.argmax(axis=1) == rows.classes
@@ -174,7 +177,7 @@ def _cross_validate(rows: Rows, codes: tuple[int, ...], seed: int, name: str) ->
 
 
 def _accepted(mode: Mode, held_out: FloatArray, labels: Labels, table: FloatArray, truth: IntArray) -> Accepted:
-    """Return what thresholds found on held-out training rows do on the products kept out."""
+    """Return coverage and precision on held-out products, with thresholds fitted to held-out training rows."""
     correct = table.argmax(axis=1) == truth
     found = {}
     for promised in PROMISES:

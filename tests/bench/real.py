@@ -1,7 +1,8 @@
-"""The whole path on real products, over HTTP alone: `python -m tests.bench.real DATA`, with the real sample's folder.
+"""Run the whole path on real products over HTTP: `python -m tests.bench.real DATA`.
 
 Starts an empty platform, ingests text.csv, then pairs.csv with its photos as a zip, trains, promotes, predicts, and
-prints what came back and how long it took. Status 1: a step failed, or ingest and training took over five minutes.
+prints the responses and the time of each step. Exits with 1 if a step failed, or if ingest and training took longer
+than five minutes.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _ingest(client: httpx2.Client, features: Path, photos: Path | None) -> dict[
 
 
 def _follow(client: httpx2.Client, job_id: str) -> dict[str, Any]:
-    """Return the job when it has ended, printing each stage as the events stream tells of it."""
+    """Wait for the job to end and return it; print each stage that the event stream reports."""
     job: dict[str, Any] = {}
     with client.stream("GET", f"/train/jobs/{job_id}/events") as events:
         stage = None
@@ -98,12 +99,12 @@ def _wait_for_champion(platform: Platform, client: httpx2.Client, version: str) 
     deadline = time.monotonic() + 10
     while client.get("/info").json()["version"] != version:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{version} does not serve")
+            raise TimeoutError(f"predict has not loaded {version}")
         time.sleep(0.2)
 
 
 def _predict(client: httpx2.Client, data: Path) -> bool:
-    """Print predictions for a few pairs; return whether each was answered."""
+    """Print predictions for a few pairs; return whether there were enough pairs. Raises when a request fails."""
     with (data / "pairs.csv").open(encoding="utf-8") as file:
         rows = [row for row, _ in zip(csv.DictReader(file), range(SHOWN), strict=False)]
     for row in rows:

@@ -1,4 +1,4 @@
-"""The real products that the quality and family tables are measured on; the folder is not ours to publish."""
+"""Read the real products for the quality and family tables; they cannot be published with the project."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rayonnage_shared.ml.features.text import product_text
 
 @dataclass(frozen=True)
 class Rows:
-    """Products to measure on: cleaned texts, class positions, near-duplicate groups, photos where there are any."""
+    """Products: cleaned texts, class positions, near-duplicate groups, and photos, if the file has any."""
 
     texts: list[ProductText]
     classes: IntArray
@@ -53,7 +53,7 @@ def _rows(table: list[dict[str, str]], codes: tuple[int, ...], images: Path | No
 
 
 def _groups(texts: list[ProductText], photos: list[Path]) -> IntArray:
-    """Return a number for each product that its near-duplicates by text and photo share."""
+    """Return a group number for each product; near-duplicates by text or photo have the same number."""
     hashes = [perceptual_hash(photo.read_bytes()) or 0 for photo in photos] or [0] * len(texts)
     links = find_links(text_keys(texts), np.array(hashes, dtype=np.uint64), np.ones(len(texts), dtype=bool))
     return connected(len(texts), links.left, links.right)

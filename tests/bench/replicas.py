@@ -1,8 +1,8 @@
-"""Measure what a second replica of predict adds: `python -m tests.bench.replicas`. Compare ratios; machines differ.
+"""Measure what a second replica of predict adds: `python -m tests.bench.replicas`. Compare only ratios within one run.
 
-Two platforms, with one and with two replicas, are asked through their gateways in turn, several rounds, so that a
-machine whose speed changes affects both alike. Between them the same model runs without HTTP in two processes.
-Medians of the rounds.
+Sends requests through the gateways of two platforms, with one and with two replicas, in turn and in several rounds, so
+that changes in the machine's speed affect both. In each round the same model also runs without HTTP in two processes.
+Prints the medians of the rounds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
             running_platform(home / "two", two, volume=volume) as second,
         ):
             print(
-                "| predict behind the gateway, 16 connections | 1 replica | 2 replicas | ratio "
+                "| requests/s at the gateway, 16 connections | 1 replica | 2 replicas | ratio "
                 "| without HTTP, 2 processes | share of that |"
             )
             print("|---|---|---|---|---|---|", flush=True)
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _megabytes(platform: Platform) -> float:
-    """Return the memory that the replicas have for themselves, and their part of what they share."""
+    """Return the memory of all replicas: their own, and their part of shared pages (PSS)."""
     pids = [platform.pid(one.name) for one in platform.supervisor.processes if one.service == "predict"]
     return float(sum(psutil.Process(pid).memory_full_info().pss for pid in pids)) / 2**20
 
