@@ -1,12 +1,12 @@
-# The commands of the project; `make help` lists them. Needs Python 3.11 to 3.13 and make, nothing else.
+# The commands of the project; `make help` lists them. Needs only Python 3.11 to 3.13 and make.
 
 PYTHON ?= python3
 BOOTSTRAP := $(PYTHON) deployments/local/bootstrap.py
 BIN := .venv/bin
-unexport PYTHONDONTWRITEBYTECODE # tests start hundreds of processes: modules are compiled once
+unexport PYTHONDONTWRITEBYTECODE # tests start hundreds of processes, so cached byte code saves time
 PYTEST := $(BIN)/python -m pytest
 QUICK := -m "not system and not monitoring and not models and not compose and not profiles"
-SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder # each file's tests in one process, since they share what they made
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder # the tests of a file run in one process, since they share fixtures
 SLOWEST := --durations=10 --durations-min=0.5
 COMPOSE := RAYONNAGE_REVISION=$$(git describe --always --dirty 2>/dev/null) docker compose
 IMAGES = $$(docker compose --profile airflow config --images | grep ^rayonnage/ | sort -u)
@@ -131,7 +131,7 @@ install-dev: ## install the development tools into .venv
 	@$(BOOTSTRAP) --dev
 
 lint: install-dev ## check style, formatting and import rules
-	@$(BIN)/ruff check --no-cache . # a cache made under other settings has hidden a fault
+	@$(BIN)/ruff check --no-cache . # without the cache, since one from other settings has hidden an error
 	@$(BIN)/ruff format --no-cache --check .
 	@$(BIN)/lint-imports
 

@@ -1,9 +1,9 @@
-"""Makes a release: `make release VERSION=0.2.0`. Uses the standard library alone.
+"""Make a release: `make release VERSION=0.2.0`. Uses only the standard library.
 
     python3 deployments/release.py make 0.2.0     check, write the version and the changelog, commit, tag
-    python3 deployments/release.py notes 0.2.0    print the section of the changelog, for the page of the release
+    python3 deployments/release.py notes 0.2.0    print the version's section of the changelog, for the GitHub release
 
-Nothing is pushed; the last lines say what to push. The workflow release.yml does the rest when the tag arrives.
+Pushes nothing, but prints the command that does. The workflow release.yml runs when the tag has been pushed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Refused(Exception):
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
-    """Do what the arguments say; return the exit status."""
+    """Run the command in `arguments`; return the exit status."""
     if len(arguments) != 2 or arguments[0] not in {"make", "notes"} or not arguments[1]:
         print("Give the version: make release VERSION=0.2.0", file=sys.stderr)
         return 2
@@ -42,13 +42,13 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
 
 
 def release(version: str, root: Path) -> str:
-    """Commit and tag a version, and return what is left to do. Raises Refused before anything is changed."""
+    """Commit and tag a version, and return what to do next. Raises Refused before anything is changed."""
     if _numbers(version) <= _numbers(current_version(root)):
-        raise Refused(f"{version} does not follow {current_version(root)}, the version in {VERSION_FILE}.")
+        raise Refused(f"{version} is not higher than {current_version(root)}, the version in {VERSION_FILE}.")
     if (branch := _git(root, "branch", "--show-current")) != BRANCH:
-        raise Refused(f"releases are made on {BRANCH}, and this is {branch or 'no branch'}.")
+        raise Refused(f"releases are made on {BRANCH}, and the current branch is {branch or 'detached'}.")
     if changes := _git(root, "status", "--porcelain"):
-        raise Refused(f"there are changes that are not committed:\n{changes}")
+        raise Refused(f"there are uncommitted changes:\n{changes}")
     changelog = (root / CHANGELOG).read_text(encoding="utf-8")
     today = datetime.datetime.now(datetime.UTC).date()
     released = released_changelog(changelog, version, today)
@@ -61,14 +61,14 @@ def release(version: str, root: Path) -> str:
     tag = f"v{version}"
     _git(root, "tag", "--annotate", tag, "--cleanup", "verbatim", "--message", f"{version}\n\n{notes(version, root)}")
     return (
-        f"Version {version} is committed and tagged. Look at it with `git show {tag}`, then push both:\n"
+        f"Version {version} is committed and tagged. Check it with `git show {tag}`, then push both:\n"
         f"  git push origin {BRANCH} {tag}\n"
-        f"To undo it before that: git tag --delete {tag} && git reset --hard HEAD~1"
+        f"To undo it before you push: git tag --delete {tag} && git reset --hard HEAD~1"
     )
 
 
 def notes(version: str, root: Path) -> str:
-    """Return what the changelog says about the current version. Raises Refused for another one."""
+    """Return the changelog's section for the current version. Raises Refused for another version."""
     if version != current_version(root):
         raise Refused(f"the version in {VERSION_FILE} is {current_version(root)}, not {version}.")
     changelog = (root / CHANGELOG).read_text(encoding="utf-8")
@@ -79,7 +79,7 @@ def notes(version: str, root: Path) -> str:
 
 
 def released_changelog(changelog: str, version: str, day: datetime.date) -> str:
-    """Return the changelog with its unreleased changes under a version. Raises Refused where there are none."""
+    """Return the changelog with the unreleased changes moved to a version. Raises Refused if there are none."""
     before, heading, after = changelog.partition(f"{UNRELEASED}\n")
     changes = re.split(r"^## ", after, maxsplit=1, flags=re.MULTILINE)[0]
     if not heading or not changes.strip():
@@ -88,7 +88,7 @@ def released_changelog(changelog: str, version: str, day: datetime.date) -> str:
 
 
 def current_version(root: Path) -> str:
-    """Return the version that the code has."""
+    """Return the version in the code."""
     found = ASSIGNMENT.search((root / VERSION_FILE).read_text(encoding="utf-8"))
     assert found is not None
     return found.group(1)
@@ -97,7 +97,7 @@ def current_version(root: Path) -> str:
 def _numbers(version: str) -> tuple[int, ...]:
     found = NUMBERS.fullmatch(version)
     if found is None:
-        raise Refused(f"a version is three numbers such as 0.2.0, and this is {version!r}.")
+        raise Refused(f"{version!r} is not a version; it must be three numbers, such as 0.2.0.")
     return tuple(map(int, found.groups()))
 
 

@@ -1,4 +1,4 @@
-"""Exits 0 when Airflow is ready: its API answers, and says that database, scheduler and DAG processor are healthy."""
+"""Exit with 0 if Airflow's API reports that database, scheduler and DAG processor are healthy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ NEEDED = ("metadatabase", "scheduler", "dag_processor")
 
 
 def main() -> int:
-    """Return the exit status, having said what is not healthy."""
+    """Print what is not healthy, and return the exit status."""
     try:
         with urllib.request.urlopen(URL, timeout=4) as answer:
             found = json.load(answer)
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"no answer yet ({error})\n")
+        sys.stderr.write(f"the API does not respond ({error})\n")
         return 1
     trouble = [name for name in NEEDED if found[name]["status"] != "healthy"]
     if trouble:

@@ -1,7 +1,7 @@
-"""Runs Airflow's parts in one container: the API server, the scheduler and the DAG processor.
+"""Run Airflow's API server, scheduler and DAG processor in one container.
 
-The tables are brought up to date first. When one part ends, all end, and whoever started the container starts it anew;
-`airflow standalone` would go on without the part. Only the standard library.
+Migrates the database first. When one of these processes ends, the others are stopped and the container exits, so that
+Docker restarts it; `airflow standalone` would continue without that process. Uses only the standard library.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from types import FrameType
 from typing import NoReturn
 
 AIRFLOW = [sys.executable, "-m", "airflow"]
-FIRST, OTHERS = "api-server", ("scheduler", "dag-processor")  # a task that finds no API server fails
+FIRST, OTHERS = "api-server", ("scheduler", "dag-processor")  # started first, since tasks fail without the API server
 API = "http://127.0.0.1:8080/api/v2/version"
 PASSWORD = Path("/run/secrets/airflow_admin_password")
-PASSWORDS = Path("/tmp/airflow/passwords.json")  # noqa: S108 - as in airflow.cfg, in a container of its own
-STOP_S = 6  # the scheduler would wait for tasks, and tasks wait for trainings; a new scheduler tries them again
+PASSWORDS = Path("/tmp/airflow/passwords.json")  # noqa: S108 - as in airflow.cfg; /tmp of this container is private
+STOP_S = 6  # the scheduler would wait for its tasks, which wait for trainings; they are retried after the restart
 
 
 class Stop(BaseException):
-    """The container is to end."""
+    """SIGTERM was received."""
 
 
 def main() -> int:
-    """Run until a part ends or the container is stopped; return the exit status."""
+    """Run until a process ends or the container is stopped; return the exit status."""
     signal.signal(signal.SIGTERM, _stop)
     parts: dict[int, str] = {}
     try:
@@ -45,7 +45,7 @@ def main() -> int:
             _start(name, parts)
         while ended is None:
             ended = _ended(parts, 0)
-        sys.stderr.write(f"{ended}; stopping the rest\n")
+        sys.stderr.write(f"{ended}; stopping the others\n")
         return 1
     except Stop:
         return 0
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def write_passwords(password: str) -> None:
-    """Write the file in which Airflow's simple auth manager finds the password of its user `admin`."""
+    """Write the file from which Airflow's simple auth manager reads the password of its user `admin`."""
     PASSWORDS.parent.mkdir(parents=True, exist_ok=True)
     PASSWORDS.touch(mode=0o600)
     PASSWORDS.write_text(json.dumps({"admin": password}), encoding="utf-8")
@@ -78,10 +78,13 @@ def _answers() -> bool:
 
 
 def _ended(parts: dict[int, str], options: int) -> str | None:
-    """Wait for a child, and return how a part has ended; this is process 1, so others' orphans end here too."""
+    """Wait for a child; describe how it ended if it is one of the processes above.
+
+    This is process 1, so it also reaps orphans.
+    """
     pid, status = os.waitpid(-1, options)
     name = parts.pop(pid, None)
-    return None if name is None else f"{name} has ended with {os.waitstatus_to_exitcode(status)}"
+    return None if name is None else f"{name} exited with status {os.waitstatus_to_exitcode(status)}"
 
 
 def _end(parts: dict[int, str]) -> None:

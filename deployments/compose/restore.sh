@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# restore.sh FOLDER: puts the stack back to what `backup.sh` wrote there. What is there now is lost.
+# restore.sh FOLDER: restore a backup that `backup.sh` wrote. All current data is lost.
 #
-# The services stop, databases and volumes are replaced, and everything starts again. Run it a second time if it was
-# interrupted: it begins by checking the backup, and nothing of it is changed.
+# Checks the backup, stops the services, replaces databases and volumes, and starts everything again. If it was interrupted,
+# run it again; the backup itself is never changed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -1,4 +1,4 @@
-"""What the scripts beside this one ask the Docker engine."""
+"""Queries to the Docker engine, for the other scripts in this folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BASE = "python:3.13-slim"
 
 
 def inspect(image: str) -> dict[str, Any]:
-    """Return what the engine knows about an image that it has. Raises SystemExit, having said so, when it has none."""
+    """Return the engine's description of an image. Raises SystemExit with a message if the engine does not have it."""
     found = _docker("image", "inspect", image)
     if found.returncode != 0:
         raise SystemExit(f"{image}: {found.stderr.strip()}; `make images` builds it")
@@ -22,7 +22,7 @@ def inspect(image: str) -> dict[str, Any]:
 
 
 def inspect_base() -> dict[str, Any]:
-    """Return what the engine knows about the base; BuildKit does not keep it under its name, so it may be fetched."""
+    """Return the engine's description of the base image; pull it if BuildKit has not kept it under its name."""
     if _docker("image", "inspect", BASE).returncode != 0:
         _docker("pull", "--quiet", BASE)
     return inspect(BASE)
@@ -30,17 +30,17 @@ def inspect_base() -> dict[str, Any]:
 
 @contextmanager
 def saved(image: str) -> Iterator[IO[bytes]]:
-    """Give an image, layer by layer, as the stream of a tar archive. Raises SystemExit when the engine breaks off."""
+    """Yield an image as the stream of a tar archive. Raises SystemExit if `docker save` fails."""
     with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saving:  # noqa: S607 - as make runs it
         assert saving.stdout is not None
         try:
             yield saving.stdout
         except tarfile.ReadError:
-            raise SystemExit(f"{image}: the engine did not give all of it") from None
+            raise SystemExit(f"{image}: the archive from `docker save` is incomplete") from None
         while saving.stdout.read(65536):  # the archive's padding
             pass
     if saving.returncode != 0:
-        raise SystemExit(f"{image}: `docker save` ended with {saving.returncode}")
+        raise SystemExit(f"{image}: `docker save` failed with status {saving.returncode}")
 
 
 def _docker(*arguments: str) -> subprocess.CompletedProcess[str]:

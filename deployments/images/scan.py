@@ -1,9 +1,10 @@
-"""Looks for what must not be in an image: secrets, files that belong elsewhere, compilers, root.
+"""Search images for what must not be in them: secrets, leftover files, compilers, the user root.
 
     python deployments/images/scan.py rayonnage/auth:latest rayonnage/predict:latest …
 
-Reads every layer above the base, since what a later layer deletes still ships; of the base only the names of programs.
-Exits 1 when something is found. Needs the standard library and the command `docker`.
+Reads every layer above the base image, since files that a later layer deletes are still in the image. In the layers of
+the base, only the names of programs are checked. Exits with 1 if something is found. Needs only the standard library
+and the command `docker`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sizes import short_name
 
 PACKAGES = "/site-packages/"
 SAMPLE = "srv/data/sample/"  # generated, and in git
-MOST_BYTES_READ = 4_000_000  # a secret stands in a text, not in a model
+MOST_BYTES_READ = 4_000_000  # secrets are in text files, which are smaller
 
 ONLY_IN: dict[str, set[str]] = {
     "torch": set(),
@@ -39,14 +40,14 @@ ONLY_IN: dict[str, set[str]] = {
     "pip": set(),
     "clang": set(),
 }
-"""Python packages that only these images may carry."""
+"""Python packages that only these images may contain."""
 
 SECRET_NAMES = re.compile(
     r"\.env(\..+)?|\.netrc|\.pgpass|\.pypirc|\.npmrc|\.git-credentials|id_(rsa|ecdsa|ed25519)|.+\.(p12|pfx|jks|key)"
 )
 SECRET_FOLDERS = {".git", ".secrets", ".certs", ".ssh", ".aws", ".docker"}
 LEFTOVER_FOLDERS = {"tests", ".cache", ".pytest_cache", ".mypy_cache", ".ruff_cache", "node_modules"}
-WHOLE_PACKAGES = re.compile(r"/site-packages/evidently/")  # what is called `tests` in it is part of it
+WHOLE_PACKAGES = re.compile(r"/site-packages/evidently/")  # its folder `tests` is needed at run time
 LEFTOVERS = ("tmp/", "root/", "var/cache/apt/archives/", "var/lib/apt/lists/", "src/", "slim.py")
 DATA = re.compile(r".+\.(csv|tsv|parquet|zip|tar|gz|tgz|xz|db|sqlite3?|pkl|joblib|dvc|jpe?g)")
 COMPILERS = re.compile(
@@ -69,12 +70,12 @@ SECRET_TEXTS = {
         rb"hooks\.slack\.com/services/T[A-Z0-9]{8,}/B[A-Z0-9]{8,}/[A-Za-z0-9]{20}",
     ),
 }
-"""By what it is: words that must be there, which is quick to see, and the pattern."""
+"""Per kind of secret: strings that must occur, which is quick to check, and the pattern."""
 
 OWN_SECRET_TEXTS = {
     "an address with a password": ([b"://"], rb"\b[a-z][a-z0-9+]*://[^\s/:@'\"{]*:[^\s/:@'\"{}<>$]{4,}@[\w.-]"),
 }
-"""Looked for only in our own files and the image's configuration: the documentation of packages is full of them."""
+"""Searched only in our own files and the image's configuration, since the documentation of packages has many."""
 
 SECRET_VARIABLE = re.compile(r"(?i)\w*(PASSWORD|SECRET|TOKEN|CREDENTIAL|API_KEY|ACCESS_KEY|PRIVATE_KEY)\w*=.+")
 
@@ -89,7 +90,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class LayerFindings:
-    """What was found in a layer: whatever the layer is, and if it is not the base's."""
+    """What was found in a layer: by checks of any layer, and by checks of layers above the base."""
 
     of_any: list[Finding]
     of_own: list[Finding]
@@ -110,14 +111,14 @@ def main(images: list[str]) -> int:
 
 
 def findings(archive: IO[bytes], name: str, base: list[str]) -> Iterator[Finding]:
-    """Yield what must not be in the image `name`: from the stream of `docker save` and the base's layers.
+    """Yield what must not be in the image `name`, from the stream of `docker save` and the layers of the base.
 
-    The stream is read once and kept nowhere (an image is gigabytes), so a layer is judged before the manifest, which
-    comes last, says whether it is the base's.
+    The stream is read once and not stored, since images have gigabytes. The manifest comes last, so each layer is
+    checked before it is known whether it belongs to the base.
     """
     documents: dict[str, Any] = {}
     layers: dict[str, LayerFindings] = {}
-    same: dict[str, str] = {}  # older engines save a layer once and then links to it
+    same: dict[str, str] = {}  # older engines save a layer once, and links to it
     with tarfile.open(fileobj=archive, mode="r|") as image:
         for member in image:
             if member.issym():
@@ -126,8 +127,10 @@ def findings(archive: IO[bytes], name: str, base: list[str]) -> Iterator[Finding
                 content = _opened(image, member)
                 if content.peek(1)[:1] in (b"{", b"["):
                     documents[member.name] = json.load(content)
-                elif member.size >= tarfile.BLOCKSIZE:  # an older engine's file VERSION is neither
-                    is_base = f"sha256:{posixpath.basename(member.name)}" in base  # as engines since 25 name layers
+                elif (
+                    member.size >= tarfile.BLOCKSIZE
+                ):  # smaller files, such as VERSION of older engines, are not layers
+                    is_base = f"sha256:{posixpath.basename(member.name)}" in base  # the name of a layer since engine 25
                     layers[member.name] = _of_layer(content, None if is_base else name)
     (manifest,) = documents["manifest.json"]
     configuration = documents[manifest["Config"]]
@@ -135,7 +138,7 @@ def findings(archive: IO[bytes], name: str, base: list[str]) -> Iterator[Finding
     digests = configuration["rootfs"]["diff_ids"]
     own = len(base) if digests[: len(base)] == base else 0
     if not own:
-        yield Finding("layers", "do not stand on the base, so all of them are looked into")
+        yield Finding("layers", "are not based on the base image, so all of them are checked")
     for number, layer in enumerate(manifest["Layers"]):
         found = layers[same.get(layer, layer)]
         yield from found.of_any
@@ -144,7 +147,7 @@ def findings(archive: IO[bytes], name: str, base: list[str]) -> Iterator[Finding
 
 
 def _of_layer(content: IO[bytes], name: str | None) -> LayerFindings:
-    """Return what is found in a layer; without the name of an image it is the base's, of which less is looked at."""
+    """Return what is found in a layer. Without the name of an image it is a layer of the base, with fewer checks."""
     found = LayerFindings([], [])
     with tarfile.open(fileobj=content, mode="r|*") as files:
         for member in files:
@@ -158,10 +161,10 @@ def _of_configuration(configuration: dict[str, Any]) -> Iterator[Finding]:
     config = configuration["config"]
     user = (config.get("User") or "root").partition(":")[0]
     if not user.isdecimal() or int(user) == 0:
-        yield Finding("USER", f"is {user}; a number other than 0 is needed, which an orchestrator can check")
+        yield Finding("USER", f"is {user}; it must be a number other than 0, which an orchestrator can check")
     for variable in config.get("Env") or []:
         if SECRET_VARIABLE.fullmatch(variable):
-            yield Finding("ENV", f"{variable.partition('=')[0]} holds a secret")
+            yield Finding("ENV", f"{variable.partition('=')[0]} contains a secret")
     steps = [step.get("created_by", "") for step in configuration.get("history", [])]
     for text in [*(config.get("Env") or []), *steps]:
         yield from _of_text("configuration", text.encode(), SECRET_TEXTS | OWN_SECRET_TEXTS)
@@ -171,7 +174,7 @@ def _of_any_file(member: tarfile.TarInfo) -> Iterator[Finding]:
     path = PurePosixPath(member.name)
     is_program = not member.isdir() and path.parent.name in PROGRAM_FOLDERS
     if is_program and COMPILERS.fullmatch(path.name):
-        yield Finding(str(path), "builds software, and nothing here is to be built")
+        yield Finding(str(path), "is a build tool, which no image needs")
 
 
 def _of_own_file(member: tarfile.TarInfo, content: bytes, name: str) -> Iterator[Finding]:
@@ -180,16 +183,16 @@ def _of_own_file(member: tarfile.TarInfo, content: bytes, name: str) -> Iterator
     if member.isfile() and member.mode & 0o6000:
         yield Finding(text, "runs as another user (setuid or setgid)")
     if member.isfile() and member.mode & 0o002:
-        yield Finding(text, "can be written by everybody")
+        yield Finding(text, "is world-writable")
     if member.isdir():
         yield from _of_folder(path, name)
         return
     if not member.isfile():
         return
     if SECRET_NAMES.fullmatch(path.name):
-        yield Finding(text, "is by its name a secret")
+        yield Finding(text, "has the name of a secret file")
     if text.startswith(LEFTOVERS):
-        yield Finding(text, "was left by the build")
+        yield Finding(text, "was left over from the build")
     ours = PACKAGES not in f"/{text}" or "/rayonnage_" in text
     if ours and DATA.fullmatch(path.name) and not text.startswith(SAMPLE):
         yield Finding(text, "is data")
@@ -198,9 +201,9 @@ def _of_own_file(member: tarfile.TarInfo, content: bytes, name: str) -> Iterator
 
 def _of_folder(path: PurePosixPath, name: str) -> Iterator[Finding]:
     if path.name in SECRET_FOLDERS:
-        yield Finding(str(path), "keeps secrets or history")
+        yield Finding(str(path), "contains secrets or history")
     if path.name in LEFTOVER_FOLDERS and not WHOLE_PACKAGES.search(str(path)):
-        yield Finding(str(path), "is of no use at run time")
+        yield Finding(str(path), "is not needed at run time")
     if path.parent.name == "site-packages" and name not in ONLY_IN.get(path.name, {name}):
         yield Finding(str(path), f"is only for {', '.join(sorted(ONLY_IN[path.name])) or 'no image'}")
 
@@ -208,7 +211,7 @@ def _of_folder(path: PurePosixPath, name: str) -> Iterator[Finding]:
 def _of_text(where: str, content: bytes, patterns: dict[str, tuple[list[bytes], bytes]]) -> Iterator[Finding]:
     for what, (words, pattern) in patterns.items():
         if any(word in content for word in words) and re.search(pattern, content):
-            yield Finding(where, f"holds {what}")
+            yield Finding(where, f"contains {what}")
 
 
 def _content(files: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

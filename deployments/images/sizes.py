@@ -1,4 +1,4 @@
-"""Prints what images weigh, and what of it is not the base; exits 1 when one is heavier than it may be.
+"""Print the size of images, in total and above the base image. Exits with 1 if one exceeds its limit.
 
 python deployments/images/sizes.py rayonnage/auth:latest rayonnage/predict:latest …
 """
@@ -11,11 +11,11 @@ from engine import BASE, inspect, inspect_base
 
 MEGABYTE = 1_000_000
 LIMITS_MB = {"auth": 125, "gateway": 125, "predict": 575}
-"""Of what stands above the base; with the published base's 125 MB that makes 250, 250 and 700."""
+"""Limits above the base image; with its 125 MB, the images have at most 250, 250 and 700 MB."""
 
 
 def main(images: list[str]) -> int:
-    """Print a line for each image; return the exit status."""
+    """Print one line per image; return the exit status."""
     base = inspect_base()["Size"]
     print(f"{BASE:<32}{base / MEGABYTE:>8.0f} MB")
     status = 0
@@ -32,7 +32,7 @@ def main(images: list[str]) -> int:
 
 
 def short_name(image: str) -> str:
-    """Return `auth` of `rayonnage/auth:latest`."""
+    """Return the last part of an image's name: `auth` for `rayonnage/auth:latest`."""
     return image.rpartition("/")[2].partition(":")[0]
 
 

@@ -1,4 +1,4 @@
--- Airflow's tables stand apart from the platform's, on the same server. Run each time the profile `airflow` starts: a server
--- that has data already does not run the scripts of its first start.
+-- Airflow has a database of its own, on the same server as the platform's. This runs each time the profile `airflow` starts,
+-- since PostgreSQL runs initialisation scripts only at its first start.
 SELECT 'CREATE DATABASE airflow' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'airflow')
 \gexec

@@ -1,2 +1,2 @@
--- MLflow's tables stand apart from the platform's, on the same server.
+-- MLflow has a database of its own, on the same server as the platform's.
 CREATE DATABASE mlflow;

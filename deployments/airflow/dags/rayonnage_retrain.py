@@ -1,6 +1,6 @@
-"""Retrains through the gateway: starts a training, waits for it, and says what the gate has decided.
+"""Retrain the model: request a training from the gateway, wait for it, and report whether its model was promoted.
 
-The platform trains, judges and promotes; this asks it to, as a user with the role `admin`, and waits.
+The DAG logs in as a user with the role `admin`. The platform itself trains, evaluates and promotes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Login(httpx.Auth):
         self._token: str | None = None
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Send a request with a token that holds."""
+        """Send the request with a valid token."""
         for _ in range(2):
             if self._token is None:
                 self._token = checked((yield self._login())).json()["access_token"]
@@ -51,19 +51,19 @@ class Login(httpx.Auth):
 
 
 def gateway() -> httpx.Client:
-    """Return a client of the gateway; use it in a `with`."""
+    """Return a client for the gateway; use it in a `with` statement."""
     return httpx.Client(base_url=GATEWAY, auth=Login(), timeout=30)
 
 
 def checked(answer: httpx.Response) -> httpx.Response:
-    """Return the answer if it is good; asking again does not help where the platform refuses, else it may."""
+    """Return the response if it is a success. Raises AirflowFailException, which is not retried, for a client error."""
     if answer.is_client_error:
-        raise AirflowFailException(f"{answer.request.url} answers {answer.status_code}: {answer.text}")
+        raise AirflowFailException(f"{answer.request.url} returned {answer.status_code}: {answer.text}")
     return answer.raise_for_status()
 
 
 @dag(
-    schedule=SCHEDULE,  # without a start date: setting one does not make up for a time that has passed
+    schedule=SCHEDULE,  # without a start date, so that past intervals are not run
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=TIMEOUT,
@@ -72,9 +72,9 @@ def checked(answer: httpx.Response) -> httpx.Response:
     doc_md=__doc__,
 )
 def rayonnage_retrain() -> None:
-    """Start a training, wait for it, and end in the task that is named for its outcome."""
+    """Start a training, wait for it, and finish with the task `promoted` or `not_promoted`."""
 
-    @task  # never retried: an answer that was lost may have started a job
+    @task  # never retried: the job may have started although the response was lost
     def start(params: dict[str, Any] | None = None) -> str:
         with gateway() as client:
             job = checked(client.post("/train", json=(params or {})["training"])).json()
@@ -103,18 +103,18 @@ def rayonnage_retrain() -> None:
 
     @task
     def promoted(result: dict[str, Any]) -> str:
-        return says("is the champion", result)
+        return report("is the champion", result)
 
     @task
     def not_promoted(result: dict[str, Any]) -> str:
-        return says("is not promoted", result)
+        return report("was not promoted", result)
 
     result = wait(start())
     gate(result) >> [promoted(result), not_promoted(result)]
 
 
-def says(outcome: str, result: dict[str, Any]) -> str:
-    """Log and return what has become of a model."""
+def report(outcome: str, result: dict[str, Any]) -> str:
+    """Log and return the outcome of a training."""
     sentence = f"{result['version']} {outcome}: {result['reason']}"
     log.info(sentence)
     return sentence

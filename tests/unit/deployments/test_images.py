@@ -84,24 +84,24 @@ def test_an_image_as_it_should_be_passes(found: Callable[..., list[str]]) -> Non
 @pytest.mark.parametrize(
     ("path", "content", "what"),
     [
-        ("srv/.env", b"A=b", "is by its name a secret"),
-        ("srv/.env.production", b"A=b", "is by its name a secret"),
-        ("srv/keys/signing.key", b"", "is by its name a secret"),
-        ("etc/ssl/server.pem", KEY, "holds a private key"),
-        (f"{SITE}/package/notes.txt", b"see AKIA" + b"Q3EGRTZ7UVWXY2AB", "holds an AWS access key"),
-        (f"{SITE}/rayonnage_shared/x.py", b"redis://:hunter22@redis:6379", "holds an address with a password"),
-        ("etc/pip.conf", b"index-url = https://me:s3cr3t@example.org/simple", "holds an address with a password"),
+        ("srv/.env", b"A=b", "has the name of a secret file"),
+        ("srv/.env.production", b"A=b", "has the name of a secret file"),
+        ("srv/keys/signing.key", b"", "has the name of a secret file"),
+        ("etc/ssl/server.pem", KEY, "contains a private key"),
+        (f"{SITE}/package/notes.txt", b"see AKIA" + b"Q3EGRTZ7UVWXY2AB", "contains an AWS access key"),
+        (f"{SITE}/rayonnage_shared/x.py", b"redis://:hunter22@redis:6379", "contains an address with a password"),
+        ("etc/pip.conf", b"index-url = https://me:s3cr3t@example.org/simple", "contains an address with a password"),
         ("srv/products.csv", b"a,b", "is data"),
         (f"{SITE}/rayonnage_train/model.zip", b"", "is data"),
-        ("tmp/wheel/setup.py", b"", "was left by the build"),
-        ("root/.cache/uv/x", b"", "was left by the build"),
-        ("usr/bin/gcc-14", b"", "builds software, and nothing here is to be built"),
-        ("usr/bin/x86_64-linux-gnu-ld", b"", "builds software, and nothing here is to be built"),
-        ("usr/local/bin/uv", b"", "builds software, and nothing here is to be built"),
+        ("tmp/wheel/setup.py", b"", "was left over from the build"),
+        ("root/.cache/uv/x", b"", "was left over from the build"),
+        ("usr/bin/gcc-14", b"", "is a build tool, which no image needs"),
+        ("usr/bin/x86_64-linux-gnu-ld", b"", "is a build tool, which no image needs"),
+        ("usr/local/bin/uv", b"", "is a build tool, which no image needs"),
         ("usr/bin/tool", (b"", 0o4755), "runs as another user (setuid or setgid)"),
-        ("opt/rayonnage/x", (b"", 0o666), "can be written by everybody"),
-        (f"{SITE}/pandas/tests", None, "is of no use at run time"),
-        ("srv/.git", None, "keeps secrets or history"),
+        ("opt/rayonnage/x", (b"", 0o666), "is world-writable"),
+        (f"{SITE}/pandas/tests", None, "is not needed at run time"),
+        ("srv/.git", None, "contains secrets or history"),
         (f"{SITE}/tensorflow", None, "is only for train"),
         (f"{SITE}/torch", None, "is only for no image"),
         (f"{SITE}/pandas", None, "is only for ingest, mlflow, train"),
@@ -114,12 +114,12 @@ def test_what_must_not_be_in_an_image_is_found(
 
 
 def test_what_a_later_layer_deletes_ships_all_the_same(found: Callable[..., list[str]]) -> None:
-    assert found({"srv/.env": b"A=b"}, {"srv/.wh..env": b""}) == ["srv/.env: is by its name a secret"]
+    assert found({"srv/.env": b"A=b"}, {"srv/.wh..env": b""}) == ["srv/.env: has the name of a secret file"]
 
 
 def test_the_base_is_not_ours_to_judge_but_for_compilers(found: Callable[..., list[str]]) -> None:
     base: Files = {"usr/bin/su": (b"", 0o4755), "tmp/x": b"", "usr/bin/cc": b""}
-    assert found({}, base=base) == ["usr/bin/cc: builds software, and nothing here is to be built"]
+    assert found({}, base=base) == ["usr/bin/cc: is a build tool, which no image needs"]
 
 
 def test_an_image_on_another_base_is_looked_into_from_the_ground(
@@ -138,7 +138,7 @@ def test_a_user_who_may_be_root_is_found(found: Callable[..., list[str]], user: 
 
 @pytest.mark.parametrize("variable", ["ADMIN_PASSWORD=x", "SECRET_KEY=abc", "GITHUB_TOKEN=1"])
 def test_a_secret_among_the_variables_is_found_and_not_shown(found: Callable[..., list[str]], variable: str) -> None:
-    assert found({}, Env=[variable]) == [f"ENV: {variable.partition('=')[0]} holds a secret"]
+    assert found({}, Env=[variable]) == [f"ENV: {variable.partition('=')[0]} contains a secret"]
 
 
 def test_an_environment_is_left_with_what_runs(script: Callable[[str], ModuleType], tmp_path: Path) -> None:

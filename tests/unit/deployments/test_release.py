@@ -87,10 +87,10 @@ def test_a_release_is_a_commit_and_a_tag_and_nothing_is_pushed(
 @pytest.mark.parametrize(
     ("version", "reason"),
     [
-        ("0.1.0", "0.1.0 does not follow 0.1.0"),
-        ("0.0.9", "0.0.9 does not follow 0.1.0"),
-        ("v0.2.0", "a version is three numbers"),
-        ("0.2", "a version is three numbers"),
+        ("0.1.0", "0.1.0 is not higher than 0.1.0"),
+        ("0.0.9", "0.0.9 is not higher than 0.1.0"),
+        ("v0.2.0", "it must be three numbers"),
+        ("0.2", "it must be three numbers"),
     ],
 )
 def test_a_version_that_does_not_follow_is_refused(
@@ -103,7 +103,7 @@ def test_a_version_that_does_not_follow_is_refused(
 def test_a_release_from_another_branch_is_refused(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     git(repository, "switch", "--quiet", "--create", "feature")
     assert main(["make", "0.2.0"], repository) == 1
-    assert "releases are made on main, and this is feature" in capsys.readouterr().err
+    assert "releases are made on main, and the current branch is feature" in capsys.readouterr().err
 
 
 def test_a_release_of_changes_that_are_not_committed_is_refused(
@@ -111,7 +111,7 @@ def test_a_release_of_changes_that_are_not_committed_is_refused(
 ) -> None:
     (repository / "new.txt").touch()
     assert main(["make", "0.2.0"], repository) == 1
-    assert "not committed:\n?? new.txt" in capsys.readouterr().err
+    assert "uncommitted changes:\n?? new.txt" in capsys.readouterr().err
 
 
 def test_a_release_that_fails_make_check_changes_nothing(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
