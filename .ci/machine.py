@@ -1,4 +1,4 @@
-"""What the machine must offer: Debian packages, a Docker engine, and commands that end within their limit."""
+"""Debian packages, a Docker engine, and commands with a time limit."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from pathlib import Path
 from suites import ROOT
 
 ENGINE_UP = "RAYONNAGE_ENGINE_UP"
-"""The setting that names a shell script which starts a Docker engine.
+"""The variable that names a shell script which starts a Docker engine.
 
-Bash sources it with an empty folder as its argument; afterwards `docker` works with the variables that it exported.
-Beside it lie `down.sh FOLDER`, which stops the engine, and `standin IMAGE…`, which may give an image that cannot be
-pulled to a replacement (status 3: some have none).
+Bash sources the script with an empty folder as its argument; afterwards `docker` works with the variables that the
+script exported. Its folder must contain `down.sh FOLDER`, which stops the engine, and may contain `standin IMAGE…`,
+which provides replacements for images that cannot be pulled (status 3: some have none).
 """
 
-STOP_S = 60  # what a command gets to clean up after SIGTERM
+STOP_S = 60  # the time that a command has to clean up after SIGTERM
 OF_AN_OUTER_MAKE = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS")
-"""Variables by which `make suites ARGS=…` would hand its arguments on to the make that runs a suite."""
+"""Variables with which `make suites ARGS=…` would pass its arguments to the make that runs a suite."""
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 PYTEST_CLOSING_LINE = re.compile(r"^(?:=+ )?(\d+ (?:passed|failed|error|skipped|deselected).*? in [\d.]+s)")
@@ -38,14 +38,14 @@ COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its status (None where it was stopped at its limit), and pytest's closing line if any."""
+    """How a command ended: its exit status (None if it reached its time limit), and pytest's last line, if any."""
 
     status: int | None
     closing_line: str = ""
 
 
 def run(command: Sequence[str], limit_s: float, environment: Mapping[str, str] | None = None) -> Ended:
-    """Run a command, show what it prints, and stop it with all its children at its limit."""
+    """Run a command, show its output, and stop it with all its children at its time limit."""
     with subprocess.Popen(
         command,
         cwd=ROOT,
@@ -82,7 +82,7 @@ def _show(process: subprocess.Popen[bytes], closing_lines: list[str]) -> None:
 
 @contextlib.contextmanager
 def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Stop the process and its children when the block is left, by whatever way, while they run."""
+    """Stop the process and its children when the block ends, if they still run."""
     try:
         yield
     finally:
@@ -95,7 +95,7 @@ def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def missing_packages(commands: Mapping[str, str]) -> list[str]:
-    """Return the packages, of a table of packages and their commands, whose command is not installed."""
+    """Return the packages whose command is not installed, from a table of packages and their commands."""
     return [package for package, command in commands.items() if not _is_installed(command)]
 
 
@@ -104,9 +104,9 @@ def _is_installed(command: str) -> bool:
 
 
 def install_packages(packages: Sequence[str], attempts: int = 3) -> int:
-    """Install Debian packages, none of whose services starts; return the exit status."""
+    """Install Debian packages without starting their services; return the exit status."""
     if shutil.which("apt-get") is None:
-        print(f"There is no apt-get here. Install these by hand: {' '.join(packages)}")
+        print(f"apt-get is not available. Install these packages by hand: {' '.join(packages)}")
         return 1
     as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", *packages]
@@ -158,24 +158,24 @@ class Engine:
 
     @property
     def why_missing(self) -> str:
-        """Return why there is no engine, or an empty string where one answers or can be started."""
+        """Return why there is no engine, or an empty string if one is running or can be started."""
         if self._is_the_machines:
             return ""
         if not self._script:
-            return f"no Docker engine with Compose answers, and {ENGINE_UP} names no script that starts one"
+            return f"no Docker engine with Compose is running, and {ENGINE_UP} does not name a script that starts one"
         if os.geteuid() != 0:
-            return f"no Docker engine with Compose answers, and only root can start the one that {ENGINE_UP} names"
+            return f"no Docker engine with Compose is running, and only root can start one with {ENGINE_UP}"
         return ""
 
     def begin(self) -> None:
-        """Start preparing the engine in the background, if it has to be: most of it is waiting for downloads."""
+        """Start to prepare an engine in the background, unless one is running; most of that time is downloads."""
         if not self._is_the_machines and self._preparation is None:
             self._folder = Path(tempfile.mkdtemp(prefix="rayonnage-engine-"))
             self._preparation = threading.Thread(target=self._prepare, args=(self._folder,), daemon=True)
             self._preparation.start()
 
     def wait(self) -> bool:
-        """Wait until the engine is prepared; return whether it answers, and print why where it does not."""
+        """Wait until the engine is prepared; return whether it responds, and print why not."""
         self.begin()
         if self._preparation is not None:
             self._preparation.join()
@@ -219,7 +219,7 @@ class Engine:
 
 
 def engine_answers(environment: Mapping[str, str]) -> bool:
-    """Return whether a Docker engine answers and Compose is there."""
+    """Return whether a Docker engine responds and Compose is installed."""
     commands = (["docker", "info"], ["docker", "compose", "version"])
     return shutil.which("docker") is not None and all(_captured(one, environment).returncode == 0 for one in commands)
 

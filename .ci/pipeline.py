@@ -1,6 +1,6 @@
-"""Runs the suites of `.ci/suites.toml`; `.ci/run` starts it, and so does `make suites`.
+"""Run the suites of `.ci/suites.toml`, for `.ci/run` and `make suites`.
 
-Uses the standard library alone, since nothing is installed yet when it starts.
+Uses only the standard library, since nothing is installed yet when it starts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WORDS = {"run": "run", "passed": "passed", "failed": "FAILED", "skipped": "skipp
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened to a suite, or will: one of WORDS, and the reason or the figures."""
+    """The result of a suite, or what is planned for it: one of WORDS, and the reason or the figures."""
 
     name: str
     word: str
@@ -48,20 +48,20 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Budget:
-    """The seconds that a run may take; None is without end."""
+    """The seconds that a run may take; None for no limit."""
 
     seconds: int | None
 
     def refuses(self, suite: Suite, gone_s: float) -> str:
-        """Return why a suite is not begun after `gone_s`, or an empty string."""
+        """Return why a suite is not started after `gone_s` seconds, or an empty string."""
         if self.seconds is None or gone_s + suite.usual_s <= self.seconds:
             return ""
-        return f"it takes {suite.usual_s} s, and {gone_s:.0f} s of {self.seconds} are gone"
+        return f"it takes {suite.usual_s} s, and {gone_s:.0f} s of {self.seconds} s are used up"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do, in order."""
+    """What a run will do, in this order."""
 
     outcomes: tuple[Outcome, ...]
     inputs: Mapping[str, str]
@@ -103,7 +103,7 @@ def carry_out(
     done: dict[str, Outcome],
     recorded: Commit | None,
 ) -> None:
-    """Run what the plan has chosen, and put into `done` what happened. With `recorded`, passes are written down."""
+    """Run the chosen suites and put their results into `done`. With `recorded`, passes are written to the record."""
     started = time.monotonic()
     needed = {package for suite in plan.chosen for package in suite.debian}
     packages = missing_packages({name: command for name, command in table.debian.items() if name in needed})
@@ -129,7 +129,7 @@ def carry_out(
 
 def _outcome(suite: Suite, engine: Engine, inputs: Mapping[str, str], recorded: Commit | None) -> Outcome:
     if suite.engine and not engine.wait():
-        return Outcome(suite.name, "failed", "the Docker engine does not answer")
+        return Outcome(suite.name, "failed", "the Docker engine does not respond")
     began = time.monotonic()
     ended = run(["make", "--no-print-directory", suite.name], suite.limit_s, engine.environment)
     seconds = round(time.monotonic() - began)
@@ -146,21 +146,23 @@ def _outcome(suite: Suite, engine: Engine, inputs: Mapping[str, str], recorded: 
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the options."""
+    """Return the parsed options."""
     parser = argparse.ArgumentParser(prog=".ci/run", description="Run the suites of .ci/suites.toml.")
-    parser.add_argument("--plan", action="store_true", help="print what would run, and run nothing")
-    parser.add_argument("--all", action="store_true", help="run every suite, changed or not, however long it takes")
+    parser.add_argument("--plan", action="store_true", help="only print what would run")
+    parser.add_argument("--all", action="store_true", help="run every suite, changed or not, without a time limit")
     modes = parser.add_subparsers(dest="mode")
-    only = modes.add_parser("suites", help="run suites alone and record which passed (`make suites`)")
-    only.add_argument("names", nargs="*", metavar="NAME", help="run these, changed or not; default: all that changed")
+    only = modes.add_parser("suites", help="run suites and record those that passed (`make suites`)")
+    only.add_argument(
+        "names", nargs="*", metavar="NAME", help="run these, changed or not; default: all whose inputs changed"
+    )
     only.add_argument("--plan", action="store_true", default=argparse.SUPPRESS, help="as above")
     only.add_argument("--all", action="store_true", default=argparse.SUPPRESS, help="as above")
-    only.add_argument("--changed", action="store_true", help="of those named, run only the ones that changed")
+    only.add_argument("--changed", action="store_true", help="run only those of the named suites whose inputs changed")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what the arguments say; return the exit status: 0 passed, 1 something failed, 2 nothing could be begun."""
+    """Run the suites that `arguments` select; return 0 if all passed, 1 if one failed, 2 if none could be started."""
     options = parse(arguments)
     table, commit = read_table(), Commit()
     recording = options.mode == "suites"
@@ -173,9 +175,9 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     if recording and not options.plan and (changes := commit.changed_files()):
         print(
-            "A pass is recorded for a commit, and this checkout has changes that are not committed:\n"
+            "A pass is recorded for a commit, and this checkout has uncommitted changes:\n"
             + "\n".join(changes[:10])
-            + "\nCommit them first, or run a suite by its make target without recording it.",
+            + "\nCommit them first, or run a suite with its make target, which records nothing.",
             file=sys.stderr,
         )
         return 2

@@ -1,7 +1,7 @@
-"""The table of test suites, their inputs at a commit, and which of them still have to run.
+"""The table of test suites, the inputs of each at a commit, and the record of suites that passed.
 
-A suite's inputs are the git hashes of everything below its paths, read from the tree of a commit. They need no history,
-so they are the same in a shallow clone and on every machine.
+The inputs of a suite are the git hashes of all files below its paths, read from the tree of a commit. No history is
+needed, so they are the same in a shallow clone and on every machine.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Suite:
 
 @dataclass(frozen=True)
 class Table:
-    """All suites in the order in which they run, and what they have in common."""
+    """All suites, in the order in which they run, and their common inputs."""
 
     budget_s: int
     common: tuple[str, ...]
@@ -59,7 +59,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Pass:
-    """That a suite has passed: with which inputs, at which commit, on which day, in how many seconds."""
+    """The last pass of a suite: its inputs, the commit, the date and the duration."""
 
     inputs: str
     commit: str
@@ -68,7 +68,7 @@ class Pass:
 
 
 def read_table(path: Path = TABLE) -> Table:
-    """Return the table. Raises TypeError or KeyError where a row has a misspelt or missing key."""
+    """Return the table. Raises TypeError or KeyError if a row has an unknown or missing key."""
     document = tomllib.loads(path.read_text(encoding="utf-8"))
     return Table(
         budget_s=document.pop("budget_s"),
@@ -90,17 +90,17 @@ def _suite(
     paths: Iterable[str] = (),
     **rest: Iterable[str],
 ) -> Suite:
-    excluded = tuple(rest.pop("except", ()))  # a word of Python's, so it cannot be a parameter
+    excluded = tuple(rest.pop("except", ()))  # a Python keyword, so it cannot be a parameter
     if rest:
         raise TypeError(f"{name} has unknown keys: {', '.join(rest)}")
     return Suite(name, usual_s, limit_s, always, engine, tuple(debian), tuple(paths), excluded)
 
 
 class Commit:
-    """The files of HEAD and their hashes; a file with changes that are not committed counts as changed."""
+    """The files of HEAD and their hashes; a file with uncommitted changes counts as changed."""
 
     def __init__(self, root: Path = ROOT) -> None:
-        """Read the tree of HEAD in the repository at `root`. Raises CalledProcessError where there is none."""
+        """Read the tree of HEAD in the repository at `root`. Raises CalledProcessError if there is none."""
         self.root = root
         self.id = self._git("rev-parse", "HEAD").strip()
         entries = (entry.partition("\t") for entry in self._git("ls-tree", "-r", "-z", "HEAD").split("\0")[:-1])
@@ -113,7 +113,7 @@ class Commit:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def changed_files(self) -> list[str]:
-        """Return the files that differ from HEAD or are new, but for the record of passed suites."""
+        """Return the files that differ from HEAD or are new, except for the record of passed suites."""
         listed = self._git("status", "--porcelain", "-z", "--untracked-files=all", "--no-renames")
         return [entry[3:] for entry in listed.split("\0")[:-1] if entry[3:] != RECORD]
 
@@ -151,7 +151,7 @@ def pytest_options(pyproject: str) -> object:
 
 
 def read_record(root: Path = ROOT) -> dict[str, Pass]:
-    """Return with which inputs each suite last passed, by name."""
+    """Return the last pass of each suite, by name."""
     path = root / RECORD
     if not path.exists():
         return {}
@@ -166,6 +166,6 @@ def write_pass(name: str, passed: Pass, root: Path = ROOT) -> None:
 
 
 def unchanged_since(suite: Suite, inputs: str, record: Mapping[str, Pass]) -> Pass | None:
-    """Return when the suite passed with these very inputs, or None."""
+    """Return the last pass of the suite if its inputs are still the same, else None."""
     last = record.get(suite.name)
     return last if last is not None and last.inputs == inputs else None

@@ -1,11 +1,11 @@
-"""Makes `.venv` from the lock and runs a command of it; needs nothing but Python 3.11 to 3.13.
+"""Create `.venv` from the lock and run a command in it; needs only Python 3.11 to 3.13.
 
     python3 deployments/local/bootstrap.py [--dev | --no-sync | --extra NAME] [COMMAND [ARGUMENT ...]]
 
-Finds uv or installs it with pip into `.uv`, lets it bring `.venv` up to date (with `--dev` also the development
-tools, with `--extra` also an optional part such as `mlflow`; what is there already stays), and becomes
-`.venv/bin/COMMAND`. `--no-sync` takes `.venv` as it is.
-Only the standard library and no syntax newer than Python 3.7, so that an old interpreter gets a clear message.
+Finds uv, or installs it with pip into `.uv`, and lets it bring `.venv` up to date: `--dev` adds the development tools,
+`--extra` an optional part such as `mlflow`, and nothing is removed. Then this process is replaced by
+`.venv/bin/COMMAND`. `--no-sync` uses `.venv` as it is.
+Uses only the standard library and no syntax newer than Python 3.7, so that an older interpreter prints a clear message.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 OLDEST, NEWEST = (3, 11), (3, 13)
-OLDEST_UV = (0, 8)  # reads this lock's revision and knows dependency groups
+OLDEST_UV = (0, 8)  # can read this revision of the lock, and supports dependency groups
 UV_REQUIREMENT = "uv>=0.9,<1"
 INTERPRETERS = ("python3.13", "python3.12", "python3.11", "python3", "python")
-SYSTEM_PYTHON = "/usr/bin/python3"  # the one that a distribution gives pip to
+SYSTEM_PYTHON = "/usr/bin/python3"  # the one for which a distribution packages pip
 OF_ANOTHER_PYTHON = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON")
 
 
 class Unusable(Exception):
-    """Something that this machine lacks; the message says what to do about it."""
+    """Something is missing on this machine; the message says what to do."""
 
 
 def main(arguments: list[str]) -> int:
-    """Prepare `.venv` and become the command; return the exit status where there is none or it cannot be."""
+    """Prepare `.venv` and run the command instead of this process; return the exit status if that is not possible."""
     option = arguments.pop(0) if arguments[:1] in (["--dev"], ["--no-sync"], ["--extra"]) else ""
     extra = arguments.pop(0) if option == "--extra" and arguments else ""
     os.chdir(ROOT)
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
         if option != "--no-sync":
             synchronise(venv, development=option == "--dev", extra=extra)
         elif not works(venv / "bin" / "python"):
-            raise Unusable("nothing was installed here yet, so nothing runs; `make run` installs and starts.")
+            raise Unusable("nothing is installed yet; `make run` installs and starts the platform.")
     except Unusable as err:
         print(f"Rayonnage: {err}", file=sys.stderr)
         return 1
@@ -60,11 +60,11 @@ def main(arguments: list[str]) -> int:
 
 
 def synchronise(venv: Path, *, development: bool, extra: str = "") -> None:
-    """Bring `.venv` in line with `uv.lock`, adding only; one that an interrupted installation left is made anew."""
+    """Install what `uv.lock` names into `.venv`; an incomplete `.venv` of an interrupted installation is replaced."""
     with only_one(ROOT / ".run" / "bootstrap.lock"):
         half_made = ROOT / ".run" / "installing"
         if venv.exists() and (half_made.exists() or not works(venv / "bin" / "python")):
-            print("Removing a .venv that is incomplete or of another Python.", flush=True)
+            print("Removing .venv, which is incomplete or belongs to another Python.", flush=True)
             shutil.rmtree(venv)
         python = str(venv / "bin" / "python") if venv.exists() else suitable_python()
         uv = find_uv(python)
@@ -105,7 +105,7 @@ def works(python: Path | str) -> bool:
 
 
 def version_of(python: Path | str) -> tuple[int, int] | None:
-    """Return an interpreter's version; None where it does not start, as a shim without a version behind it."""
+    """Return an interpreter's version, or None if it does not start, such as a pyenv shim without a version."""
     try:
         answer = subprocess.run(
             [str(python), "-c", "import sys; print(*sys.version_info[:2])"],
@@ -121,7 +121,7 @@ def version_of(python: Path | str) -> tuple[int, int] | None:
 
 
 def suitable_python() -> str:
-    """Return the interpreter to build on: this one, or the newest that the search path has. Raises Unusable."""
+    """Return the interpreter for `.venv`: this one, or else the newest on the PATH. Raises Unusable."""
     if OLDEST <= sys.version_info[:2] <= NEWEST:
         return sys.executable
     for name in INTERPRETERS:
@@ -129,19 +129,19 @@ def suitable_python() -> str:
         if path and works(path):
             return path
     raise Unusable(
-        f"Python {dotted(OLDEST)} to {dotted(NEWEST)} is needed, and there is none on the search path "
+        f"Python {dotted(OLDEST)} to {dotted(NEWEST)} is needed, but it is not on the PATH "
         f"(this one is {dotted(sys.version_info[:2])}). Install one, for example `apt-get install python3`, "
         f"or name yours: make PYTHON=/path/to/python{dotted(NEWEST)} run"
     )
 
 
 def dotted(version: tuple[int, ...]) -> str:
-    """Return a version as it is written."""
+    """Return a version with dots, such as 3.13."""
     return ".".join(map(str, version))
 
 
 def find_uv(python: str) -> list[str]:
-    """Return the command of a uv that is new enough: on the search path, or our own, installed if need be."""
+    """Return the command of a uv that is new enough: from the PATH, or else from `.uv`, installed if necessary."""
     for candidate in (shutil.which("uv"), *own_uv()):
         if candidate and (uv_version(candidate) or (0,)) >= OLDEST_UV:
             return [candidate]
@@ -157,12 +157,12 @@ def find_uv(python: str) -> list[str]:
 
 
 def own_uv() -> list[str]:
-    """Return where the two ways of installing put uv."""
+    """Return the two paths where `install_uv` may have put uv."""
     return [str(ROOT / ".uv" / "bin" / "uv"), str(ROOT / ".uv" / "target" / "bin" / "uv")]
 
 
 def uv_version(uv: str) -> tuple[int, ...] | None:
-    """Return the version of a uv, None where it does not run."""
+    """Return the version of a uv, or None if it does not run."""
     try:
         answer = subprocess.run(
             [uv, "--version"], check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30
@@ -174,7 +174,7 @@ def uv_version(uv: str) -> tuple[int, ...] | None:
 
 
 def install_uv(python: str) -> None:
-    """Install uv into an environment of its own, or, where Python came without venv, into a plain folder by pip."""
+    """Install uv into an environment of its own, or, if Python has no venv, into a folder with pip."""
     folder = ROOT / ".uv"
     shutil.rmtree(folder, ignore_errors=True)
     if quietly([python, "-m", "venv", str(folder)]) and quietly([f"{folder}/bin/pip", "install", "-q", UV_REQUIREMENT]):
@@ -188,7 +188,7 @@ def install_uv(python: str) -> None:
 
 
 def quietly(command: list[str]) -> bool:
-    """Run a step that has an alternative; return whether it worked, and say why only where it did not."""
+    """Run a step that has an alternative; return whether it worked, and print the reason if it did not."""
     try:
         answer = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     except OSError as err:
@@ -201,7 +201,7 @@ def quietly(command: list[str]) -> bool:
 
 
 def call(command: list[str], environment: dict[str, str]) -> None:
-    """Run a step that must work, with its output shown. Raises Unusable."""
+    """Run a step that must succeed, and show its output. Raises Unusable."""
     status = subprocess.run(command, check=False, env=environment).returncode
     if status != 0:
         raise Unusable(

@@ -27,7 +27,7 @@ def test_what_never_passed_runs_until_the_budget_is_spent(repository: Repository
     assert summary(done.stdout) == [
         "passed  test: N s",
         "passed  test-models: N s; 61 passed, 2 skipped in 7.50s",
-        "NOT RUN test-pages: it takes N s, and N s of 1000 are gone",
+        "NOT RUN test-pages: it takes N s, and N s of N s are used up",
     ]
     assert repository.record() == {}
 
@@ -138,4 +138,4 @@ def test_a_suite_that_needs_an_engine_is_named_where_there_is_none(repository: R
     done = repository.run("suites", "test-pages", DOCKER_HOST="unix:///nonexistent/docker.sock")
     assert done.returncode == 0
     (line,) = summary(done.stdout)
-    assert line.startswith("NOT RUN test-pages: no Docker engine with Compose answers, and RAYONNAGE_ENGINE_UP")
+    assert line.startswith("NOT RUN test-pages: no Docker engine with Compose is running, and RAYONNAGE_ENGINE_UP")

@@ -93,7 +93,7 @@ def test_commands_that_install_nothing_say_so_when_nothing_is_installed(
 ) -> None:
     monkeypatch.chdir(Path.cwd())  # main leaves for the project; this brings the test back
     assert bootstrap.main(["--no-sync", "rayonnage", "stop"]) == 1
-    assert "nothing runs" in capsys.readouterr().err
+    assert "nothing is installed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("left", ["interrupted", "without an interpreter"])
