@@ -5,8 +5,14 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from starlette.routing import compile_path
+
+from rayonnage_gateway.routes import PUBLIC_ROUTES
+from rayonnage_shared.cli.main import create_app
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / ".github").rglob("*.md")])
@@ -15,6 +21,8 @@ MAKE = re.compile(r"\bmake ((?:[a-z][a-z-]+(?= |`|$)[ ]?)+)", re.MULTILINE)
 CODE = re.compile(r"`([^`\n]+)`|```bash\n(.*?)```", re.DOTALL)
 PATH = re.compile(r"`([\w.-]+(?:/[\w.-]+)+/?|[\w.-]+\.(?:md|toml|yml))`")
 
+ROUTE = re.compile(r"`(GET|POST|PUT|PATCH|DELETE) (/\w[\w/{}.-]*)`")
+COMMAND = re.compile(r"\brayonnage ((?:users |keys )?[a-z][a-z-]+)((?: [^`|\n]*)?)")
 SOURCE = re.compile(r"`([\w/]+\.py)`")
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -35,6 +43,36 @@ def test_make_targets_exist(document: Path) -> None:
     code = "\n".join("".join(found) for found in CODE.findall(document.read_text(encoding="utf-8")))
     named = {name for words in MAKE.findall(code) for name in words.split()}
     assert named <= targets
+
+
+@every_document
+def test_routes_exist(document: Path) -> None:
+    known = [(route.method, compile_path(route.path)[0]) for route in PUBLIC_ROUTES]
+    named = ROUTE.findall(document.read_text(encoding="utf-8"))
+    own = {"/status", "/docs", "/metrics"}  # of the gateway and the services, not in the table
+    assert [
+        f"{method} {path}"
+        for method, path in named
+        if path not in own and not any(method == one and pattern.match(path) for one, pattern in known)
+    ] == []
+
+
+@every_document
+def test_commands_and_their_options_exist(document: Path) -> None:
+    code = "\n".join("".join(found) for found in CODE.findall(document.read_text(encoding="utf-8")))
+    unknown = []
+    for name, rest in COMMAND.findall(code):
+        command: Any = typer.main.get_command(create_app())
+        for word in name.split():
+            command = command.commands.get(word) if command is not None else None
+        options = (
+            {option for one in command.params for option in (*one.opts, *one.secondary_opts)} if command else set()
+        )
+        unknown += [f"rayonnage {name}"] if command is None else []
+        unknown += [
+            f"rayonnage {name} {one}" for one in re.findall(r"--[a-z-]+", rest.split("&&")[0]) if one not in options
+        ]
+    assert unknown == []
 
 
 def test_files_that_contributors_are_sent_to_exist() -> None:
