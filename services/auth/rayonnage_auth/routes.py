@@ -56,15 +56,17 @@ async def _keep_out_of_caches(response: Response) -> None:
 
 
 AuthParts = Annotated[Auth, Depends(_auth)]
-UserPath = Annotated[Username, Path(description="The user's name.")]
+UserPath = Annotated[Username, Path(description="The user's name.", examples=["camille"])]
 
 
 class LoginForm(BaseModel):
     """The OAuth2 password form. Other fields, such as `client_id`, are ignored, as RFC 6749 requires."""
 
     grant_type: Literal["password"] = "password"
-    username: str = Field(min_length=1, max_length=64)
-    password: SecretStr = Field(min_length=1, max_length=256, json_schema_extra={"format": "password"})
+    username: str = Field(min_length=1, max_length=64, examples=["admin"])
+    password: SecretStr = Field(
+        min_length=1, max_length=256, examples=["your password"], json_schema_extra={"format": "password"}
+    )
     scope: str = Field("", max_length=256, description="Ignored: the user's role decides.")
 
 

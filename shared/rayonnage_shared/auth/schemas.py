@@ -20,7 +20,9 @@ class TokenPair(BaseModel):
 
 
 class RefreshRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"refresh_token": "the refresh_token of POST /token"}]}
+    )
 
     refresh_token: str = Field(min_length=1, max_length=512)
 
@@ -33,7 +35,10 @@ class User(BaseModel):
 
 
 class NewUser(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"username": "camille", "password": "quatre-mots-au-hasard", "role": "user"}]},
+    )
 
     username: Username
     password: Password
@@ -41,7 +46,7 @@ class NewUser(BaseModel):
 
 
 class UserChange(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"role": "admin"}]})
 
     role: Role | None = None
     active: bool | None = None
@@ -49,7 +54,12 @@ class UserChange(BaseModel):
 
 
 class PasswordChange(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"current_password": "your password", "new_password": "quatre-autres-mots-longs"}]
+        },
+    )
 
     current_password: SecretStr = Field(max_length=256)
     new_password: Password

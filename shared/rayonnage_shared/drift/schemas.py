@@ -15,7 +15,7 @@ MIN_HOURS, MAX_HOURS = 0.01, 24 * 366
 class DriftRequest(BaseModel):
     """Which predictions to compare with the champion's test split."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"hours": 24}]})
 
     hours: float = Field(24, ge=MIN_HOURS, le=MAX_HOURS, description="Hours of predictions to compare.")
 

@@ -50,7 +50,7 @@ class Info(BaseModel):
 
 
 class PromoteRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "fewer wrong pool products"}]})
 
     reason: str = Field("requested by an admin", max_length=500, pattern=r"^[^\x00]*$")
 

@@ -62,17 +62,27 @@ class _TrainingRequest(PipelineRequest):
 class TextTrainRequest(_TrainingRequest):
     """What to train on titles and descriptions; the champion's photo model is kept and the fusion is refitted."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "tfidf-svm", "promote": "if_better"}]})
+
     text: TextFamily = "tfidf-embedding"
 
 
 class ImageTrainRequest(_TrainingRequest):
     """What to train on photos; the champion's text model is kept and the fusion is refitted."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"image": "efficientnet-lite0", "promote": "if_better"}]})
+
     image: ImageFamily = "efficientnet-lite0"
 
 
 class TrainRequest(_TrainingRequest):
     """What to train. A modality that is null keeps the champion's model; the fusion is always refitted."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"text": "tfidf-embedding", "image": "efficientnet-lite0", "promote": "if_better"}]
+        }
+    )
 
     text: TextFamily | None = "tfidf-embedding"
     image: ImageFamily | None = "efficientnet-lite0"
@@ -91,6 +101,8 @@ class TrainRequest(_TrainingRequest):
 
 class SearchRequest(PipelineRequest):
     """Which family's parameters to search; name one, `text` or `image`. The defaults are the first trial."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "tfidf-svm", "trials": 5, "budget_s": 300}]})
 
     text: TextFamily | None = None
     image: ImageFamily | None = None

@@ -1,0 +1,139 @@
+"""Every request example of the documentation is sent as it stands to a running platform."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.e2e.api import finished_job, ingest, predict_form, start_training
+from tests.e2e.conftest import MakePlatform
+from tests.e2e.documents import Documented, documented, validated
+from tests.e2e.platform import Platform
+
+JSON, FORM, URLENCODED = "application/json", "multipart/form-data", "application/x-www-form-urlencoded"
+METHODS = ("post", "put", "patch", "delete", "get")
+UNREADABLE_PRODUCTS = b"designation,description,prdtypecode\n,,2583\n"
+
+# Where an example needs what only its reader has, the answer says so. All others succeed.
+REFUSED = {
+    ("POST", "/token", URLENCODED): (401, "wrong_credentials"),  # the reader's password
+    ("POST", "/token/refresh", JSON): (401, "refresh_refused"),  # and refresh token
+    ("PUT", "/users/me/password", JSON): (403, "wrong_password"),
+    ("POST", "/feedback", JSON): (404, "prediction_unknown"),  # and prediction
+    ("POST", "/models/rollback", JSON): (409, "nothing_to_roll_back_to"),  # and an earlier champion
+    ("POST", "/predict/image/manual", FORM): (422, "invalid_input"),  # a file that a page cannot fill in
+    ("POST", "/ingest", FORM): (422, "invalid_input"),
+}
+
+
+class Reader:
+    """Sends the examples as the page does, and looks up the ids in paths as its reader does."""
+
+    def __init__(self, client: httpx2.Client, documents: Documented, known: Mapping[str, str]) -> None:
+        self.client = client
+        self.documents = documents
+        self.known = dict(known)
+
+    def operations(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Return method, path and operation, with the requests that others need first."""
+        paths = self.documents.document["paths"]
+        found = [(method, path, item[method]) for path, item in paths.items() for method in METHODS if method in item]
+        return sorted(found, key=lambda one: (one[1] == "/logout", METHODS.index(one[0])))
+
+    def send(self, method: str, path: str, operation: dict[str, Any]) -> Iterator[tuple[str, httpx2.Response]]:
+        """Yield each form of the request body and the answer to its example."""
+        url = path
+        for parameter in operation.get("parameters", []):
+            if parameter["in"] == "path":
+                name = parameter["name"]
+                key = f"{path.split('/')[1]} {name}"
+                value = self.known.get(key) or parameter["schema"].get("examples", parameter.get("examples"))[0]
+                url = url.replace(f"{{{name}}}", value)
+        contents = operation.get("requestBody", {}).get("content", {"": {}})
+        for media_type, content in contents.items():
+            yield media_type, self.client.request(method, url, **self._body(media_type, content))
+
+    def _body(self, media_type: str, content: dict[str, Any]) -> dict[str, Any]:
+        if not media_type:
+            return {}
+        schema = self._resolved(content["schema"])
+        if media_type == JSON:
+            return {"json": content["example"] if "example" in content else schema["examples"][0]}
+        fields = {name: self._field(field) for name, field in schema["properties"].items()}
+        filled = {name: str(value) for name, value in fields.items() if value not in ("", None)}
+        return {"data": filled} if media_type == URLENCODED else {"files": {k: (None, v) for k, v in filled.items()}}
+
+    def _field(self, schema: dict[str, Any]) -> Any:
+        if schema.get("format") == "binary":
+            return None  # the page cannot choose a file
+        value = schema.get("example", schema.get("examples", [schema.get("default", "")])[0])
+        return json.dumps(value) if isinstance(value, bool) else value
+
+    def _resolved(self, schema: dict[str, Any]) -> dict[str, Any]:
+        schema = schema["anyOf"][0] if "anyOf" in schema else schema
+        if "$ref" in schema:
+            schema = self.documents.document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        return schema
+
+
+@pytest.fixture
+def busy_platform(make_platform: MakePlatform) -> Platform:
+    return make_platform()
+
+
+def test_every_request_example_of_every_route_is_answered_as_expected(busy_platform: Platform, sample: Path) -> None:
+    documents = documented(busy_platform)
+    with validated(busy_platform.client(busy_platform.admin_token()), documents) as client:
+        reader = Reader(client, documents, known_ids(client))
+        unexpected, sent = [], set()
+        for method, path, operation in reader.operations():
+            if (method, path) == ("delete", "/train/jobs/{job_id}"):
+                reader.known["train job_id"] = start_training(client)
+            for media_type, answer in reader.send(method, path, operation):
+                where = (method.upper(), path, media_type)
+                sent.add(where)
+                got = answer.status_code, answer.json().get("code") if answer.status_code >= 400 else None
+                wanted = REFUSED.get(where, (answer.status_code if answer.is_success else 0, None))
+                if got != wanted:
+                    unexpected.append(f"{where}: {answer.status_code} {answer.text[:300]}")
+                if path.startswith("/train") and answer.status_code == 202 and method == "post":
+                    client.delete(answer.headers["location"])
+                if path == "/drift" and method == "post":
+                    report = finished_job(client, answer.json()["job_id"])["result"]
+                    reader.known["drift report_id"] = client.get("/drift").json()["reports"][0]["id"]
+                    assert report
+    assert not unexpected, "\n".join(unexpected)
+    assert REFUSED.keys() <= sent
+    assert {(method.upper(), path) for method, path, _ in reader.operations()} == {where[:2] for where in sent}
+
+
+def known_ids(client: httpx2.Client) -> dict[str, str]:
+    """Return ids of the platform by the first part of their path and their name."""
+    refused = ingest(client, UNREADABLE_PRODUCTS)
+    assert refused.status_code == 422
+    return {
+        "models version": client.get("/models").json()["champion"],
+        "models name": "confusion",
+        "datasets version": client.get("/datasets").json()["current"],
+        "ingest ingest_id": refused.json()["ingest_id"],
+    }
+
+
+def test_an_example_works_once_its_reader_has_put_in_what_is_missing(busy_platform: Platform, sample: Path) -> None:
+    username, password = busy_platform.admin
+    with busy_platform.client(busy_platform.admin_token()) as client:
+        photo = (sample / "exemple.jpg").read_bytes()
+        prediction = predict_form(client, photo, "/predict/image/manual", top_k="3")
+        assert prediction.status_code == 200
+        feedback = {"prediction_id": prediction.json()["prediction_id"], "category_id": 2583}
+        assert client.post("/feedback", json=feedback).status_code == 201
+        pair = client.post("/token", data={"username": username, "password": password}).json()
+        refreshed = client.post("/token/refresh", json={"refresh_token": pair["refresh_token"]})
+        assert refreshed.status_code == 200
+        change = {"current_password": password, "new_password": "quatre-autres-mots-longs"}
+        assert client.put("/users/me/password", json=change).status_code == 204
