@@ -21,6 +21,7 @@ from rayonnage_shared.auth.dependencies import refreshing_keys
 from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.core.background import background
 from rayonnage_shared.http.app import create_service
+from rayonnage_shared.http.middleware import PROBES
 from rayonnage_shared.observability.metrics_server import metrics_server
 
 log = structlog.get_logger()
@@ -63,12 +64,12 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         readiness={"keys": verifier.why_not_ready},
         reported={service: functools.partial(readiness.why_not_ready, service) for service in upstreams},
         max_body_bytes=None,  # each public route has its own limit
+        quiet=PROBES,  # what services poll from each other, clients request here
         metrics_route=False,  # not public: served on a port of their own
     )
     documentation = Documentation(app.openapi, upstreams, PUBLIC_ROUTES)
     app.openapi = documentation.document  # type: ignore[method-assign]
     app.state.verifier = verifier
-    app.router.redirect_slashes = False
     app.router.routes[0:0] = [
         *forwarding_routes(settings, upstreams, streams, prediction_rate_limiter(settings)),
         *docs_routes(),

@@ -14,6 +14,7 @@ from rayonnage_ingest.settings import IngestSettings
 from rayonnage_ingest.uploads import FROM_FEEDBACK, NEW_CODES, receive_upload
 from rayonnage_shared.auth.dependencies import current_admin
 from rayonnage_shared.core.errors import BadInput
+from rayonnage_shared.core.validation import Matching
 from rayonnage_shared.http.problems import problems
 from rayonnage_shared.ml.catalogue.datasets import VERSION_PATTERN, DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion.reports import INGEST_ID_PATTERN, IngestReports
@@ -21,8 +22,10 @@ from rayonnage_shared.ml.catalogue.schemas import Dataset, DatasetList, IngestRe
 
 router = APIRouter(tags=["ingest"], dependencies=[Depends(current_admin)])
 
-IngestId = Annotated[str, PathParameter(pattern=INGEST_ID_PATTERN)]
-Version = Annotated[str, PathParameter(pattern=VERSION_PATTERN)]
+IngestId = Annotated[str, PathParameter(), Matching(INGEST_ID_PATTERN, "must be an ingest id")]
+Version = Annotated[
+    str, PathParameter(), Matching(VERSION_PATTERN, "must be a dataset version; GET /datasets lists them")
+]
 
 
 class EveryRowRejected(BadInput):

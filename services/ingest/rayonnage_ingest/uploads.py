@@ -17,6 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from rayonnage_shared.core.errors import BadInput, BodyTooLarge, RayonnageError, UnsupportedMedia
+from rayonnage_shared.core.validation import unknown_field
 
 FILES = ("features", "target", "images")
 NEW_CODES = "allow_new_codes"
@@ -130,9 +131,9 @@ class _Parts:
         allow_new_codes, from_feedback = self._flag(NEW_CODES), self._flag(FROM_FEEDBACK)
         features, target, images = (self._path(name) for name in FILES)
         if from_feedback and (features or target or images or allow_new_codes):
-            raise BadInput(f"{FROM_FEEDBACK}: the products come from feedback; send no other field with it.")
+            raise BadInput(f"With `{FROM_FEEDBACK}` the products come from feedback; send no other field.")
         if features is None and not from_feedback:
-            raise BadInput(f"features: send a CSV file of products in this field, or {FROM_FEEDBACK} instead.")
+            raise BadInput(f"Send a CSV file of products in the field `features`, or `{FROM_FEEDBACK}` instead.")
         return Upload(features, target, images, allow_new_codes)
 
     def close(self) -> None:
@@ -142,7 +143,7 @@ class _Parts:
     def _flag(self, name: str) -> bool:
         flag = _FLAG_WORDS.get(self._flags.get(name, b"").decode("latin-1").strip().lower())
         if flag is None:
-            raise BadInput(f"{name}: send `true` or `false`.")
+            raise BadInput(f"`{name}` must be `true` or `false`.")
         return flag
 
     def _path(self, name: str) -> Path | None:
@@ -169,10 +170,9 @@ class _Parts:
     def _start(self) -> None:
         name = self._name
         if name not in (*FILES, *FLAGS):
-            fields = ", ".join((*FILES, *FLAGS))
-            raise BadInput(f"{name[:40] or 'a part without a name'}: unknown field; the fields are {fields}.")
+            raise BadInput(unknown_field(name, (*FILES, *FLAGS)) if name else "A part of the form has no name.")
         if name in self._seen:
-            raise BadInput(f"{name}: sent twice.")
+            raise BadInput(f"The field `{name}` occurs twice in the form.")
         self._seen.add(name)
         self._file = None
         if name in FILES:

@@ -13,9 +13,12 @@ from fastapi import Request
 from pydantic import ValidationError
 
 from rayonnage_shared.core.errors import BadInput, UnsupportedMedia
-from rayonnage_shared.predictions.schemas import PredictJson, ProductFields
+from rayonnage_shared.core.validation import Fault, faults
+from rayonnage_shared.http.problems import invalid_input
+from rayonnage_shared.predictions.schemas import SEND_THE_PHOTO, PredictJson, ProductFields
 
 MAX_PARTS = 16
+_FIELDS = frozenset(PredictJson.model_fields)
 _BOUNDARY = re.compile(rb'boundary=(?:"([^"\r\n]{1,70})"|([^\s;,"]{1,70}))', re.IGNORECASE)
 _NAME = re.compile(rb'[; ]name="([^"]{0,64})"')
 _FILENAME = re.compile(rb"[; ]filename\*?=")
@@ -84,6 +87,8 @@ def _from_parts(content_type: str, body: bytes) -> PredictRequest:
     for part in split_multipart(body, found[1] or found[2]):
         if part.name in fields or (part.name == "image" and photo is not None):
             raise MalformedForm(f"The field `{part.name}` occurs twice in the form.")
+        if part.is_file and part.name not in _FIELDS:
+            raise invalid_input([Fault(part.name, f"Unknown field `{part.name}`. {SEND_THE_PHOTO}")])
         if part.name == "image":
             if not part.is_file and part.content:
                 raise MalformedForm("`image` must be a file; in JSON it may be base64.")
@@ -98,14 +103,14 @@ def _from_parts(content_type: str, body: bytes) -> PredictRequest:
     try:
         return PredictRequest(ProductFields.model_validate(fields), photo or None)
     except ValidationError as error:
-        raise _bad_fields(error) from error
+        raise invalid_input(faults(error)) from error
 
 
 def _from_json(body: bytes) -> PredictRequest:
     try:
         sent = PredictJson.model_validate_json(body)
     except ValidationError as error:
-        raise _bad_fields(error) from error
+        raise invalid_input(faults(error)) from error
     return PredictRequest(sent, _decode_image(sent.image) if sent.image else None)
 
 
@@ -130,11 +135,3 @@ def _check_modalities(product: PredictRequest, only: Only) -> None:
             None: "a `designation`, a `description` or an `image`",
         }
         raise BadInput(f"Send {wanted[only]}.")
-
-
-def _bad_fields(error: ValidationError) -> BadInput:
-    errors = [
-        {"field": ".".join(str(part) for part in item["loc"]) or "body", "message": item["msg"]}
-        for item in error.errors(include_url=False, include_input=False, include_context=False)[:20]
-    ]
-    return BadInput(f"{errors[0]['field']}: {errors[0]['message']}", errors=errors)

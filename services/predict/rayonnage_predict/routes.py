@@ -19,6 +19,7 @@ from rayonnage_predict.request_parsing import Only, read_predict_request
 from rayonnage_predict.settings import PredictSettings
 from rayonnage_shared.auth.dependencies import CurrentUser
 from rayonnage_shared.auth.tokens import Principal
+from rayonnage_shared.core.validation import Matching
 from rayonnage_shared.feedback.schemas import Feedback, FeedbackRequest
 from rayonnage_shared.http.languages import preferred_language
 from rayonnage_shared.http.middleware import SPAN
@@ -30,7 +31,7 @@ from rayonnage_shared.registry.schemas import Info, ModelDetails, ModelList
 router = APIRouter()
 
 Version = Annotated[str, PathParameter(max_length=64)]
-PlotName = Annotated[str, PathParameter(pattern=PLOT_NAME_PATTERN)]
+PlotName = Annotated[str, PathParameter(), Matching(PLOT_NAME_PATTERN, "must be the name of a plot")]
 
 PREDICT_ERRORS = problems(400, 401, 413, 415, 429, 503)
 

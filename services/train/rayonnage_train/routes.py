@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from rayonnage_shared.auth.dependencies import CurrentAdmin, bearer
 from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.core.errors import NotAuthenticated
+from rayonnage_shared.core.validation import Matching
 from rayonnage_shared.http.problems import problems
 from rayonnage_shared.jobs.queue import JobNotFound, JobQueue
 from rayonnage_shared.jobs.schemas import Job, JobList, JobStatus
@@ -60,7 +61,7 @@ def train_of(request: Request) -> Train:
 
 def existing_job(
     train: Annotated[Train, Depends(train_of)],
-    job_id: Annotated[str, PathParameter(max_length=32, pattern="^[A-Za-z0-9_-]+$")],
+    job_id: Annotated[str, PathParameter(max_length=32), Matching("^[A-Za-z0-9_-]+$", "must be a job id")],
     _admin: CurrentAdmin,
 ) -> Job:
     """Return the job with this id. Raises JobNotFound, also for a job of an unknown type."""

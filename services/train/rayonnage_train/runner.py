@@ -16,9 +16,11 @@ import traceback
 from collections.abc import Callable
 
 import structlog
+from pydantic import ValidationError
 
 from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.core.parent_process import die_with
+from rayonnage_shared.core.validation import faults
 from rayonnage_shared.database.engine import DATABASE_AWAY, open_database
 from rayonnage_shared.jobs.leases import JobLeases, LeaseLost
 from rayonnage_shared.jobs.rows import HeldJob
@@ -85,7 +87,13 @@ def run_job(
 ) -> None:
     """Run the job's handler and write how it ended. Raises LeaseLost."""
     try:
-        result = job_type.load_handler()(job_type.request.model_validate(held.request), run)
+        request = job_type.request.model_validate(held.request)
+    except ValidationError as error:  # queued by another version
+        log.warning("job.request_invalid", job_id=held.job_id, error=repr(error))
+        _fail(held, leases, reporter, f"The request is not valid: {faults(error)[0].message} Submit the job again.", [])
+        return
+    try:
+        result = job_type.load_handler()(request, run)
         reporter.flush()
         _write_end(lambda: leases.succeed(held, result))
     except LeaseLost:

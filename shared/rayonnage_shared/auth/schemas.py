@@ -7,8 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from rayonnage_shared.core.validation import Matching, RequestModel
+
 Role = Literal["user", "admin"]
-Username = Annotated[str, Field(min_length=2, max_length=64, pattern=r"^[A-Za-z0-9._@-]+$")]
+Username = Annotated[
+    str,
+    Field(min_length=2, max_length=64),
+    Matching(r"^[A-Za-z0-9._@-]+$", "must consist of letters without accents, digits and . _ @ -"),
+]
 Password = Annotated[SecretStr, Field(min_length=10, max_length=256)]
 
 
@@ -19,10 +25,8 @@ class TokenPair(BaseModel):
     refresh_token: str
 
 
-class RefreshRequest(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"refresh_token": "the refresh_token of POST /token"}]}
-    )
+class RefreshRequest(RequestModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"refresh_token": "the refresh_token of POST /token"}]})
 
     refresh_token: str = Field(min_length=1, max_length=512)
 
@@ -34,9 +38,8 @@ class User(BaseModel):
     created_at: datetime
 
 
-class NewUser(BaseModel):
+class NewUser(RequestModel):
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={"examples": [{"username": "camille", "password": "quatre-mots-au-hasard", "role": "user"}]},
     )
 
@@ -45,17 +48,16 @@ class NewUser(BaseModel):
     role: Role = "user"
 
 
-class UserChange(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"role": "admin"}]})
+class UserChange(RequestModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"role": "admin"}]})
 
     role: Role | None = None
     active: bool | None = None
     password: Password | None = None
 
 
-class PasswordChange(BaseModel):
+class PasswordChange(RequestModel):
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [{"current_password": "your password", "new_password": "quatre-autres-mots-longs"}]
         },

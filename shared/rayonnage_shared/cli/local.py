@@ -12,11 +12,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from rayonnage_shared.ops import local
 from rayonnage_shared.ops.env_file import effective
 from rayonnage_shared.ops.log_following import LogFollower
-from rayonnage_shared.ops.log_search import find_request, log_files
+from rayonnage_shared.ops.log_search import find_request, log_files, parse_event
 from rayonnage_shared.ops.run_lock import holder
 from rayonnage_shared.ops.settings_catalogue import env_example
 from rayonnage_shared.ops.supervision import Supervisor
@@ -80,11 +81,15 @@ def logs(
         return
     console = Console(highlight=False)
     colours: dict[str, str] = {}
+    render = structlog.dev.ConsoleRenderer(colors=console.is_terminal)
 
     def show(name: str, line: str) -> None:
         colour = colours.setdefault(name, _COLOURS[len(colours) % len(_COLOURS)])
-        console.print(f"[{colour}]{name:>20}[/] ", end="", soft_wrap=True)
-        console.print(line, markup=False, soft_wrap=True)
+        event = parse_event(line.encode())
+        if event is not None and "event" in event:
+            event.pop("service", None)  # the name of the file says so
+            line = str(render(None, "", event))
+        console.print(Text.assemble((f"{name:>20} ", colour), Text.from_ansi(line)), soft_wrap=True)
 
     follower = LogFollower(supervisor.logs, show)
     try:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from rayonnage_shared.core.errors import RayonnageError
+from rayonnage_shared.core.validation import faults
 
 SUBJECTS = (
     "local",
@@ -60,8 +61,8 @@ def main() -> None:
         print(f"{err.title}: {err.detail}", file=sys.stderr)
         sys.exit(1)
     except ValidationError as err:  # an option or a setting with an invalid value
-        for one in err.errors(include_input=False, include_url=False):
-            print(f"{'.'.join(map(str, one['loc'])) or err.title}: {one['msg']}", file=sys.stderr)
+        for fault in faults(err):
+            print(fault.message, file=sys.stderr)
         sys.exit(1)
     except SettingsError as err:
         print(err, file=sys.stderr)

@@ -190,7 +190,8 @@ def list_models() -> None:
         champion = read_champion(settings.models_path)
     except ChampionBroken as error:
         broken.append(error.detail)
-    table = Table("", Column("version", no_wrap=True), "text", "image", "F1 weighted", "F1 macro", "ECE")
+    names = ("", "version", "text", "image", "F1\nweighted", "F1\nmacro", "ECE")
+    table = Table(*(Column(name, no_wrap=True) for name in names), box=None, padding=(0, 1, 0, 0))  # fits 80 columns
     for version in list_versions(settings.models_path):
         mark = "★" if champion and champion.version == version else ""
         try:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
+from typing import Any, ClassVar
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
@@ -82,14 +79,6 @@ class DependencyDown(RayonnageError):
 
     def __init__(self, detail: str, *, headers: dict[str, str] | None = None, **extra: Any) -> None:
         super().__init__(detail, headers={"Retry-After": "2"} | (headers or {}), **extra)
-
-
-def first_fault(error: ValidationError) -> str:
-    """Return the first fault of an invalid document in one line: the field and what is wrong with it."""
-    fault = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in fault["loc"])
-    message = fault["msg"][:1].lower() + fault["msg"][1:]
-    return f"`{field}`: {message}" if field else message
 
 
 def problem_document(

@@ -12,7 +12,8 @@ from pathlib import Path
 import structlog
 from pydantic import ValidationError
 
-from rayonnage_shared.core.errors import NotFound, RayonnageError, first_fault
+from rayonnage_shared.core.errors import NotFound, RayonnageError
+from rayonnage_shared.core.validation import first_fault
 from rayonnage_shared.drift.schemas import DriftReport, DriftSummary
 
 log = structlog.get_logger()

@@ -7,15 +7,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rayonnage_shared.core.validation import RequestModel
+
 DriftMeasure = Literal["ks", "ks_fall", "cohen_h", "mean_shift"]
 
 MIN_HOURS, MAX_HOURS = 0.01, 24 * 366
 
 
-class DriftRequest(BaseModel):
+class DriftRequest(RequestModel):
     """Which predictions to compare with the champion's test split."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"hours": 24}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"hours": 24}]})
 
     hours: float = Field(24, ge=MIN_HOURS, le=MAX_HOURS, description="Hours of predictions to compare.")
 

@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from rayonnage_shared.core.errors import DependencyDown
 from rayonnage_shared.core.version import VERSION
-from rayonnage_shared.http.middleware import RequestContext
+from rayonnage_shared.http.middleware import POLLS, PROBES, RequestContext
 from rayonnage_shared.http.problems import add_problem_documents, problems
 from rayonnage_shared.http.schemas import Health
 from rayonnage_shared.observability.http_metrics import add_http_metrics
@@ -38,11 +38,13 @@ def create_service(
     reported: Mapping[str, ReadinessCheck] | None = None,
     max_body_bytes: int | None,
     metrics_route: bool = True,
+    quiet: tuple[str, ...] = (*PROBES, *POLLS),
 ) -> FastAPI:
     """Return an application with request ids, access log, problem documents, health routes and metrics.
 
     `/health/ready` requires the checks in `readiness` and only reports those in `reported`. With `max_body_bytes` None
-    each route sets its own limit. FastAPI's documentation pages are off: they load from a CDN.
+    each route sets its own limit. Requests below the paths `quiet` are not logged. FastAPI's documentation pages are
+    off: they load from a CDN.
     """
     app = FastAPI(
         title=title,
@@ -56,7 +58,7 @@ def create_service(
         redoc_url=None,
     )
     add_http_metrics(app)
-    app.add_middleware(RequestContext, max_body_bytes=max_body_bytes)
+    app.add_middleware(RequestContext, max_body_bytes=max_body_bytes, quiet=quiet)
     add_problem_documents(app)
     for router in routers:
         app.include_router(router)

@@ -19,18 +19,23 @@ log = structlog.get_logger()
 
 CLIENT_DISCONNECTED_STATUS = 499  # the client disconnected before the response began
 SPAN = "span"  # key in a request's state while tracing is on
+PROBES = ("/health/", "/metrics")
+POLLS = ("/internal/", "/.well-known/", "/openapi.json")
+"""Paths that the platform's own processes request from each other again and again."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
 class RequestContext:
     """Pure ASGI middleware: request id, body limit, access log, and a problem document for unhandled errors.
 
-    FastAPI's own body limit is not used: it answers with plain text when Content-Length is too large.
+    Requests whose path begins with one of `quiet` leave no log line and no trace. FastAPI's own body limit is not used:
+    it answers with plain text when Content-Length is too large.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int | None = None) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int | None = None, quiet: tuple[str, ...] = ()) -> None:
         self.app = app
         self._max_body_bytes = max_body_bytes
+        self._quiet = quiet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,7 +45,7 @@ class RequestContext:
         request_id = _incoming_request_id(scope) or str(ULID())
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        quiet = scope["path"].startswith(("/health/", "/metrics", "/internal/"))
+        quiet = scope["path"].startswith(self._quiet)
         traces = None if quiet else tracing()
         trace_id = None
         if traces is not None:

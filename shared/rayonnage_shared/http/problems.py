@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -12,7 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-from rayonnage_shared.core.errors import PROBLEM_MEDIA_TYPE, RayonnageError, problem_document
+from rayonnage_shared.core.errors import PROBLEM_MEDIA_TYPE, BadInput, RayonnageError, problem_document
+from rayonnage_shared.core.validation import Fault, faults_of
 from rayonnage_shared.http.schemas import Problem
 
 log = structlog.get_logger()
@@ -55,6 +56,11 @@ def problem_response(request_id: str, error: RayonnageError) -> Response:
     return _problem(document, error.headers)
 
 
+def invalid_input(found: Sequence[Fault]) -> BadInput:
+    """Return the error for a request with these faults, at least one."""
+    return BadInput(found[0].message, errors=[fault._asdict() for fault in found])
+
+
 def request_id_of(request: Request) -> str:
     """Return the request id, which stands in every log line."""
     return str(request.state.request_id)
@@ -69,19 +75,7 @@ async def _render_domain_error(request: Request, error: Exception) -> Response:
 
 async def _render_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors = [
-        {"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]} for item in error.errors()[:20]
-    ]
-    first = errors[0] if errors else {"field": "body", "message": "not valid"}
-    document = problem_document(
-        status=422,
-        code="invalid_input",
-        title="The request is not valid",
-        detail=f"{first['field']}: {first['message']}",
-        request_id=request_id_of(request),
-        errors=errors,
-    )
-    return _problem(document, {})
+    return problem_response(request_id_of(request), invalid_input(faults_of(error.errors())))
 
 
 async def _render_http_error(request: Request, error: Exception) -> Response:

@@ -151,13 +151,14 @@ class JobQueue:
         with writing(self._engine) as session:
             row = _existing(session, _by_id(job_id).with_for_update())
             if row.status in FINAL_STATUSES:
-                raise JobFinished(f"Job {job_id} has already ended ({row.status}).")
+                raise JobFinished(_ended(job_id, row.status))
             moment = self._clock(session)
+            message = "the cancellation was already requested" if row.cancel_requested else "cancelling"
             row.cancel_requested = True
             if row.status == "queued" or expired(row, moment):
                 end(row, "cancelled", moment)
             else:
-                row.message = "cancelling"
+                row.message = message
             session.add(row)
         return as_job(row)
 
@@ -194,6 +195,12 @@ class JobQueue:
         newest = select(JobRow.submitted_at, JobRow.status).where(of_kind).order_by(submitted.desc()).limit(1)
         since, status = session.exec(newest).first() or (first_from, None)
         return self._clock(session) >= since + (pauses.after_failure if status == "failed" else pauses.usual)
+
+
+def _ended(job_id: str, status: str) -> str:
+    if status == "cancelled":
+        return f"Job {job_id} had already been cancelled."
+    return f"Job {job_id} has already ended ({status}), so it cannot be cancelled."
 
 
 def _by_id(job_id: str) -> SelectOfScalar[JobRow]:

@@ -53,7 +53,7 @@ def _with(files: list[Path], lines: list[bytes], field: str, value: str) -> list
     needle = value.encode()
     found = [line for path in files for line in _lines_with(path, needle)]
     found += [line for line in lines if needle in line]
-    events = (_event(line) for line in found)
+    events = (parse_event(line) for line in found)
     return [Found(event) for event in events if event is not None and event.get(field) == value]
 
 
@@ -76,8 +76,8 @@ def _mapped(file: BinaryIO) -> mmap.mmap:
     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _event(line: bytes) -> dict[str, Any] | None:
-    """Parse a JSON line, ignoring the prefix that `docker compose logs` adds."""
+def parse_event(line: bytes) -> dict[str, Any] | None:
+    """Return the event of a JSON line, after whatever `docker compose logs` puts before it; None for other lines."""
     _before, brace, rest = line.partition(b"{")
     try:
         event = json.loads(brace + rest)

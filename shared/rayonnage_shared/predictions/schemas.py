@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from rayonnage_shared.core.validation import RequestModel
+
 MAX_TEXT_CHARACTERS = 20_000
 MAX_TOP_K = 27
+SEND_THE_PHOTO = "Send the photo in the field `image`."
 
 _empty_to_none = BeforeValidator(lambda value: None if value == "" else value)
 Text = Annotated[Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)] | None, _empty_to_none]
 Identifier = Annotated[Annotated[str, Field(max_length=128)] | None, _empty_to_none]
 
 
-class ProductFields(BaseModel):
+class ProductFields(RequestModel):
     """The fields of a product, without its photo."""
 
-    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    other_fields: ClassVar[tuple[str, ...]] = ("image",)
+    hints: ClassVar[Mapping[str, str]] = dict.fromkeys(("file", "files", "photo", "picture", "img"), SEND_THE_PHOTO)
 
     designation: Text = Field(None, description="Title. Needed unless a photo is sent.")
     description: Text = Field(None, description="Description; HTML is allowed.")
@@ -31,6 +38,8 @@ class ProductFields(BaseModel):
 
 class PredictJson(ProductFields):
     """The JSON form: the photo as base64 or data URI, never as a path or a URL."""
+
+    other_fields: ClassVar[tuple[str, ...]] = ()
 
     image: Annotated[str | None, _empty_to_none] = Field(None, description="Base64 or data URI; JPEG, PNG or WebP.")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rayonnage_shared.core.validation import Matching, RequestModel
 from rayonnage_shared.ml.bundles.manifest import Manifest
 from rayonnage_shared.ml.evaluation.schemas import EvaluationReport
 
@@ -49,10 +51,12 @@ class Info(BaseModel):
     )
 
 
-class PromoteRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "fewer wrong pool products"}]})
+class PromoteRequest(RequestModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "fewer wrong pool products"}]})
 
-    reason: str = Field("requested by an admin", max_length=500, pattern=r"^[^\x00]*$")
+    reason: Annotated[str, Matching(r"^[^\x00]*$", "must not contain NUL characters")] = Field(
+        "requested by an admin", max_length=500
+    )
 
 
 class Promotion(BaseModel):

@@ -73,7 +73,6 @@ def test_nothing_of_a_refused_request_goes_on(counted: tuple[Gateway, dict[str, 
     [
         "/metrics",
         "/internal/revocations",
-        "/predict/",
         "/predict/batch",
         "/models/../internal/revocations",
         "/models/..%2finternal%2frevocations",
@@ -89,6 +88,16 @@ def test_what_is_not_in_the_table_does_not_exist(client: httpx2.Client, gateway:
         head = caller.read_head()
         assert head.startswith(b"HTTP/1.1 404"), target
         assert b"application/problem+json" in head
+
+
+@pytest.mark.parametrize(
+    ("target", "there"), [("/models/", "/models"), ("/status/", "/status"), ("/predict/", "/predict")]
+)
+def test_a_trailing_slash_is_redirected(client: httpx2.Client, target: str, there: str) -> None:
+    for method in ("GET", "POST"):
+        answer = client.request(method, target, follow_redirects=False)
+        assert answer.status_code == 307
+        assert httpx2.URL(answer.headers["location"]).path == there
 
 
 def test_a_wrong_method_is_told_which_are_right(client: httpx2.Client) -> None:

@@ -67,10 +67,13 @@ async def test_feedback_stands_in_place_of_files(tmp_path: Path) -> None:
     [
         (body(("target", "t.csv", b"x")), "features"),
         (body(("features", "f.csv", b"")), "features"),
-        (body(("features", "f.csv", b"x"), ("../../etc/passwd", "p", b"x")), "unknown field"),
-        (body(("features", "f.csv", b"x"), ("features", "f.csv", b"x")), "sent twice"),
+        (
+            body(("features", "f.csv", b"x"), ("../../etc/passwd", "p", b"x")),
+            r"Unknown field `../../etc/passwd`; the fields are `features`",
+        ),
+        (body(("features", "f.csv", b"x"), ("features", "f.csv", b"x")), "`features` occurs twice"),
         (body(("features", "f.csv", b"x"), ("allow_new_codes", None, b"perhaps")), "true"),
-        (body(("from_feedback", None, b"perhaps")), "from_feedback: send `true`"),
+        (body(("from_feedback", None, b"perhaps")), "`from_feedback` must be `true` or `false`"),
         (body(("from_feedback", None, b"false")), "features"),
         (body(("from_feedback", None, b"true"), ("features", "f.csv", b"x")), "no other field"),
         (body(("from_feedback", None, b"true"), ("images", "i.zip", b"x")), "no other field"),

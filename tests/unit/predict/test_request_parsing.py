@@ -165,7 +165,7 @@ async def test_each_bad_field_is_named_with_what_is_wrong() -> None:
 
 
 async def test_a_body_that_is_not_json_is_named_as_the_body() -> None:
-    with pytest.raises(BadInput, match="body: Invalid JSON"):
+    with pytest.raises(BadInput, match=r"The body is not valid JSON: see line 1, column 1\."):
         await read_predict_request(request("application/json; charset=utf-8", b"{"), None)
 
 
@@ -180,3 +180,23 @@ async def test_a_body_that_is_not_json_is_named_as_the_body() -> None:
 async def test_an_empty_product_is_refused_with_what_the_route_needs(only: Only, wanted: str) -> None:
     with pytest.raises(BadInput, match=f"Send {wanted}"):
         await read_predict_request(request("application/json", b'{"designation": ""}'), only)
+
+
+async def test_a_misspelt_field_is_named_with_the_field_that_was_meant() -> None:
+    message = r"Unknown field `desigation`; did you mean `designation`\?"
+    with pytest.raises(BadInput, match=message):
+        await read_json({"desigation": "Piscine"})
+    with pytest.raises(BadInput, match=message):
+        await read_form(("desigation", b"Piscine", None))
+
+
+async def test_a_photo_in_another_field_is_refused_with_the_right_one() -> None:
+    for name in ("file", "photo", "picture.jpg"):
+        with pytest.raises(BadInput) as refused:
+            await read_form(("designation", b"Piscine", None), (name, PHOTO, "photo.jpg"))
+        assert refused.value.detail == f"Unknown field `{name}`. Send the photo in the field `image`."
+        assert refused.value.extra["errors"] == [{"field": name, "message": refused.value.detail}]
+    with pytest.raises(BadInput, match=r"Unknown field `file`\. Send the photo in the field `image`\."):
+        await read_json({"designation": "Piscine", "file": "aGVsbG8="})
+    with pytest.raises(BadInput, match=r"Unknown field `imge`; did you mean `image`\?"):
+        await read_form(("imge", b"", None))

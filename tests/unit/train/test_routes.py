@@ -222,6 +222,7 @@ async def test_cancelling_answers_with_the_job_and_a_second_time_with_a_conflict
     assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
     again = await admin.delete(f"/train/jobs/{job.job_id}")
     assert (again.status_code, again.json()["code"]) == (409, "job_finished")
+    assert again.json()["detail"] == f"Job {job.job_id} had already been cancelled."
 
 
 @pytest.mark.parametrize("job_id", ["01HZZZZZZZZZZZZZZZZZZZZZZZ", "nothing"])
@@ -362,3 +363,33 @@ async def test_a_broken_bundle_is_not_promoted(app: FastAPI, admin: httpx2.Async
     answer = await admin.post(f"/models/{VERSION}/promote")
 
     assert (answer.status_code, answer.json()["code"]) == (500, "bundle_broken")
+
+
+FAMILIES = "there is no text family of this name; known are "
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "detail"),
+    [
+        ("GET", "/train/jobs?limit=many", None, "Query parameter `limit` must be a whole number."),
+        ("GET", "/train/jobs?limit=0", None, "Query parameter `limit` must be at least 1."),
+        ("GET", "/train/jobs?kind=x", None, "Query parameter `kind`: there is no such job type; known are "),
+        ("GET", "/train/jobs/not%20an%20id", None, "Path parameter `job_id` must be a job id."),
+        ("POST", "/train", '{"text": ', "The body is not valid JSON: see character 9."),
+        ("POST", "/train", "[]", "The body must be a JSON object."),
+        ("POST", "/train", '{"promot": "never"}', "Unknown field `promot`; did you mean `promote`?"),
+        ("POST", "/train", '{"promote": "maybe"}', "`promote` must be 'if_better', 'never' or 'always'."),
+        ("POST", "/train", '{"text": "bert"}', f"`text`: {FAMILIES}"),
+        ("POST", "/train/search", "{}", "Name one family to search: `text` or `image`."),
+        (
+            *("POST", "/train", '{"parameters": {"text.penalty": []}}'),
+            "`parameters.text.penalty` must be a number, a string, `true` or `false`.",
+        ),
+    ],
+)
+async def test_a_bad_request_is_refused_in_words(
+    admin: httpx2.AsyncClient, method: str, path: str, body: str | None, detail: str
+) -> None:
+    answer = await admin.request(method, path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(detail)

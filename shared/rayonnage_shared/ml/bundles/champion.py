@@ -11,8 +11,9 @@ from typing import Annotated, Self, TextIO
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
 from ulid import ULID
 
-from rayonnage_shared.core.errors import RayonnageError, first_fault
+from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.core.files import open_locked, write_atomically
+from rayonnage_shared.core.validation import first_fault
 from rayonnage_shared.ml.bundles.manifest import Version
 
 POINTER_NAME = "champion.json"

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer, ValidationError
 
-from rayonnage_shared.core.errors import NotFound, RayonnageError, first_fault
+from rayonnage_shared.core.errors import NotFound, RayonnageError
 from rayonnage_shared.core.files import sha256_of, write_atomically
+from rayonnage_shared.core.validation import first_fault
 from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.families import Component
 

@@ -20,8 +20,9 @@ import numpy as np
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rayonnage_shared.core.errors import NotFound, RayonnageError, first_fault
+from rayonnage_shared.core.errors import NotFound, RayonnageError
 from rayonnage_shared.core.files import remove_folder
+from rayonnage_shared.core.validation import first_fault
 from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.catalogue.schemas import Dataset
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from rayonnage_shared.core.errors import first_fault
 from rayonnage_shared.core.files import write_atomically
+from rayonnage_shared.core.validation import first_fault
 from rayonnage_shared.ml.base.model import Curve, FloatArray, IntArray, known_rows
 from rayonnage_shared.ml.bundles.manifest import BundleBroken
 from rayonnage_shared.ml.calibration.thresholds import MODES, Decisions, Mode

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, WithJsonSchema, WrapValidator, model_validator
 
+from rayonnage_shared.core.validation import RequestModel, wrong_value
 from rayonnage_shared.ml.base.parameters import Parameter, Parameters
 from rayonnage_shared.ml.families import Component, family_names
 
@@ -23,6 +25,14 @@ def _schema(component: Component) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "enum": list(family_names(component))})
 
 
+def _check_value(value: Any, check: Callable[[Any], Parameter]) -> Parameter:
+    try:
+        return check(value)
+    except ValidationError as error:  # one for each of the types
+        raise wrong_value("must be a number, a string, `true` or `false`") from error
+
+
+_Value = Annotated[Parameter, WrapValidator(_check_value)]
 TextFamily = Annotated[str, AfterValidator(partial(_check_name, "text")), _schema("text")]
 ImageFamily = Annotated[str, AfterValidator(partial(_check_name, "image")), _schema("image")]
 FusionFamily = Annotated[str, AfterValidator(partial(_check_name, "fusion")), _schema("fusion")]
@@ -31,10 +41,8 @@ PromotePolicy = Literal["if_better", "never", "always"]
 FUSION_DEFAULT = "Default: the champion's family, or `weighted` if it has none."
 
 
-class PipelineRequest(BaseModel, ABC):
+class PipelineRequest(RequestModel, ABC):
     """What all requests have in common."""
-
-    model_config = ConfigDict(extra="forbid")
 
     dataset_version: str | None = Field(None, description="Default: the newest.", max_length=64)
     promote: PromotePolicy = "if_better"
@@ -48,7 +56,7 @@ class _TrainingRequest(PipelineRequest):
     """What the requests for a training have in common."""
 
     fusion: FusionFamily | None = Field(None, description=FUSION_DEFAULT)
-    parameters: dict[str, Parameter] = Field(
+    parameters: dict[str, _Value] = Field(
         default_factory=dict,
         description="By dotted name, such as `text.penalty`; unknown names are refused. Those of a fusion, such as "
         "`fusion.penalty`, need `fusion` to be named.",
@@ -113,7 +121,7 @@ class SearchRequest(PipelineRequest):
     budget_s: float = Field(
         1800, ge=1, le=86_400, description="Maximum time in seconds; the search stops at whichever limit comes first."
     )
-    fixed: dict[str, Parameter] = Field(
+    fixed: dict[str, _Value] = Field(
         default_factory=dict, description="Parameters that keep these values, by bare name."
     )
     train: bool = Field(

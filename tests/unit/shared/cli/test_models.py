@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from rayonnage_shared.cli import models
 from rayonnage_shared.ml.bundles.champion import Champion, write_champion
+from rayonnage_shared.ml.families import family_names
 from tests.unit.shared.ml.bundles.manifests import write_bundle
 
 OLD, NEW = "20261120T081500Z-0001", "20261121T081500Z-0002"
@@ -36,6 +37,16 @@ def listed() -> Result:
 def test_versions_are_listed_newest_first_with_the_champion_marked(volume: Path) -> None:
     lines = [line.split() for line in listed().stdout.splitlines() if "T081500Z" in line]
     assert [[cell for cell in line if cell != "│"][:2] for line in lines] == [[NEW, "tfidf-svm"], ["★", OLD]]
+
+
+def test_the_table_fits_80_columns_with_the_longest_names(volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    families = {"text": max(family_names("text"), key=len), "image": max(family_names("image"), key=len)}
+    write_bundle(volume, "20261122T081500Z-0003", families={**families, "fusion": "concatenate"})
+    lines = listed().stdout.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert any("20261122T081500Z-0003" in line and all(name in line for name in families.values()) for line in lines)
+    assert len(lines) == 2 + 3
 
 
 def test_a_broken_bundle_and_a_broken_pointer_are_named_beside_the_rest(volume: Path) -> None:

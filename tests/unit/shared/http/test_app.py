@@ -109,6 +109,14 @@ async def test_every_error_is_a_problem_document(
     assert "secret detail" not in answer.text
 
 
+async def test_probes_and_the_platforms_own_polling_leave_no_line(client: AsyncClient, events: list[EventDict]) -> None:
+    for path in ("/health/live", "/metrics", "/openapi.json", "/.well-known/jwks.json", "/internal/revocations"):
+        await client.get(path)
+    assert not events
+    await client.get("/missing")
+    assert [event["path"] for event in events] == ["/missing"]
+
+
 async def test_readiness_names_what_is_missing(client: AsyncClient) -> None:
     assert (await client.get("/health/ready")).json()["dependencies"] == {"broken": "the cable is out"}
     assert (await client.get("/health/live")).status_code == 200

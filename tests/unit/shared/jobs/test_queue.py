@@ -56,8 +56,23 @@ def test_a_running_job_without_a_living_holder_is_cancelled_at_once(
 def test_a_job_that_has_ended_cannot_be_cancelled(queue: JobQueue) -> None:
     job = submit(queue)
     queue.request_cancel(job.job_id)
-    with pytest.raises(JobFinished):
+    with pytest.raises(JobFinished) as caught:
         queue.request_cancel(job.job_id)
+    assert caught.value.detail == f"Job {job.job_id} had already been cancelled."
+
+
+def test_a_job_that_has_succeeded_cannot_be_cancelled(queue: JobQueue, leases: JobLeases) -> None:
+    job = submit(queue)
+    leases.succeed(claim(leases), {})
+    with pytest.raises(JobFinished, match=r"has already ended \(succeeded\), so it cannot be cancelled"):
+        queue.request_cancel(job.job_id)
+
+
+def test_a_second_cancellation_of_a_running_job_says_that_there_was_one(queue: JobQueue, leases: JobLeases) -> None:
+    job = submit(queue)
+    claim(leases)
+    assert queue.request_cancel(job.job_id).message == "cancelling"
+    assert queue.request_cancel(job.job_id).message == "the cancellation was already requested"
 
 
 def test_jobs_are_listed_newest_first_and_by_status_and_kind(queue: JobQueue) -> None:

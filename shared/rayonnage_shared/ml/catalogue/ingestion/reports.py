@@ -11,8 +11,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from rayonnage_shared.core.errors import NotFound, RayonnageError, first_fault
+from rayonnage_shared.core.errors import NotFound, RayonnageError
 from rayonnage_shared.core.files import write_atomically
+from rayonnage_shared.core.validation import first_fault
 from rayonnage_shared.ml.catalogue.schemas import IngestReport
 
 INGEST_ID_PATTERN = r"^[0-9A-HJKMNP-TV-Z]{26}$"

@@ -129,7 +129,7 @@ def test_unknown_keys_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in Manifest.model_fields if name != "models"])
 def test_a_missing_field_is_named(tmp_path: Path, name: str) -> None:
-    assert f"`{name}`: field required" in broken(tmp_path, without(name))
+    assert f"`{name}` is required" in broken(tmp_path, without(name))
 
 
 @pytest.mark.parametrize("name", ["dataset.sha256", "dataset.demo", "families.image", "categories.labels"])

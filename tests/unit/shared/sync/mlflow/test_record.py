@@ -128,5 +128,5 @@ def test_a_dataset_that_was_pruned_is_known_by_name_and_hash(tmp_path: Path) -> 
 def test_a_damaged_manifest_is_an_error_that_the_target_catches(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path, FIRST)
     (folder / "manifest.json").write_text('{"version": ')
-    with pytest.raises(BundleBroken, match="invalid JSON"):
+    with pytest.raises(BundleBroken, match="not valid JSON"):
         record(folder)
