@@ -68,7 +68,7 @@ def ingest(
         raise typer.BadParameter("give either a CSV of products or --from-feedback")
     if from_feedback and (images or allow_new_codes or demo):
         raise typer.BadParameter("--from-feedback cannot be combined with other options")
-    with _bar("ingest") as progress:
+    with progress_bar("ingest") as progress:
         if features is None:
             report = _ingest_feedback(settings, store, categories, progress)
         else:
@@ -121,7 +121,7 @@ def sample(
     """Generate a catalogue of invented products with drawn photos."""
     from rayonnage_shared.ml.catalogue.sample.generator import generate_sample
 
-    with _bar("sample") as progress:
+    with progress_bar("sample") as progress:
         generate_sample(folder, seed, progress)
     print(f"Wrote {folder}/features.csv, target.csv and images.zip.")
 
@@ -151,7 +151,8 @@ def _show(report: IngestReport, data_path: Path) -> None:
 
 
 @contextmanager
-def _bar(name: str) -> Iterator[Progress]:
+def progress_bar(name: str) -> Iterator[Progress]:
+    """Show a progress bar on standard error while the block runs; yield the function that moves it."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[message]}"))
     with Bars(*columns, console=errors) as bars:
         task = bars.add_task(name, total=1.0, message="")

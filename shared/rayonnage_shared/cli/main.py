@@ -18,6 +18,7 @@ from rayonnage_shared.core.validation import faults
 SUBJECTS = (
     "local",
     "data",
+    "data_stages",
     "models",
     "users",
     "versions",

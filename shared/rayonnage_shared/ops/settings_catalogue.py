@@ -18,6 +18,7 @@ from rayonnage_shared.core.settings import Settings
 from rayonnage_shared.ops.env_file import FIRST_VALUES
 from rayonnage_shared.ops.local import LocalSettings
 from rayonnage_shared.ops.secret_files import SecretFileSettings
+from rayonnage_shared.pipelines.data.settings import DataStageSettings
 from rayonnage_shared.sync.mlflow.settings import MlflowServerSettings
 
 _HEADER = """\
@@ -52,6 +53,7 @@ def settings_classes() -> dict[str, type[Settings]]:
             if isinstance(value, type) and issubclass(value, Settings) and value.__module__ == module.__name__:
                 found[process.package.removeprefix("rayonnage_")] = value
     found |= {"make run": LocalSettings, "make mlflow": MlflowServerSettings, "make env": SecretFileSettings}
+    found |= {"rayonnage data": DataStageSettings}
     return found
 
 

@@ -33,6 +33,7 @@ def prune(models_path: Path, store: DatasetStore, *, bundles_kept: int, datasets
         for version in prune_bundles(models_path, bundles_kept):
             predictions_path(store.data_path, version).unlink(missing_ok=True)
         for version in store.prune(datasets_kept, _datasets_named(models_path)):
+            shutil.rmtree(store.processed_folder(version), ignore_errors=True)
             log.info("dataset.pruned", version=version)
     except RayonnageError as error:
         log.error("retention.failed", error=error.detail)

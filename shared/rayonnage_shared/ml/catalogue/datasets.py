@@ -147,6 +147,10 @@ class DatasetStore:
             raise ValueError(f"not a sha256 name: {sha256!r}")
         return self.photos_folder / sha256[:2] / f"{sha256}.jpg"
 
+    def processed_folder(self, version: str) -> Path:
+        """Return the folder of a version's transformed data (`rayonnage data transform`), whether or not it exists."""
+        return self.data_path / "processed" / version
+
     def prune(self, keep: int, protected: Collection[str] = ()) -> list[str]:
         """Delete all but the `keep` newest versions and return what was deleted; one that cannot be is logged.
 

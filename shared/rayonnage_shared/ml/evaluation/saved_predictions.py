@@ -1,9 +1,10 @@
-"""A bundle's predictions for its test split: `<data>/predictions/<version>.csv`."""
+"""Predictions for the test split: `<data>/predictions/<version>.csv`, and the newest as `predictions.json`."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from pathlib import Path
 
@@ -24,6 +25,9 @@ COLUMNS = (
     "image_predicted",
     "image_probability",
 )
+
+JSON_NAME = "predictions.json"
+"""The predictions of the bundle that was trained last."""
 
 
 def predictions_path(data_path: Path, version: str) -> Path:
@@ -52,6 +56,28 @@ def write_predictions(path: Path, products: Products, scores: Scores, codes: tup
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text.getvalue().encode())
+
+
+def publish_predictions(data_path: Path, version: str, table: bytes) -> None:
+    """Save a bundle's predictions, a CSV that `write_predictions` wrote, and the same rows as `predictions.json`.
+
+    The JSON document is {"version", "predictions"}; codes and probabilities are numbers, null for a missing modality.
+    """
+    path = predictions_path(data_path, version)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, table)
+    rows = [_typed(row) for row in csv.DictReader(io.StringIO(table.decode(), newline=""))]
+    document = {"version": version, "predictions": rows}
+    write_atomically(path.with_name(JSON_NAME), json.dumps(document, ensure_ascii=False, indent=0).encode())
+
+
+def _typed(row: dict[str, str]) -> dict[str, str | int | float | None]:
+    found: dict[str, str | int | float | None] = dict(row)
+    for name in ("truth", "predicted", "text_predicted", "image_predicted"):
+        found[name] = int(row[name]) if row[name] else None
+    for name in ("confidence", "text_probability", "image_probability"):
+        found[name] = float(row[name]) if row[name] else None
+    return found
 
 
 def _best(probabilities: FloatArray, codes: tuple[int, ...]) -> tuple[int | str, str]:

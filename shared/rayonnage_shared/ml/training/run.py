@@ -39,7 +39,7 @@ from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.evaluation.bundle_evaluation import evaluate_bundle
 from rayonnage_shared.ml.evaluation.model_facts import ModelFacts, facts_path
 from rayonnage_shared.ml.evaluation.report import flat_metrics, read_report
-from rayonnage_shared.ml.evaluation.saved_predictions import predictions_path
+from rayonnage_shared.ml.evaluation.saved_predictions import publish_predictions
 from rayonnage_shared.ml.evaluation.scoring import photo_outputs, text_outputs
 from rayonnage_shared.ml.families import Component, fusion_family, image_family, text_family
 from rayonnage_shared.ml.training.fusion_inputs import (
@@ -276,9 +276,7 @@ class Training:
         """Write the manifest last and move the folder to its place in one step."""
         report = read_report(self.building)
         assert report is not None
-        path = predictions_path(self.store.data_path, plan.version)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, self._predictions.read_bytes())
+        publish_predictions(self.store.data_path, plan.version, self._predictions.read_bytes())
         self._write_manifest(plan, flat_metrics(report))
         self.building.rename(self.models_path / plan.version)
 

@@ -73,11 +73,15 @@ def other_format(version: str) -> str:
 def test_old_bundles_are_removed_with_their_predictions_and_datasets(volume: Volume) -> None:
     volume.add(V1, V2, V3)
     volume.promote(V3)
+    for version in (V1, V3):
+        (volume.store.processed_folder(data_version(version)) / "train").mkdir(parents=True)
 
     assert volume.prune() == ["bundle.pruned", "bundle.pruned", "dataset.pruned", "dataset.pruned"]
 
     assert (list_versions(volume.models), volume.datasets()) == ([V3], {V3})
     assert not predictions_path(volume.store.data_path, V1).exists()
+    assert not volume.store.processed_folder(data_version(V1)).exists()
+    assert volume.store.processed_folder(data_version(V3)).exists()
 
 
 def test_the_champion_its_base_and_its_history_stay(volume: Volume) -> None:

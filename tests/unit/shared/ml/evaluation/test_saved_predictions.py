@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
 
 from rayonnage_shared.ml.catalogue.products import Products
-from rayonnage_shared.ml.evaluation.saved_predictions import predictions_path, write_predictions
+from rayonnage_shared.ml.evaluation.saved_predictions import (
+    JSON_NAME,
+    predictions_path,
+    publish_predictions,
+    write_predictions,
+)
 from tests.unit.shared.ml.evaluation.reports import CODES, scores_of
 
 
@@ -48,3 +54,18 @@ def test_an_id_that_a_spreadsheet_would_run_is_made_harmless(tmp_path: Path) -> 
     with path.open(newline="") as file:
         found = [row["product_id"] for row in csv.DictReader(file)]
     assert found == ["'=HYPERLINK(1)", "'+1", "'-1", "'@x", "'\tx", 'a,"b\nc']
+
+
+def test_the_newest_predictions_are_also_a_json_document_with_numbers(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    write_predictions(table, products(["7:1", "7:2"], [10, 40]), scores_of([0, 2], [1, None], [0, 2]), CODES)
+    for version in ("20260101T000000Z-abcd", "20260201T000000Z-abcd"):
+        publish_predictions(tmp_path, version, table.read_bytes())
+
+    document = json.loads((tmp_path / "predictions" / JSON_NAME).read_text())
+
+    assert document["version"] == "20260201T000000Z-abcd"
+    first, second = document["predictions"]
+    assert (first["product_id"], first["truth"], first["predicted"], first["confidence"]) == ("7:1", 10, 10, 0.8)
+    assert (second["decision"], second["image_predicted"], second["image_probability"]) == ("review", None, None)
+    assert predictions_path(tmp_path, "20260101T000000Z-abcd").read_bytes() == table.read_bytes()
