@@ -8,12 +8,15 @@ PYTEST := $(BIN)/python -m pytest
 QUICK := -m "not system and not monitoring and not models and not compose and not profiles"
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder # the tests of a file run in one process, since they share fixtures
 SLOWEST := --durations=10 --durations-min=0.5
+TRAIN_CSV ?= data/interim/rakuten_train.csv
+PRODUCTS ?= data/sample/features.csv
 COMPOSE := RAYONNAGE_REVISION=$$(git describe --always --dirty 2>/dev/null) docker compose
 IMAGES = $$(docker compose --profile airflow config --images | grep ^rayonnage/ | sort -u)
 SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometheus, Chromium), \`make test-monitoring\` (alerts and dashboards), \`make test-models\` (networks, S3, MLflow), \`make test-compose\` and \`make test-profiles\` (containers).
 
 .DEFAULT_GOAL := help
 .PHONY: run stop status logs swagger mlflow keras camembert-env env certs up down down-v ps docker-up docker-down \
+	docker-ps docker-cp-traincsv init-airflow start api full-run full-run-api no-train-run create_environment requirements \
 	airflow-up airflow-down backup restore images image-sizes scan-images sample ingest train evaluate predict monitor \
 	dashboard push pull lint types format check test suites test-compose test-models test-monitoring test-system \
 	test-profiles check-rules env-example dashboards docs-pictures bench quality models real release help clean install-dev \
@@ -23,6 +26,15 @@ SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometh
 
 run: ## install and start the platform; Ctrl-C stops it (DEMO=0 starts without sample data)
 	@$(BOOTSTRAP) rayonnage up
+
+api: run ## same as `make run`
+
+create_environment: ## create .venv with everything that `make run` needs
+	@$(BOOTSTRAP)
+	@echo "Activate it with: source .venv/bin/activate"
+
+requirements: ## bring .venv up to date with uv.lock
+	@$(BOOTSTRAP)
 
 stop: ## stop the platform that was started from this folder
 	@$(BOOTSTRAP) --no-sync rayonnage stop
@@ -74,9 +86,22 @@ docker-up: up ## same as `make up`
 
 docker-down: down ## same as `make down`
 
+docker-ps: ps ## same as `make ps`
+
+docker-cp-traincsv: ## ingest a labelled CSV of this machine into the containers (TRAIN_CSV=data/interim/rakuten_train.csv)
+	@test -f "$(TRAIN_CSV)" || { echo "There is no $(TRAIN_CSV); name yours: make docker-cp-traincsv TRAIN_CSV=file.csv" >&2; exit 1; }
+	@docker compose run --rm --volume "$(abspath $(TRAIN_CSV)):/input/train.csv:ro" tools \
+		rayonnage ingest /input/train.csv $(ARGS)
+
 airflow-up: env certs ## start Airflow with its retraining DAG on port 8080, and the other containers if they are not running
 	@$(COMPOSE) --profile airflow up --detach --build --wait airflow
 	@echo "http://$$(docker compose --profile airflow port airflow 8080), user admin, password in .secrets/airflow_admin_password"
+
+init-airflow: env certs ## build Airflow's image and create its database, before the first `make start`
+	@$(COMPOSE) --profile airflow build
+	@$(COMPOSE) --profile airflow run --rm airflow-database
+
+start: airflow-up ## same as `make airflow-up`
 
 airflow-down: ## stop and remove Airflow; its run history stays
 	@docker compose --profile airflow rm --stop --force airflow airflow-database
@@ -118,6 +143,20 @@ monitor: ## write a drift report to data/drift (ARGS="--hours 48 --fail-on-drift
 
 dashboard: ## show services, champion, jobs, traffic and drift live in the terminal (ARGS="--once")
 	@$(BOOTSTRAP) --no-sync rayonnage dashboard $(ARGS)
+
+full-run: ## train, then predict, write a drift report and show the state (ARGS for `rayonnage train`, PRODUCTS=file.csv)
+	@$(BOOTSTRAP) rayonnage train $(ARGS)
+	@$(MAKE) --no-print-directory no-train-run
+
+full-run-api: full-run ## the same, then start the platform
+	@$(MAKE) --no-print-directory run
+
+no-train-run: ## predict the products of PRODUCTS, write a drift report and show the state
+	@mkdir -p data/predictions
+	@$(BOOTSTRAP) rayonnage predict --csv "$(PRODUCTS)" --output data/predictions/products.csv
+	@echo "Predictions: data/predictions/products.csv"
+	@$(BOOTSTRAP) --extra monitor rayonnage monitor
+	@$(BOOTSTRAP) --no-sync rayonnage dashboard --once
 
 push: ## push datasets, photos and models to the DVC remote, and write the pointer files to commit
 	@$(BOOTSTRAP) rayonnage push $(ARGS)
@@ -207,7 +246,7 @@ release: ## check, write the version and the changelog, commit and tag: make rel
 ##@ Other
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z_-]+:.*## / { printf "  \033[1m%-19s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 clean: ## delete what was installed, built and logged; datasets, models and .env stay
 	@if [ -x $(BIN)/rayonnage ]; then $(BIN)/rayonnage stop; fi
