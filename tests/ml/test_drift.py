@@ -48,7 +48,7 @@ def test_a_few_answers_give_both_reports_and_no_verdict(shop: AnsweredShop) -> N
     result = shop.monitor("--fail-on-drift")
 
     assert result.exit_code == 0, result.output
-    assert "Too few rows for a verdict: 5 of 5 answers" in result.output
+    assert "Too few rows for a verdict: 5 of 5 predictions" in result.output
     (folder,) = shop.reports()
     assert sorted(path.name for path in folder.iterdir()) == [HTML_NAME, JSON_NAME]
     report = shop.newest()
