@@ -19,7 +19,7 @@ SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometh
 	docker-ps docker-cp-traincsv init-airflow start api full-run full-run-api no-train-run create_environment requirements \
 	airflow-up airflow-down backup restore images image-sizes scan-images sample ingest train evaluate predict monitor \
 	dashboard push pull lint types format check test suites test-compose test-models test-monitoring test-system \
-	test-profiles check-rules env-example dashboards docs-pictures bench quality models real release help clean install-dev \
+	test-profiles check-rules env-example dashboards docs-examples docs-pictures bench quality models real release help clean install-dev \
 	install-monitor install-models
 
 ##@ Run here, without Docker
@@ -219,6 +219,9 @@ env-example: ## write .env.example from the settings classes
 
 dashboards: install-dev ## write the JSON of the Grafana dashboards (deployments/grafana/provisioning)
 	@$(BIN)/python -m deployments.grafana.dashboards
+
+docs-examples: install-dev ## record the answers in the API documentation again
+	@DOCS_EXAMPLES=services/gateway/rayonnage_gateway/docs/examples.json $(PYTEST) tests/e2e/test_documented_examples.py -k every
 
 docs-pictures: install-monitor ## take the screenshots in docs/ again (needs Chromium, Prometheus and Alertmanager)
 	@DOCS_PICTURE=docs/swagger-predict.png $(PYTEST) tests/e2e/test_docs_page.py -m system -k newcomer

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from jsonschema import Draft202012Validator
 
 from rayonnage_gateway.app import create_app as gateway_app
-from rayonnage_gateway.documentation import merge
+from rayonnage_gateway.documentation import EXAMPLES, add_examples, merge
 from rayonnage_gateway.routes import PUBLIC_ROUTES
 from rayonnage_gateway.settings import GatewaySettings
 
@@ -150,3 +153,21 @@ def test_a_photo_can_be_uploaded_from_the_page(merged: Document) -> None:
         part.get("format") == "binary" or part.get("contentMediaType") == "application/octet-stream"
         for part in described
     )
+
+
+def test_the_recorded_examples_fit_their_schemas_and_every_error_has_one(merged: Document) -> None:
+    shown = copy.deepcopy(merged)
+    add_examples(shown, json.loads(EXAMPLES.read_text(encoding="utf-8")))
+    checked = 0
+    for method, path, operation in operations(shown):
+        for status, response in operation["responses"].items():
+            for media_type, content in response.get("content", {}).items():
+                where = f"{method} {path} {status}"
+                if status >= "400":
+                    assert content["example"]["status"] == int(status), where
+                if "example" in content and media_type.endswith("json"):
+                    schema = content["schema"] | {"components": shown["components"]}
+                    errors = list(Draft202012Validator(schema).iter_errors(content["example"]))
+                    assert not errors, f"{where}: {errors[0].message}"
+                    checked += 1
+    assert checked > 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,17 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.api import finished_job, ingest, predict_form, start_training
+from rayonnage_gateway import documentation
+from tests.e2e.api import catalogue, finished_job, ingest, predict_form, start_training
 from tests.e2e.conftest import MakePlatform
 from tests.e2e.documents import Documented, documented, validated
 from tests.e2e.platform import Platform
+from tests.waiting import eventually
 
 JSON, FORM, URLENCODED = "application/json", "multipart/form-data", "application/x-www-form-urlencoded"
 METHODS = ("post", "put", "patch", "delete", "get")
+SECRETS = {"access_token", "refresh_token", "x", "y", "n"}
+EXAMPLES = Path(documentation.__file__).parent / "docs" / "examples.json"
 UNREADABLE_PRODUCTS = b"designation,description,prdtypecode\n,,2583\n"
 
 # Where an example needs what only its reader has, the answer says so. All others succeed.
@@ -81,14 +86,80 @@ class Reader:
         return schema
 
 
+class Recorder:
+    """Keeps the last JSON body of each operation and status, shortened, as examples of the documentation."""
+
+    def __init__(self, documents: Documented) -> None:
+        self.documents = documents
+        self.examples: dict[str, dict[str, Any]] = {}
+
+    def record(self, answer: httpx2.Response) -> None:
+        """Keep the answer instead of an earlier one of its kind."""
+        path = self.documents.template(answer.request.url.path)
+        is_json = "json" in answer.headers.get("content-type", "") and answer.read()
+        if path in self.documents.document["paths"] and is_json:
+            answers = self.examples.setdefault(f"{answer.request.method} {path}", {})
+            answers[str(answer.status_code)] = shortened(json.loads(answer.read()))
+
+
+def shortened(value: Any, key: str = "") -> Any:
+    """Return a body without most of its long lists and texts, and without secrets."""
+    if isinstance(value, dict):
+        items = list(value.items())
+        kept = items[:3] if all(name.isdigit() for name in value) else items
+        return {name: shortened(item, name) for name, item in kept}
+    if isinstance(value, list):
+        return [shortened(item) for item in value[:2]]
+    if isinstance(value, str) and (key in SECRETS or len(value) > 300):
+        return f"{value[: 10 if key in SECRETS else 300]}…"
+    return value
+
+
+def kinds(examples: dict[str, dict[str, Any]]) -> dict[tuple[str, str], Any]:
+    """Return of each example its error code, or the names of its fields."""
+    return {
+        (operation, status): body["code"]
+        if status >= "400"
+        else tuple(sorted(body))
+        if isinstance(body, dict)
+        else None
+        for operation, answers in examples.items()
+        for status, body in answers.items()
+    }
+
+
+def provoke_errors(client: httpx2.Client, platform: Platform) -> None:
+    """Have the platform answer with each error that its documentation shows, as far as that takes no broken network."""
+    assert client.get("/info", headers={"Authorization": "Bearer none"}).status_code == 401
+    assert client.post("/users", json={"username": "sacha", "password": "quatre-mots-au-hasard"}).status_code == 201
+    with platform.client(platform.token("sacha", "quatre-mots-au-hasard")) as user:
+        user.event_hooks = client.event_hooks
+        assert user.get("/users").status_code == 403
+    for path in ("/models/none", "/train/jobs/none", "/drift/none", f"/datasets/{'2020'}0101T000000Z-abcd"):
+        assert client.get(path).status_code == 404
+    assert client.delete(f"/users/{platform.admin[0]}").status_code == 409
+    assert predict_form(client, bytes(11_000_000)).status_code == 413
+    assert client.post("/predict", content=b"a", headers={"Content-Type": "text/plain"}).status_code == 415
+    assert client.post("/predict", json={"desigation": "Piscine"}).status_code == 422
+    assert client.post("/train", json={"text": "none"}).status_code == 422
+    assert eventually(lambda: client.post("/predict/text/manual", json={"designation": "Piscine"}).status_code == 429)
+    champion = client.get("/models").json()["champion"]
+    (platform.home / "models" / champion / "manifest.json").write_text("{")
+    assert client.get(f"/models/{champion}").status_code == 500
+    platform.stop("predict")
+    assert client.get("/info").status_code == 503
+
+
 @pytest.fixture
 def busy_platform(make_platform: MakePlatform) -> Platform:
-    return make_platform()
+    return make_platform({"PREDICT_RATE_LIMIT": "30/minute"})
 
 
 def test_every_request_example_of_every_route_is_answered_as_expected(busy_platform: Platform, sample: Path) -> None:
     documents = documented(busy_platform)
     with validated(busy_platform.client(busy_platform.admin_token()), documents) as client:
+        recorder = Recorder(documents)
+        client.event_hooks["response"].append(recorder.record)
         reader = Reader(client, documents, known_ids(client))
         unexpected, sent = [], set()
         for method, path, operation in reader.operations():
@@ -107,6 +178,13 @@ def test_every_request_example_of_every_route_is_answered_as_expected(busy_platf
                     report = finished_job(client, answer.json()["job_id"])["result"]
                     reader.known["drift report_id"] = client.get("/drift").json()["reports"][0]["id"]
                     assert report
+        client.headers["Authorization"] = f"Bearer {busy_platform.admin_token()}"  # the last example logged out
+        send_what_was_missing(client, busy_platform, sample)
+        provoke_errors(client, busy_platform)
+    if target := os.environ.get("DOCS_EXAMPLES"):
+        Path(target).write_text(json.dumps(recorder.examples, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    committed = json.loads(EXAMPLES.read_text(encoding="utf-8"))
+    assert kinds(committed).items() <= kinds(recorder.examples).items(), "`make docs-examples` records them again"
     assert not unexpected, "\n".join(unexpected)
     assert REFUSED.keys() <= sent
     assert {(method.upper(), path) for method, path, _ in reader.operations()} == {where[:2] for where in sent}
@@ -124,16 +202,20 @@ def known_ids(client: httpx2.Client) -> dict[str, str]:
     }
 
 
+def send_what_was_missing(client: httpx2.Client, platform: Platform, sample: Path) -> None:
+    """Send the refused examples again, with what only their reader has."""
+    prediction = predict_form(client, (sample / "exemple.jpg").read_bytes(), "/predict/image/manual", top_k="3")
+    assert prediction.status_code == 200
+    feedback = {"prediction_id": prediction.json()["prediction_id"], "category_id": 2583}
+    assert client.post("/feedback", json=feedback).status_code == 201
+    username, password = platform.admin
+    pair = client.post("/token", data={"username": username, "password": password}).json()
+    assert client.post("/token/refresh", json={"refresh_token": pair["refresh_token"]}).status_code == 200
+    assert ingest(client, catalogue(sample, 0, 60).labelled).status_code == 201
+
+
 def test_an_example_works_once_its_reader_has_put_in_what_is_missing(busy_platform: Platform, sample: Path) -> None:
-    username, password = busy_platform.admin
     with busy_platform.client(busy_platform.admin_token()) as client:
-        photo = (sample / "exemple.jpg").read_bytes()
-        prediction = predict_form(client, photo, "/predict/image/manual", top_k="3")
-        assert prediction.status_code == 200
-        feedback = {"prediction_id": prediction.json()["prediction_id"], "category_id": 2583}
-        assert client.post("/feedback", json=feedback).status_code == 201
-        pair = client.post("/token", data={"username": username, "password": password}).json()
-        refreshed = client.post("/token/refresh", json={"refresh_token": pair["refresh_token"]})
-        assert refreshed.status_code == 200
-        change = {"current_password": password, "new_password": "quatre-autres-mots-longs"}
+        send_what_was_missing(client, busy_platform, sample)
+        change = {"current_password": busy_platform.admin[1], "new_password": "quatre-autres-mots-longs"}
         assert client.put("/users/me/password", json=change).status_code == 204

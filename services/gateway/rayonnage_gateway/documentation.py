@@ -6,13 +6,16 @@ import asyncio
 import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import resources
 from typing import Any
 
 import structlog
 
+from rayonnage_gateway.connection import BadUpstreamResponse, UpstreamTimeout
+from rayonnage_gateway.forwarding import BadRequestHead, RequestTimeout
 from rayonnage_gateway.routes import PublicRoute
 from rayonnage_gateway.upstream import Upstream
-from rayonnage_shared.core.errors import PROBLEM_MEDIA_TYPE
+from rayonnage_shared.core.errors import PROBLEM_MEDIA_TYPE, RayonnageError, problem_document
 from rayonnage_shared.http.schemas import Problem
 
 log = structlog.get_logger()
@@ -24,6 +27,8 @@ SCHEME = "OAuth2PasswordBearer"
 _REF = "#/components/schemas/"
 
 Document = dict[str, Any]
+Examples = dict[str, dict[str, Any]]
+"""Response bodies by operation (`GET /info`) and status."""
 
 # In the order of the page: log in, predict, then the rest.
 TAGS = {
@@ -40,6 +45,14 @@ TAGS = {
 _HOW_TO_LOG_IN = (
     "Enter your username and password. After `make run`, those of the first administrator are "
     "`ADMIN_USERNAME` and `ADMIN_PASSWORD` in `.env`."
+)
+# Answers of a running platform, recorded by `make docs-examples`: by operation and status, shortened.
+EXAMPLES = resources.files(__package__) / "docs" / "examples.json"
+_NOT_RECORDED: tuple[RayonnageError, ...] = (  # what a platform in good order does not answer
+    BadRequestHead("Content-Length is not a number of bytes."),
+    RequestTimeout("No more of the request body arrived for 60 s."),
+    BadUpstreamResponse("The service `train` sent an invalid response: no status line.", service="train"),
+    UpstreamTimeout("The service `train` did not answer in time.", service="train"),
 )
 _ADDED_PROBLEMS = {
     "400": "The request cannot be read",
@@ -66,12 +79,14 @@ class Documentation:
         self._texts: dict[str, bytes] = {}
         self._unreachable: set[str] = set(upstreams)
         self._merged: Document | None = None
+        self._examples: Examples = json.loads(EXAMPLES.read_text(encoding="utf-8"))
 
     def document(self) -> Document:
         """Return the merged document; its description names each service that has not answered yet."""
         if self._merged is None:
             documents = {service: json.loads(text) for service, text in self._texts.items()}
             self._merged = merge(self._own(), documents, self._routes, self._unreachable)
+            add_examples(self._merged, self._examples)
         return self._merged
 
     async def keep_fresh(self) -> None:
@@ -136,6 +151,34 @@ def merge(
     if missing:
         merged["info"]["description"] += f"\n\n**Not shown, because not reached yet: {', '.join(missing)}.**"
     return merged
+
+
+def add_examples(document: Document, examples: Examples) -> None:
+    """Add an example to each response that has none: its own, or for an error one of another operation."""
+    by_status = {str(error.status): _as_problem(error) for error in _NOT_RECORDED}
+    for answers in examples.values():
+        for status, body in answers.items():
+            if status >= "400":
+                by_status.setdefault(status, body)
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            own = examples.get(f"{method.upper()} {path}", {})
+            for status, response in operation["responses"].items():
+                body = own.get(status, by_status.get(status))
+                for media_type, content in response.get("content", {}).items():
+                    if body is not None and media_type.endswith("json"):
+                        content.setdefault("example", body)
+
+
+def _as_problem(error: RayonnageError) -> Document:
+    return problem_document(
+        status=error.status,
+        code=error.code,
+        title=error.title,
+        detail=error.detail,
+        request_id="01KA9VGXJ5M8Q3T7R2W4Y6Z8B0",
+        **error.extra,
+    )
 
 
 def _adopt(service: str, document: Document, schemas: dict[str, Any]) -> dict[str, str]:

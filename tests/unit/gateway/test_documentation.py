@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from rayonnage_gateway.documentation import merge
+from rayonnage_gateway.documentation import add_examples, merge
 from rayonnage_gateway.routes import PublicRoute
 from tests.unit.gateway.servers import Conversation, Service, running
 from tests.waiting import eventually
@@ -113,6 +113,19 @@ def test_answers_that_the_gateway_gives_itself_are_among_the_answers() -> None:
 def test_a_service_that_was_never_heard_is_named() -> None:
     merged = merge(own(), {"train": document({})}, ROUTES, unreachable={"auth", "predict"})
     assert "auth, predict" in merged["info"]["description"]
+
+
+def test_an_error_without_an_example_of_its_own_gets_one_of_another_operation() -> None:
+    paths = {"/train": {"post": operation("A")}}
+    merged = merge(
+        own(), {"train": document(paths, A={}), "auth": document({"/token": {"post": operation("A")}}, A={})}, ROUTES
+    )
+    add_examples(merged, {"POST /token": {"200": {"a": 1}, "401": {"status": 401}}})
+    token, train = (merged["paths"][path]["post"]["responses"] for path in ("/token", "/train"))
+    assert token["200"]["content"]["application/json"]["example"] == {"a": 1}
+    assert "example" not in train["200"]["content"]["application/json"]
+    assert train["401"]["content"]["application/problem+json"]["example"] == {"status": 401}
+    assert train["504"]["content"]["application/problem+json"]["example"]["code"] == "upstream_timeout"
 
 
 def describing(paths: dict[str, Any]) -> Any:
