@@ -11,7 +11,10 @@ class PipelineSettings(StorageSettings):
     """How bundles are trained, compared and kept."""
 
     promised_precision: float = Field(
-        0.95, gt=0.5, lt=1, description="Precision that `decision: accept` promises; higher accepts fewer products."
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="Precision that `decision: accept` keeps with 90 % confidence; higher accepts fewer products.",
     )
     gate_class_margin: float = Field(
         0.05, ge=0, le=1, description="How much F1 a category with 30 test rows or more may lose in a promotion."

@@ -68,6 +68,13 @@ class FittedModel(_Section):
     facts: dict[str, JsonValue] = {}
 
 
+class ThresholdChoice(_Section):
+    """How the thresholds of `decision` were chosen; `confidence` is the probability that they keep the promise."""
+
+    method: str
+    confidence: float
+
+
 class Manifest(_Section):
     """What a bundle contains and how it was made."""
 
@@ -82,6 +89,7 @@ class Manifest(_Section):
     parameters: dict[str, Parameter] = Field(description="As the training request gave them.")
     seed: int
     promised_precision: float
+    thresholds: ThresholdChoice | None = Field(None, description="None for a bundle from before this was recorded.")
     submitted_by: str
     metrics: dict[str, float | int] = Field(description="Measured on the test split.")
     libraries: dict[str, str]
@@ -120,9 +128,12 @@ def dataset_of_broken(models_path: Path, version: str) -> str | None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest of the bundle in `folder`."""
-    document = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    write_atomically(folder / MANIFEST_NAME, document.encode())
+    """Write the manifest of the bundle in `folder`; fields that an older one did not have are not added to it."""
+    document = manifest.model_dump(mode="json", exclude_unset=True)
+    if not manifest.categories.translations:
+        del document["categories"]["translations"]
+    content = json.dumps(document, indent=1, ensure_ascii=False)
+    write_atomically(folder / MANIFEST_NAME, content.encode())
 
 
 def list_versions(models_path: Path) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rayonnage_shared.ml.base.model import FloatArray, IntArray, known_rows
-from rayonnage_shared.ml.calibration.thresholds import Decisions, Mode
+from rayonnage_shared.ml.calibration.thresholds import Decisions, Mode, rows_by_mode
 
 PROMISES = (0.90, 0.95, 0.99)
 
@@ -35,10 +35,11 @@ def selective_metrics(
     """Return metrics for each mode that has rows and each promised precision, with thresholds from the other folds.
 
     `tables` are held-out probabilities (n, n_classes), NaN where a product lacks a modality; `classes` and `folds` are
-    (n,). Where a mode's rows are all of one fold, thresholds for each half of it (every other row) come from the other.
+    (n,). Each mode is evaluated on `rows_by_mode`. Where these are all of one fold, thresholds for each half of it
+    (every other row) come from the other.
     """
     metrics = []
-    for mode, table in tables.items():
+    for mode, table in rows_by_mode(tables).items():
         known = known_rows(table)
         if not known.any():
             continue

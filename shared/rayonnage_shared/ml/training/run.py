@@ -30,10 +30,11 @@ from rayonnage_shared.ml.bundles.manifest import (
     MANIFEST_NAME,
     DatasetReference,
     Manifest,
+    ThresholdChoice,
     hash_files,
     write_manifest,
 )
-from rayonnage_shared.ml.calibration.thresholds import MODES, Decisions, Mode
+from rayonnage_shared.ml.calibration.thresholds import CONFIDENCE, METHOD, MODES, Decisions, Mode
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.evaluation.bundle_evaluation import evaluate_bundle
@@ -295,6 +296,7 @@ class Training:
             parameters=dict(self.request.parameters),
             seed=self.seed,
             promised_precision=self.promised_precision,
+            thresholds=ThresholdChoice(method=METHOD, confidence=CONFIDENCE),
             submitted_by=self.submitted_by,
             metrics=metrics,
             libraries=library_versions(),

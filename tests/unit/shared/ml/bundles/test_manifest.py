@@ -13,6 +13,7 @@ from rayonnage_shared.ml.bundles.manifest import (
     BundleBroken,
     BundleNotFound,
     Manifest,
+    ThresholdChoice,
     list_versions,
     read_manifest,
     write_manifest,
@@ -118,16 +119,31 @@ def test_a_manifest_from_before_models_were_described_is_read(tmp_path: Path) ->
     assert read_manifest(tmp_path, VERSION).models == {}
 
 
+def test_how_thresholds_were_chosen_is_unknown_for_an_older_manifest(tmp_path: Path) -> None:
+    older, newer = json.loads(WRITTEN_BY_1_0), json.loads(WRITTEN_BY_1_0)
+    newer["thresholds"] = {"method": "learn-then-test", "confidence": 0.9}
+    path = write_bundle(tmp_path) / "manifest.json"
+    found = []
+    for document in (older, newer):
+        path.write_text(json.dumps(document))
+        found.append(read_manifest(tmp_path, VERSION).thresholds)
+
+    assert found == [None, ThresholdChoice(method="learn-then-test", confidence=0.9)]
+
+
 def test_unknown_keys_are_kept(tmp_path: Path) -> None:
     document = json.loads(WRITTEN_BY_1_0)
     document["signed_by"] = "jane"
     document["dataset"]["rows"] = 206
-    (write_bundle(tmp_path) / "manifest.json").write_text(json.dumps(document))
+    folder = write_bundle(tmp_path)
+    (folder / "manifest.json").write_text(json.dumps(document))
 
-    assert read_manifest(tmp_path, VERSION).model_dump(mode="json") == document
+    write_manifest(folder, read_manifest(tmp_path, VERSION))
+
+    assert json.loads((folder / "manifest.json").read_text()) == document
 
 
-@pytest.mark.parametrize("name", [name for name in Manifest.model_fields if name != "models"])
+@pytest.mark.parametrize("name", [name for name, field in Manifest.model_fields.items() if field.is_required()])
 def test_a_missing_field_is_named(tmp_path: Path, name: str) -> None:
     assert f"`{name}` is required" in broken(tmp_path, without(name))
 

@@ -29,14 +29,24 @@ def test_a_higher_promise_is_kept_by_accepting_less() -> None:
 
 def test_rows_without_the_modality_count_neither_as_accepted_nor_as_refused() -> None:
     table, classes, folds = calibrated_rows()
+    most = table.copy()
+    most[::4] = np.nan
+
+    metrics = {one.mode: one for one in selective_metrics({"text": table, "both": most}, classes, folds, [0.9])}
+
+    assert metrics["text"].rows == 3000
+    assert metrics["both"].rows == 2250
+    assert metrics["both"].coverage == pytest.approx(metrics["text"].coverage, abs=0.1)
+
+
+def test_products_with_a_photo_count_in_text_alone_only_where_the_others_are_few() -> None:
+    table, classes, folds = calibrated_rows(3000)
     half = table.copy()
     half[::2] = np.nan
 
     metrics = {one.mode: one for one in selective_metrics({"text": table, "both": half}, classes, folds, [0.9])}
 
-    assert metrics["text"].rows == 3000
-    assert metrics["both"].rows == 1500
-    assert metrics["both"].coverage == pytest.approx(metrics["text"].coverage, abs=0.1)
+    assert (metrics["text"].rows, metrics["both"].rows) == (1500, 1500)
 
 
 def test_a_mode_without_rows_has_no_metrics() -> None:
