@@ -224,7 +224,7 @@ docs-examples: install-dev ## record the answers in the API documentation again
 	@DOCS_EXAMPLES=services/gateway/rayonnage_gateway/docs/examples.json $(PYTEST) tests/e2e/test_documented_examples.py -k every
 
 docs-pictures: install-monitor ## take the screenshots in docs/ again (needs Chromium, Prometheus and Alertmanager)
-	@DOCS_PICTURE=docs/swagger-predict.png $(PYTEST) tests/e2e/test_docs_page.py -m system -k newcomer
+	@DOCS_PICTURE=docs/pictures/swagger-predict.png $(PYTEST) tests/e2e/test_docs_page.py -m system -k newcomer
 	@DOCS_PICTURES=docs/pictures $(PYTEST) tests/monitoring/test_dashboards.py -m monitoring -k test_page
 
 ##@ Measure
