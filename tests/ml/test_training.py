@@ -25,7 +25,13 @@ from rayonnage_shared.ml.base.model import Fitting, ProductText
 from rayonnage_shared.ml.base.progress import silent
 from rayonnage_shared.ml.bundles.bundle import load_bundle
 from rayonnage_shared.ml.bundles.champion import Champion, read_champion, write_champion
-from rayonnage_shared.ml.bundles.manifest import BundleBroken, hash_files, list_versions, read_manifest
+from rayonnage_shared.ml.bundles.manifest import (
+    BundleBroken,
+    ThresholdChoice,
+    hash_files,
+    list_versions,
+    read_manifest,
+)
 from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
 from rayonnage_shared.ml.evaluation.plot_files import plot_names
@@ -332,6 +338,7 @@ def test_a_bundle_brings_its_report_pictures_and_predictions(shop: Shop, trained
     assert [one.promised for one in report.selective.test] == [0.9, 0.95, 0.99]
     assert {one.mode for one in report.selective.test} == {"text"}
     assert len(report.selective.held_out) == 3
+    assert manifest.thresholds == ThresholdChoice(method="learn-then-test", confidence=0.9)
     model = manifest.models["text"]
     assert (model.family, model.parameters["penalty"]) == ("tfidf-svm", 0.5)
     assert model.seconds is not None and model.seconds > 0
