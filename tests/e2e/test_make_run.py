@@ -140,7 +140,7 @@ def test_a_wrong_setting_is_shown_and_nothing_stays(run: Run) -> None:
     started = run.up()
     assert started.wait(PATIENCE_S) == 1
     assert "gateway: keeps crashing" in run.output
-    assert "predict_rate_limit" in run.output
+    assert "A setting is not valid: `PREDICT_RATE_LIMIT`" in run.output
     assert run.left() == []
 
 

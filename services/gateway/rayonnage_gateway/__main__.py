@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rayonnage_gateway.app import create_app
 from rayonnage_gateway.settings import GatewaySettings
+from rayonnage_shared.core.settings import read_settings
 from rayonnage_shared.http.server import serve
 from rayonnage_shared.observability.logging import set_up_logging
 from rayonnage_shared.observability.tracing import set_up_tracing
@@ -11,7 +12,7 @@ from rayonnage_shared.observability.tracing import set_up_tracing
 
 def main() -> None:
     """Serve until a signal stops the process."""
-    settings = GatewaySettings()
+    settings = read_settings(GatewaySettings)
     set_up_logging("gateway", settings)
     set_up_tracing("gateway", settings, public=True)
     serve(

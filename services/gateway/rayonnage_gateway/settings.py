@@ -14,6 +14,7 @@ from rayonnage_shared.core.settings import (
     PredictBodySettings,
     Proxies,
     ServiceSettings,
+    ServiceUrls,
 )
 
 
@@ -39,15 +40,15 @@ class GatewaySettings(ServiceSettings, PredictBodySettings, IngestBodySettings):
         8010, ge=0, le=65535, description="Port that the gateway's metrics are served on."
     )
 
-    ingest_url: str = Field(
+    ingest_url: ServiceUrls = Field(
         "http://127.0.0.1:8001",
         description="URLs of ingest, separated by commas; a host name may resolve to several addresses.",
     )
-    train_url: str = Field(
+    train_url: ServiceUrls = Field(
         "http://127.0.0.1:8002",
         description="URLs of train, separated by commas; a host name may resolve to several addresses.",
     )
-    predict_url: str = Field(
+    predict_url: ServiceUrls = Field(
         "http://127.0.0.1:8003",
         description="URLs of predict, separated by commas; a host name may resolve to several addresses.",
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from rayonnage_predict.app import create_app
 from rayonnage_predict.settings import PredictSettings
+from rayonnage_shared.core.settings import read_settings
 from rayonnage_shared.http.server import serve
 from rayonnage_shared.observability.logging import set_up_logging
 from rayonnage_shared.observability.tracing import set_up_tracing
 
 
 def main() -> None:
-    settings = PredictSettings()
+    settings = read_settings(PredictSettings)
     set_up_logging("predict", settings, replica=settings.predict_replica)
     set_up_tracing("predict", settings)
     serve(create_app(settings), host=settings.predict_host, port=settings.predict_port)

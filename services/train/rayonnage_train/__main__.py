@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rayonnage_shared.core.settings import read_settings
 from rayonnage_shared.http.server import serve
 from rayonnage_shared.observability.logging import set_up_logging
 from rayonnage_shared.observability.tracing import set_up_tracing
@@ -10,7 +11,7 @@ from rayonnage_train.settings import TrainSettings
 
 
 def main() -> None:
-    settings = TrainSettings()
+    settings = read_settings(TrainSettings)
     set_up_logging("train", settings)
     set_up_tracing("train", settings)
     serve(create_app(settings), host=settings.train_host, port=settings.train_port)

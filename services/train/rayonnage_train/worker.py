@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from rayonnage_shared.core.settings import read_settings
 from rayonnage_shared.database.engine import DATABASE_AWAY, migrate, open_database
 from rayonnage_shared.jobs.leases import JobLeases, LeaseLost
 from rayonnage_shared.jobs.queue import JobNotFound, JobQueue
@@ -200,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--job-types", default=DEFAULT_JOB_TYPES, help="package.module:attribute")
     arguments = parser.parse_args()
-    settings = TrainSettings()
+    settings = read_settings(TrainSettings)
     set_up_logging("train-worker", settings)
     stopping = threading.Event()
 

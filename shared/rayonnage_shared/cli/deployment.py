@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -65,16 +64,10 @@ def certs(
 
 def migrate() -> None:
     """Migrate the database; run it once before services of a new version start."""
-    from sqlalchemy.exc import OperationalError
-
     from rayonnage_shared.cli.database import command_database
 
-    try:
-        with command_database(DatabaseSettings()):
-            print("The database is up to date.")
-    except OperationalError as error:
-        print(f"The database cannot be used: {error.orig}", file=sys.stderr)
-        raise typer.Exit(1) from error
+    with command_database(DatabaseSettings()):
+        print("The database is up to date.")
 
 
 def make_bucket() -> None:

@@ -127,7 +127,6 @@ def write_env_example(
 
 def prepare() -> None:
     """Migrate the database and, unless DEMO=0, provide demo products and a first model."""
-    from rayonnage_shared.core.errors import RayonnageError
     from rayonnage_shared.ops.demo import prepare as run
 
     console = Console()
@@ -145,13 +144,9 @@ def prepare() -> None:
                 console.print(f"  {name} …")
             bar.update(task, description=name, completed=0.0, message="")
 
-        try:
-            run(
-                local.LocalSettings(),
-                HOME / _SAMPLE,
-                stage=stage,
-                progress=lambda fraction, message: bar.update(task, completed=fraction, message=message),
-            )
-        except RayonnageError as err:
-            console.print(f"{err.title}: {err.detail}")
-            raise typer.Exit(1) from err
+        run(
+            local.LocalSettings(),
+            HOME / _SAMPLE,
+            stage=stage,
+            progress=lambda fraction, message: bar.update(task, completed=fraction, message=message),
+        )

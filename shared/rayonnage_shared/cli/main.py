@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import structlog
 import typer
 from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
 from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.core.validation import faults
@@ -61,12 +60,16 @@ def main() -> None:
     except RayonnageError as err:
         print(f"{err.title}: {err.detail}", file=sys.stderr)
         sys.exit(1)
-    except ValidationError as err:  # an option or a setting with an invalid value
+    except ValidationError as err:  # an option with an invalid value
         for fault in faults(err):
             print(fault.message, file=sys.stderr)
         sys.exit(1)
-    except SettingsError as err:
-        print(err, file=sys.stderr)
+    except Exception as err:
+        from sqlalchemy.exc import OperationalError  # takes 0.1 s, which commands without a database save
+
+        if not isinstance(err, OperationalError):
+            raise
+        print(f"The database at DATABASE_URL cannot be used: {err.orig}", file=sys.stderr)
         sys.exit(1)
 
 

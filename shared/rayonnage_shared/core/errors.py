@@ -81,6 +81,12 @@ class DependencyDown(RayonnageError):
         super().__init__(detail, headers={"Retry-After": "2"} | (headers or {}), **extra)
 
 
+class InvalidSetting(RayonnageError):
+    """One or more settings are not valid; `detail` has a line for each, which names the variable."""
+
+    code, title = "invalid_setting", "A setting is not valid"
+
+
 def problem_document(
     *, status: int, code: str, title: str, detail: str, request_id: str, **extra: Any
 ) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python -m rayonnage_shared.core.healthcheck NAME     a process of the process list, or a URL
 
-Every container runs this every few seconds, so it imports only the standard library and the process list.
+Every container runs this every few seconds, so it imports only the standard library and what the process list needs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from rayonnage_shared.core.errors import InvalidSetting
 from rayonnage_shared.core.processes import process
 
 _TIMEOUT_S = 1.5
@@ -23,8 +24,11 @@ _PATIENT_TIMEOUT_S = 4.0  # an image's health check has five seconds; the gatewa
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     """Return 0 if the named process or URL answers 200, else print why not and return 1."""
     (target,) = arguments
-    url = target if "://" in target else _probe_url(target, environment)
-    trouble = probe_health(url, timeout_s=_PATIENT_TIMEOUT_S)
+    try:
+        url = target if "://" in target else _probe_url(target, environment)
+        trouble = probe_health(url, timeout_s=_PATIENT_TIMEOUT_S)
+    except InvalidSetting as err:
+        trouble = err.detail
     if trouble is not None:
         sys.stderr.write(f"{target}: {trouble}\n")  # `docker inspect` shows it
     return 0 if trouble is None else 1

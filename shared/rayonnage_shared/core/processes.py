@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from rayonnage_shared.core.errors import InvalidSetting
+
 MAX_REPLICAS = 16
 REPLICA_PORT_STEP = 10
 """Replica n of a process listens on the port of its setting + 10 × (n − 1), such as 8003, 8013 and 8023."""
@@ -30,7 +32,7 @@ class Port:
         return f"{self.setting} + {self.offset}" if self.offset else self.setting
 
     def number(self, values: EnvironmentValues) -> int:
-        """Return the port. Raises ValueError, which names the setting, if it is not a port number."""
+        """Return the port. Raises InvalidSetting if it is not a port number."""
         highest = 65535 - self.offset
         allowed = f"a port number (1 to {highest})"
         return _whole_number(values, self.setting, self.default, highest, allowed) + self.offset
@@ -80,7 +82,7 @@ class Process:
                 yield port
 
     def replicas(self, values: EnvironmentValues) -> Iterator[Process]:
-        """Yield each replica. Raises ValueError, which names the setting, if the number of replicas is out of range."""
+        """Yield each replica. Raises InvalidSetting if the number of replicas is out of range."""
         count = 1
         if self.replicas_setting is not None:
             allowed = f"a number of replicas (1 to {MAX_REPLICAS})"
@@ -112,7 +114,7 @@ class Process:
 def _whole_number(values: EnvironmentValues, setting: str, default: int, highest: int, allowed: str) -> int:
     text = values.get(setting) or str(default)
     if not text.isdecimal() or not 1 <= int(text) <= highest:
-        raise ValueError(f"{setting}={text} is not {allowed}")
+        raise InvalidSetting(f"{setting}={text} is not {allowed}")
     return int(text)
 
 
@@ -162,7 +164,7 @@ def process(name: str) -> Process:
 def with_replicas(values: EnvironmentValues, processes: Iterable[Process] = PROCESSES) -> tuple[Process, ...]:
     """Return the process list with each replica as a process of its own.
 
-    Raises ValueError, which names the setting, if a number of replicas or a port of one is out of range.
+    Raises InvalidSetting if a number of replicas or a port of one is out of range.
     """
     return tuple(replica for one in processes for replica in one.replicas(values))
 

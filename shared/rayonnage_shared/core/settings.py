@@ -5,18 +5,29 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
-    SettingsError,
 )
+
+from rayonnage_shared.core.errors import InvalidSetting
+from rayonnage_shared.core.validation import faults_of, wrong_value
 
 DEMO_SECRETS = frozenset({"change-me", "changeme", "secret", "password", "admin", "demo"})
 MIN_SECRET_BYTES = 32
@@ -27,12 +38,25 @@ OptionalText = Annotated[str | None, BeforeValidator(lambda value: value or None
 SECRETS_PATH = "SECRETS_PATH"
 CONTAINER_SECRETS = Path("/run/secrets")
 
+DATABASE_URLS = "sqlite:///path or postgresql+psycopg://user:password@host:port/database"
+
 
 def _proxies(value: str) -> str:
     for one in [] if value == "*" else filter(None, value.split(",")):
         ipaddress.ip_network(one.strip())  # raises ValueError; uvicorn would silently trust nobody
     return value
 
+
+def _urls(value: str) -> str:
+    for one in value.split(","):
+        parts = urlsplit(one.strip())
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # `port` raises ValueError
+            raise ValueError(f"{one.strip()!r} is not a URL such as http://127.0.0.1:8003")
+    return value
+
+
+ServiceUrls = Annotated[str, AfterValidator(_urls)]
+"""One URL, or several separated by commas."""
 
 Proxies = Annotated[str, AfterValidator(_proxies)]
 """Addresses and networks separated by commas, or `*` for all."""
@@ -41,27 +65,33 @@ Proxies = Annotated[str, AfterValidator(_proxies)]
 def secrets_folder() -> Path | None:
     """Return the folder with one file per secret setting: SECRETS_PATH, else /run/secrets if it exists.
 
-    Raises SettingsError if SECRETS_PATH is not a folder.
+    Raises InvalidSetting if SECRETS_PATH is not a folder.
     """
     named = os.environ.get(SECRETS_PATH)
     folder = Path(named) if named else CONTAINER_SECRETS
     if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
         return folder
     if named:
-        raise SettingsError(f"{SECRETS_PATH}={named} is not a readable folder")
+        raise InvalidSetting(f"{SECRETS_PATH}={named} is not a readable folder")
     return None
 
 
 class Settings(BaseSettings):
     """Settings read once, from the environment, `.env` and secret files, in this order of precedence.
 
-    A secret file has the lower-case name of its setting and lies in `secrets_folder()`.
+    A secret file has the lower-case name of its setting and lies in `secrets_folder()`. Raises InvalidSetting.
     """
 
     # A validation error would otherwise print the values of all settings, including secrets.
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, hide_input_in_errors=True
     )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as err:
+            raise InvalidSetting("\n".join(_faults(err))) from None
 
     @classmethod
     def settings_customise_sources(
@@ -76,6 +106,23 @@ class Settings(BaseSettings):
         folder = secrets_folder()
         files = () if folder is None else (SecretsSettingsSource(settings_cls, folder),)
         return (init_settings, env_settings, dotenv_settings, *files)
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    lines = error.errors(include_input=False, include_url=False)
+    for fault in faults_of({**line, "loc": tuple(str(part).upper() for part in line["loc"])} for line in lines):
+        yield fault.message
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_settings(kind: type[S]) -> S:
+    """Return the settings of this process; exit with a message if one is not valid."""
+    try:
+        return kind()
+    except InvalidSetting as err:
+        sys.exit(f"{err.title}: {err.detail}")
 
 
 class StorageSettings(Settings):
@@ -111,10 +158,17 @@ class PhotoLimitSettings(Settings):
     max_image_pixels: int = Field(25_000_000, gt=0, description="Largest photo, width × height in pixels.")
 
 
+def _database_url(value: str) -> str:
+    scheme, separator, _rest = value.partition("://")
+    if not separator or scheme.partition("+")[0] not in ("sqlite", "postgresql", "postgres"):
+        raise wrong_value(f"must be {DATABASE_URLS}")
+    return value
+
+
 class DatabaseSettings(Settings):
     """The database."""
 
-    database_url: str = Field(
+    database_url: Annotated[str, AfterValidator(_database_url)] = Field(
         "sqlite:///data/rayonnage.db", description="SQLAlchemy URL: SQLite by default, or postgresql+psycopg://…"
     )
 
@@ -139,7 +193,7 @@ class TokenSettings(Settings):
     )
     token_issuer: str = Field("rayonnage", description="`iss` of every token.")
     token_audience: str = Field("rayonnage", description="`aud` of every token.")
-    auth_url: str = Field(
+    auth_url: ServiceUrls = Field(
         "http://127.0.0.1:8011", description="Address of auth, from which services fetch public keys and revocations."
     )
     environment: Literal["development", "production"] = Field(

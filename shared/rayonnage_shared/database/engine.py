@@ -12,6 +12,9 @@ from sqlalchemy import Engine, event, inspect, make_url, text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlmodel import Session, create_engine
 
+from rayonnage_shared.core.errors import InvalidSetting
+from rayonnage_shared.core.settings import DATABASE_URLS
+
 LOCK_TIMEOUT_S = 10
 MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATING = threading.Lock()  # alembic keeps its state in globals
@@ -21,9 +24,13 @@ MIGRATION_LOCK = 7_240_001  # any number, the same in every process
 def open_database(url: str, *, wait_s: int = LOCK_TIMEOUT_S) -> Engine:
     """Return an engine for `url` that waits at most `wait_s` seconds for a connection or for SQLite's lock.
 
-    SQLite gets write-ahead logging and foreign keys. `postgresql://` and `postgres://` use psycopg.
+    SQLite gets write-ahead logging and foreign keys. `postgresql://` and `postgres://` use psycopg. Raises
+    InvalidSetting for a port that is no number.
     """
-    address = make_url(url)
+    try:
+        address = make_url(url)
+    except ValueError:  # from a port that is no number; its message could show a part of the password
+        raise InvalidSetting(f"`DATABASE_URL` must be {DATABASE_URLS}.") from None
     if address.drivername in ("postgresql", "postgres"):
         address = address.set(drivername="postgresql+psycopg")
     if address.get_backend_name() != "sqlite":

@@ -18,6 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from pydantic import Field
 
 from rayonnage_shared.core import host
+from rayonnage_shared.core.errors import InvalidSetting
 from rayonnage_shared.core.processes import MAX_REPLICAS, EnvironmentValues, process, with_replicas
 from rayonnage_shared.core.settings import DatabaseSettings
 from rayonnage_shared.ops.env_file import ADMIN_PASSWORD, complete_env_file, effective, first_admin
@@ -134,14 +135,14 @@ def refuse_used_ports(values: EnvironmentValues) -> None:
     seen: dict[int, str] = {}
     try:
         processes = with_replicas(values)
-    except ValueError as err:
-        raise CannotRun(str(err)) from None
+    except InvalidSetting as err:
+        raise CannotRun(err.detail) from None
     for one in processes:
         for port in one.ports():
             try:
                 number = port.number(values)
-            except ValueError as err:
-                troubles.append(str(err))
+            except InvalidSetting as err:
+                troubles.append(err.detail)
                 continue
             if number in seen:
                 troubles.append(f"{port} and {seen[number]} are both {number}; each needs its own")

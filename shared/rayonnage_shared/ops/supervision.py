@@ -65,7 +65,7 @@ class Supervisor:
 
     @cached_property
     def processes(self) -> tuple[Process, ...]:
-        """The processes to run, each replica separately. Raises ValueError if a setting is out of range."""
+        """The processes to run, each replica separately. Raises InvalidSetting."""
         return with_replicas(self.values, self._listed)
 
     def as_started(self) -> Supervisor:

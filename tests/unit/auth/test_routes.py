@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from rayonnage_auth import app as auth_app
@@ -25,6 +25,7 @@ from rayonnage_shared.auth import dependencies
 from rayonnage_shared.auth.accounts import Accounts
 from rayonnage_shared.auth.passwords import PasswordHasher
 from rayonnage_shared.auth.schemas import UserChange
+from rayonnage_shared.core.errors import InvalidSetting
 from rayonnage_shared.database.engine import open_database
 from tests.waiting import PATIENCE_S
 
@@ -371,6 +372,6 @@ async def test_every_operation_documents_its_answers_and_its_errors(app: FastAPI
 @pytest.mark.parametrize("password", ["short", "change-me-please", "root-root"])
 def test_a_weak_first_password_is_refused_outside_development(password: str) -> None:
     fields: dict[str, Any] = {"admin_username": "root", "admin_password": password, "_env_file": None}
-    with pytest.raises(ValidationError, match="ADMIN_PASSWORD"):
+    with pytest.raises(InvalidSetting, match="ADMIN_PASSWORD"):
         AuthSettings(environment="production", **fields)
     assert AuthSettings(environment="development", **fields).admin_password is not None

@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx2
 import pytest
 from prometheus_client import REGISTRY
-from pydantic import ValidationError
 
 from rayonnage_gateway.rate_limit import InMemoryCounters
 from rayonnage_gateway.settings import GatewaySettings
+from rayonnage_shared.core.errors import InvalidSetting
 from tests.tokens import bearer
 from tests.unit.gateway.servers import Gateway, Service, reached, running
 
@@ -93,7 +93,7 @@ def test_off_and_empty_mean_no_limit(value: str) -> None:
 
 
 def test_a_limit_that_cannot_be_read_is_refused_at_start() -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(InvalidSetting):
         GatewaySettings(_env_file=None, predict_rate_limit="ten a minute")
 
 

@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 from jose import jwk, jwt
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from rayonnage_shared.auth import tokens
 from rayonnage_shared.auth.schemas import Revocation
 from rayonnage_shared.auth.tokens import SHARED_SECRET_KID, TokenVerifier
-from rayonnage_shared.core.errors import DependencyDown, NotAuthenticated
+from rayonnage_shared.core.errors import DependencyDown, InvalidSetting, NotAuthenticated
 from rayonnage_shared.core.settings import TokenSettings
 
 SECRET = "0123456789abcdef" * 4
@@ -91,7 +91,7 @@ def test_hs256_works_with_the_shared_secret_alone() -> None:
 
 @pytest.mark.parametrize("secret", [None, "", "x", "x" * 31, "change-me-" * 5])
 def test_tiny_or_example_secrets_are_refused(secret: str | None) -> None:
-    with pytest.raises(ValidationError, match="SECRET_KEY"):
+    with pytest.raises(InvalidSetting, match="SECRET_KEY"):
         _settings(algorithm="HS256", secret_key=secret)
 
 

@@ -69,3 +69,8 @@ def test_it_needs_nothing_that_takes_long_to_import() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.split() == ["rayonnage_shared"]
+
+
+def test_a_port_that_is_no_number_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict"], {"PREDICT_PORT": "http"}) == 1
+    assert capsys.readouterr().err == "predict: PREDICT_PORT=http is not a port number (1 to 65535)\n"

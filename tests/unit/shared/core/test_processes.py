@@ -6,6 +6,7 @@ import importlib.util
 
 import pytest
 
+from rayonnage_shared.core.errors import InvalidSetting
 from rayonnage_shared.core.processes import (
     MAX_REPLICAS,
     PROCESSES,
@@ -67,7 +68,7 @@ def test_the_gateway_serves_its_metrics_on_a_port_of_their_own() -> None:
 
 @pytest.mark.parametrize("text", ["eight", "0", "70000", "-1", "80 80"])
 def test_what_is_no_port_number_is_refused_with_the_name_of_its_setting(text: str) -> None:
-    with pytest.raises(ValueError, match="AUTH_PORT"):
+    with pytest.raises(InvalidSetting, match="AUTH_PORT"):
         Port("AUTH_PORT", 8011, "AUTH_HOST").number({"AUTH_PORT": text})
 
 
@@ -102,19 +103,19 @@ def test_no_replica_takes_the_default_port_of_another_process() -> None:
 
 @pytest.mark.parametrize("text", ["0", "17", "-1", "two"])
 def test_a_number_of_replicas_out_of_range_is_refused_with_the_name_of_its_setting(text: str) -> None:
-    with pytest.raises(ValueError, match=f"PREDICT_REPLICAS={text} is not a number of replicas \\(1 to 16\\)"):
+    with pytest.raises(InvalidSetting, match=f"PREDICT_REPLICAS={text} is not a number of replicas \\(1 to 16\\)"):
         with_replicas({"PREDICT_REPLICAS": text})
 
 
 def test_a_port_that_leaves_none_for_the_replicas_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"PREDICT_PORT=65530 is not a port number \(1 to 65525\)"):
+    with pytest.raises(InvalidSetting, match=r"PREDICT_PORT=65530 is not a port number \(1 to 65525\)"):
         with_replicas({"PREDICT_REPLICAS": "2", "PREDICT_PORT": "65530"})
 
 
 def test_the_settings_of_replicas_have_the_bounds_and_defaults_of_the_list() -> None:
     assert LocalSettings(_env_file=None).predict_replicas == 1
     assert LocalSettings(_env_file=None, predict_replicas=MAX_REPLICAS).predict_replicas == MAX_REPLICAS
-    with pytest.raises(ValueError, match="predict_replicas"):
+    with pytest.raises(InvalidSetting, match="PREDICT_REPLICAS"):
         LocalSettings(_env_file=None, predict_replicas=MAX_REPLICAS + 1)
     (replica,) = (one for one in with_replicas({"PREDICT_REPLICAS": "2"}) if one.replica == 2)
     for setting in replica.environment:

@@ -6,11 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr, ValidationError
-from pydantic_settings import SettingsError
+from pydantic import SecretStr
 
 from rayonnage_shared.core import settings
-from rayonnage_shared.core.settings import OptionalSecret, Proxies, ServiceSettings, Settings, is_example_secret
+from rayonnage_shared.core.errors import InvalidSetting
+from rayonnage_shared.core.settings import (
+    DatabaseSettings,
+    OptionalSecret,
+    Proxies,
+    ServiceSettings,
+    Settings,
+    is_example_secret,
+    read_settings,
+)
 
 
 class KitchenSettings(ServiceSettings):
@@ -77,7 +85,7 @@ def test_containers_secrets_are_read_where_there_are_any(tmp_path: Path, monkeyp
 
 def test_a_folder_that_is_named_and_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRETS_PATH", "/nowhere/at/all")
-    with pytest.raises(SettingsError, match="SECRETS_PATH=/nowhere/at/all is not a readable folder"):
+    with pytest.raises(InvalidSetting, match="SECRETS_PATH=/nowhere/at/all is not a readable folder"):
         Settings()
 
 
@@ -97,7 +105,7 @@ def test_example_secrets_are_refused_outside_development(
     monkeypatch.setenv(name, value)
     KitchenSettings()
     monkeypatch.setenv("ENVIRONMENT", "production")
-    with pytest.raises(ValidationError, match=f"{name} is refused outside development") as refused:
+    with pytest.raises(InvalidSetting, match=f"{name} is refused outside development") as refused:
         KitchenSettings()
     assert value not in str(refused.value)
 
@@ -114,5 +122,51 @@ def test_proxies_are_addresses_and_networks(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["nginx", "10.0.0.1/8", "10.0.0.0/33", "*,10.0.0.1"])
 def test_what_would_silently_be_nobody_is_no_proxy(value: str) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(InvalidSetting):
         KitchenSettings(proxies=value, _env_file=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("LOG_FILE_COUNT", "many", "`LOG_FILE_COUNT` must be a whole number."),
+        ("LOG_LEVEL", "loud", "`LOG_LEVEL` must be 'debug', 'info'"),
+        ("AUTH_URL", "http://auth:port", "`AUTH_URL`: Port could not be cast"),
+        ("AUTH_URL", "auth:8011", "`AUTH_URL`: 'auth:8011' is not a URL such as http://"),
+        ("ALGORITHM", "HS256", "ALGORITHM=HS256 needs a random SECRET_KEY"),
+    ],
+)
+def test_a_process_with_a_setting_that_is_not_valid_exits_with_the_variables_name(
+    name: str, value: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as left:
+        read_settings(ServiceSettings)
+    assert str(left.value).startswith(f"A setting is not valid: {said}")
+
+
+def test_each_setting_that_is_not_valid_has_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOG_FILE_COUNT", "0")
+    monkeypatch.setenv("LOG_FILE_MAX_BYTES", "0")
+    with pytest.raises(InvalidSetting) as refused:
+        ServiceSettings()
+    assert [line.split()[0] for line in refused.value.detail.splitlines()] == [
+        "`LOG_FILE_MAX_BYTES`",
+        "`LOG_FILE_COUNT`",
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", ["sqlite:///a.db", "postgres://jane@db/x", "postgresql+psycopg://jane:p@[::1]:5432/x"]
+)
+def test_databases_are_sqlite_and_postgresql(value: str) -> None:
+    assert DatabaseSettings(database_url=value, _env_file=None).database_url == value
+
+
+@pytest.mark.parametrize("value", ["nonsense", "mysql://jane:hidden@db/x"])
+def test_another_database_is_refused_without_its_password(value: str) -> None:
+    with pytest.raises(InvalidSetting, match="`DATABASE_URL` must be sqlite:///path or postgresql") as refused:
+        DatabaseSettings(database_url=value, _env_file=None)
+    assert "hidden" not in str(refused.value)

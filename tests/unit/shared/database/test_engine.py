@@ -14,6 +14,7 @@ from sqlalchemy import Engine, insert, inspect, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel, select
 
+from rayonnage_shared.core.errors import InvalidSetting
 from rayonnage_shared.database.engine import MIGRATIONS, migrate, open_database, reading, writing
 from rayonnage_shared.database.tables import PromotionRow, UserRow, now
 from tests.waiting import PATIENCE_S
@@ -152,3 +153,9 @@ def test_a_plain_postgresql_address_uses_the_driver_that_is_installed(postgresql
     with opened.connect() as connection:
         assert connection.dialect.driver == "psycopg"
     opened.dispose()
+
+
+def test_a_port_that_is_no_number_is_refused_without_the_password() -> None:
+    with pytest.raises(InvalidSetting, match="`DATABASE_URL` must be sqlite:///path or postgresql") as refused:
+        open_database("postgresql://jane:hidden@db:port/x")
+    assert "hidden" not in str(refused.value)

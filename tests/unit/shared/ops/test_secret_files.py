@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 from dotenv import dotenv_values
-from pydantic import ValidationError
 from sqlalchemy import make_url
 
+from rayonnage_shared.core.errors import InvalidSetting
 from rayonnage_shared.core.files import InTheWay
 from rayonnage_shared.ops.secret_files import NO_SLACK, SecretRefused, secret_contents, write_secrets
 from rayonnage_shared.ops.settings_catalogue import settings_classes
@@ -173,7 +173,7 @@ def test_redis_reads_the_password_as_it_is() -> None:
 
 def test_a_webhook_is_an_address(tmp_path: Path) -> None:
     name_in_env(tmp_path, "SLACK_WEBHOOK_URL=hooks.slack.example/T0")
-    with pytest.raises(ValidationError, match="SLACK_WEBHOOK_URL must begin with https://"):
+    with pytest.raises(InvalidSetting, match="SLACK_WEBHOOK_URL must begin with https://"):
         write_secrets(tmp_path)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
+from rayonnage_shared.core.errors import InvalidSetting
 from rayonnage_shared.sync.mlflow.server import (
     ServerMissing,
     main,
@@ -105,5 +105,5 @@ def test_the_server_runs_in_this_environment(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("uri", ["databricks", "./mlruns", "file:///tmp/mlruns", "postgresql://db/mlflow"])
 def test_a_store_that_the_client_cannot_use_is_refused_at_the_start(uri: str) -> None:
-    with pytest.raises(ValidationError, match="MLFLOW_TRACKING_URI"):
+    with pytest.raises(InvalidSetting, match="MLFLOW_TRACKING_URI"):
         MlflowServerSettings(mlflow_tracking_uri=uri)
