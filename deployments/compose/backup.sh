@@ -22,7 +22,7 @@ done
 # The container `tools` mounts every volume. Unfinished bundles (.work) and uploads are left out.
 # tar exits with 1 if a file was removed or changed meanwhile, such as a marker file, and with 2 for a real failure.
 docker compose run --rm --no-deps -T tools sh -c '
-    tar -C /srv -cf - --exclude="models/.work/*" --exclude="data/uploads/*" models data keys artifacts || [ $? -eq 1 ]
+    tar -C /srv -cf - --exclude="models/.work/*" --exclude="data/uploads/*" --exclude="data/cache/*" models data keys artifacts || [ $? -eq 1 ]
 ' >"$unfinished/volumes.tar"
 tar -tf "$unfinished/volumes.tar" >/dev/null
 (cd "$unfinished" && sha256sum -- *.dump volumes.tar >SHA256SUMS)

@@ -1,22 +1,49 @@
-"""Trainings over HTTP and on the command line: both refuse the same requests, at once and with the same words."""
+"""Trainings over HTTP and on the command line: what is refused, and what an earlier training saves a later one."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.e2e.api import problem
-from tests.e2e.platform import Platform, environment_without_settings
-from tests.waiting import PATIENCE_S
+from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.features.photo_feature_cache import PhotoFeatureCache
+from tests.e2e.api import TRAINED_WITHIN_S, problem
+from tests.e2e.platform import Platform, environment_without_settings, write_settings
 
 RAYONNAGE = [sys.executable, "-m", "rayonnage_shared.cli.main"]
 
 NEEDS_NO_TENSORFLOW = pytest.mark.skipif(find_spec("tensorflow") is not None, reason="TensorFlow is installed here")
+
+
+def rayonnage(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `rayonnage` in a platform's folder."""
+    return subprocess.run(
+        [*RAYONNAGE, *arguments],
+        cwd=home,
+        env=environment_without_settings(),
+        capture_output=True,
+        text=True,
+        timeout=TRAINED_WITHIN_S,
+        check=False,
+    )
+
+
+@pytest.fixture
+def home(trained_volume: Path, tmp_path: Path) -> Path:
+    """A platform's folder with the trained model, without its processes."""
+    write_settings(tmp_path, {})
+    shutil.copytree(trained_volume, tmp_path, dirs_exist_ok=True)
+    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -48,15 +75,28 @@ def test_a_training_and_a_search_that_cannot_work_are_refused_at_once(
     values = [f"{name}={json.dumps(value)}" for name, value in parameters.items()]
     for command, option, more in (("train", "--parameter", [f"--{other}", "none"]), ("search", "--fixed", [])):
         options = [part for value in values for part in (option, value)]
-        done = subprocess.run(
-            [*RAYONNAGE, command, f"--{component}", family, *more, *options],
-            cwd=platform.home,
-            env=environment_without_settings(),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        done = rayonnage(platform.home, command, f"--{component}", family, *more, *options)
         assert done.returncode == 1
         assert detail in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_training_takes_features_of_known_photos_from_the_cache(home: Path) -> None:
+    store = DatasetStore(home / "data")
+    with closing(sqlite3.connect(store.photo_features_path)) as database:
+        known = database.execute("SELECT network, photo FROM features").fetchall()
+    photos = {photo for photo in store.load(store.current() or "").photos if photo is not None}
+    assert {photo for _, photo in known} == photos, "the first training left the features of every photo"
+    nothing = np.zeros(1504, dtype=np.float32)
+    for network, photo in known:
+        PhotoFeatureCache(store.photo_features_path).save(network, {photo: nothing})
+
+    done = rayonnage(home, "train", "--text", "none", "--image", "efficientnet-lite0", "--promote", "never")
+
+    assert done.returncode == 0, done.stderr
+    version = json.loads(done.stdout)["version"]
+    with np.load(home / "models" / version / "image.held_out.npz") as arrays:
+        rows = next(array for array in arrays.values() if array.ndim == 2)
+    known_rows = rows[np.isfinite(rows).all(axis=1)]
+    assert len(known_rows) > 100
+    assert len(np.unique(known_rows.round(4), axis=0)) <= 5, "equal features give one answer for each fold"

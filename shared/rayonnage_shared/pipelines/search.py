@@ -46,10 +46,10 @@ def _search(request: SearchRequest, run: RunContext[PipelineSettings]) -> Search
     check_size(request.dataset_version, len(rows), len(codes))
     labels = Labels(rows.classes(codes), rows.folds, len(codes), rows.groups)
     family, fit = _family_and_fit(request, rows, run.datasets, labels)
-    pretrained = run.settings.models_path / PRETRAINED_FOLDER
+    pretrained, cache = run.settings.models_path / PRETRAINED_FOLDER, run.datasets.photo_features_path
     return search(
         family,
-        lambda fitting: fit(replace(fitting, pretrained=pretrained)),
+        lambda fitting: fit(replace(fitting, pretrained=pretrained, photo_features=cache)),
         labels,
         goal=request.goal,
         budget=Budget(request.trials, request.budget_s),

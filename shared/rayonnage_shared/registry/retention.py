@@ -20,12 +20,13 @@ from rayonnage_shared.ml.bundles.manifest import (
 )
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.evaluation.saved_predictions import predictions_path
+from rayonnage_shared.ml.features.photo_feature_cache import PhotoFeatureCache
 
 log = structlog.get_logger()
 
 
 def prune(models_path: Path, store: DatasetStore, *, bundles_kept: int, datasets_kept: int) -> None:
-    """Remove old bundles with their saved predictions, then old dataset versions that no bundle names.
+    """Remove old bundles with their saved predictions, old dataset versions that no bundle names, and unused features.
 
     Failures are logged and never raised: a training must not fail after its promotion.
     """
@@ -35,6 +36,8 @@ def prune(models_path: Path, store: DatasetStore, *, bundles_kept: int, datasets
         for version in store.prune(datasets_kept, _datasets_named(models_path)):
             shutil.rmtree(store.processed_folder(version), ignore_errors=True)
             log.info("dataset.pruned", version=version)
+        if removed := PhotoFeatureCache(store.photo_features_path).prune():
+            log.info("photo_features.pruned", photos=removed)
     except RayonnageError as error:
         log.error("retention.failed", error=error.detail)
     except Exception:

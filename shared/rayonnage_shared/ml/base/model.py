@@ -68,6 +68,8 @@ class Fitting:
     """An existing folder that survives a killed run; networks write a checkpoint there after each epoch."""
     pretrained: Path | None = None
     """Folder of pretrained weights, filled by downloads or by hand; parameters name files in it, not paths."""
+    photo_features: Path | None = None
+    """File in which features of photos are cached (`features.photo_feature_cache`)."""
 
 
 DEFAULTS = Fitting()

@@ -4,6 +4,7 @@
     <data>/datasets/<version>/manifest.json      what `schemas.Dataset` shows
     <data>/datasets/current.json                 {"real": version or null, "demo": version or null}
     <data>/photos/ab/<sha256>.jpg                photos by content, shared by all versions
+    <data>/cache/photo-features.sqlite           features of photos (`features.photo_feature_cache`)
 
 Real and demo versions are separate and never merged; the real one is current as soon as there is one.
 `dataset_writer` writes versions; this module reads and prunes them.
@@ -150,6 +151,11 @@ class DatasetStore:
     def processed_folder(self, version: str) -> Path:
         """Return the folder of a version's transformed data (`rayonnage data transform`), whether or not it exists."""
         return self.data_path / "processed" / version
+
+    @property
+    def photo_features_path(self) -> Path:
+        """Return the file in which features of photos are cached."""
+        return self.data_path / "cache" / "photo-features.sqlite"
 
     def prune(self, keep: int, protected: Collection[str] = ()) -> list[str]:
         """Delete all but the `keep` newest versions and return what was deleted; one that cannot be is logged.

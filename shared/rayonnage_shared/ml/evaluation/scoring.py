@@ -14,6 +14,7 @@ from rayonnage_shared.ml.bundles.bundle import Bundle
 from rayonnage_shared.ml.calibration.thresholds import MODES, Mode
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products
+from rayonnage_shared.ml.features.photo_features import FrozenNetworkModel
 from rayonnage_shared.ml.features.photos import PhotoLimits, read_photo
 
 BATCH = 128
@@ -85,12 +86,14 @@ def photo_outputs(
     model: ImageModel, products: Products, store: DatasetStore, progress: Progress = silent
 ) -> ModelOutput:
     """Return the output of each product's photo; all products must have one."""
+    photos = [store.photo_path(photo) for photo in products.photos if photo is not None]
+    if isinstance(model, FrozenNetworkModel):
+        return model.output_of(model.photo_features.embed_files(photos, progress, store.photo_features_path))
     limits = PhotoLimits()
     found = []
-    photos = [photo for photo in products.photos if photo is not None]
     for start in range(0, len(photos), PHOTO_BATCH):
         some = photos[start : start + PHOTO_BATCH]
-        pixels = [read_photo(store.photo_path(one).read_bytes(), model.input_size, limits) for one in some]
+        pixels = [read_photo(one.read_bytes(), model.input_size, limits) for one in some]
         found.append(model.output(np.stack(pixels)))
         progress((start + len(some)) / len(photos), "scoring photos")
     return _joined(found)

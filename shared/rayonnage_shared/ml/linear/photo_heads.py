@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from rayonnage_shared.ml.base.model import FloatArray, IntArray, Labels
+from rayonnage_shared.ml.base.model import Fitting, FloatArray, IntArray, Labels
 from rayonnage_shared.ml.base.progress import Progress, part
 from rayonnage_shared.ml.calibration.curve import Calibration, cross_calibrated
 from rayonnage_shared.ml.features.photo_features import PhotoFeatures, head_inputs, read_photo_file, usable_cores
@@ -36,7 +36,7 @@ class HeadVariant(Variant):
 
 
 def fit_photo_heads(
-    network: bytes, photos: Sequence[Path], labels: Labels, *, asked: str, penalty: float, progress: Progress
+    network: bytes, photos: Sequence[Path], labels: Labels, *, asked: str, penalty: float, fitting: Fitting
 ) -> Chosen[HeadVariant]:
     """Return the head fitted on all photos and held-out probabilities of heads that did not see the row's fold.
 
@@ -44,23 +44,26 @@ def fit_photo_heads(
     bad file.
     """
     share = 1.0 if asked == "fp32" else 0.55
-    fp32 = _fit(network, photos, labels, penalty, part(progress, 0, share))
+
+    def fit(network: bytes, start: float, end: float) -> HeadVariant:
+        told = part(fitting.progress, start, end)
+        features = PhotoFeatures(network).embed_files(photos, part(told, 0, _READING), fitting.photo_features)
+        return _fit(network, head_inputs(features), labels, penalty, part(told, _READING, 1))
 
     def int8() -> HeadVariant:
         size = PhotoFeatures(network).size
         pixels = [read_photo_file(photos[row], size)[None] for row in spread(np.arange(len(photos)))]
-        progress(share, "int8: ranges of activations")
-        return _fit(quantize_convolutions(network, "pixels", pixels), photos, labels, penalty, part(progress, share, 1))
+        fitting.progress(share, "int8: ranges of activations")
+        return fit(quantize_convolutions(network, "pixels", pixels), share, 1)
 
-    return choose(asked, fp32, labels.classes, int8)
+    return choose(asked, fit(network, 0, share), labels.classes, int8)
 
 
-def _fit(network: bytes, photos: Sequence[Path], labels: Labels, penalty: float, progress: Progress) -> HeadVariant:
-    inputs = head_inputs(PhotoFeatures(network).embed_files(photos, part(progress, 0, _READING)))
+def _fit(network: bytes, inputs: FloatArray, labels: Labels, penalty: float, progress: Progress) -> HeadVariant:
     folds = np.unique(labels.folds)
     held_out = folds if len(folds) > 1 else folds[:0]
-    scores = np.full((len(photos), labels.n_classes), np.nan, dtype=np.float32)
-    *of_folds, head = _fit_heads(inputs, labels, held_out, penalty, part(progress, _READING, 1))
+    scores = np.full((len(inputs), labels.n_classes), np.nan, dtype=np.float32)
+    *of_folds, head = _fit_heads(inputs, labels, held_out, penalty, progress)
     for fold, other in zip(held_out, of_folds, strict=True):
         test = labels.folds == fold
         scores[test] = inputs[test] @ other.weights + other.intercept

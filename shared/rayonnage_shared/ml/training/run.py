@@ -155,7 +155,14 @@ class Training:
         checkpoints = self.work / "checkpoints" / component
         checkpoints.mkdir(parents=True, exist_ok=True)
         pretrained = self.models_path / PRETRAINED_FOLDER
-        return Fitting(self.request.parameters_of(component), self.seed, self.progress, checkpoints, pretrained)
+        return Fitting(
+            self.request.parameters_of(component),
+            self.seed,
+            self.progress,
+            checkpoints,
+            pretrained,
+            self.store.photo_features_path,
+        )
 
     def _fit(
         self,

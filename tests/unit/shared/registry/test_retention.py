@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
@@ -15,6 +16,8 @@ from rayonnage_shared.ml.bundles.champion import POINTER_NAME, Champion, write_c
 from rayonnage_shared.ml.bundles.manifest import list_versions
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.evaluation.saved_predictions import predictions_path
+from rayonnage_shared.ml.features import photo_feature_cache
+from rayonnage_shared.ml.features.photo_feature_cache import UNUSED_DAYS, PhotoFeatureCache
 from rayonnage_shared.registry.retention import prune
 from tests.unit.shared.ml.bundles.manifests import write_bundle
 
@@ -93,6 +96,20 @@ def test_the_champion_its_base_and_its_history_stay(volume: Volume) -> None:
     volume.prune(0)
 
     assert list_versions(volume.models) == [V3, V2, V1]
+
+
+def test_features_of_photos_that_nobody_used_for_long_are_removed(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = PhotoFeatureCache(volume.store.photo_features_path)
+    cache.save("network", {"photo": np.ones(3, dtype=np.float32)})
+    assert volume.prune() == []
+    today = photo_feature_cache._today()
+    monkeypatch.setattr(photo_feature_cache, "_today", lambda: today + UNUSED_DAYS + 1)
+
+    assert volume.prune() == ["photo_features.pruned"]
+
+    assert cache.find("network", ["photo"]) == {}
 
 
 @pytest.mark.parametrize("content", [other_format(V2), "{", "[]", "", '{"format": 1}'])

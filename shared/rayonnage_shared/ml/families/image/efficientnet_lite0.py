@@ -10,20 +10,19 @@ from rayonnage_shared.ml.base.model import (
     DEFAULTS,
     Fitted,
     Fitting,
-    ImageModel,
+    FloatArray,
     Labels,
     ModelOutput,
-    Pixels,
     Span,
 )
 from rayonnage_shared.ml.base.parameters import Bounds, Choice, Parameters
 from rayonnage_shared.ml.calibration.curve import Calibration
-from rayonnage_shared.ml.features.photo_features import PhotoFeatures, head_inputs
+from rayonnage_shared.ml.features.photo_features import FrozenNetworkModel, PhotoFeatures, head_inputs
 from rayonnage_shared.ml.linear.svm import LinearModel
 from rayonnage_shared.ml.networks.quantization import PRECISIONS
 
 
-class EfficientNetLite0(ImageModel):
+class EfficientNetLite0(FrozenNetworkModel):
     """Features from the end and the middle of EfficientNet-Lite0 and a linear classifier of their square roots."""
 
     name = "efficientnet-lite0"
@@ -33,7 +32,7 @@ class EfficientNetLite0(ImageModel):
     search_space: ClassVar[Mapping[str, Span | Choice]] = {"penalty": Span(0.005, 2.0, logarithmic=True)}
 
     def __init__(self, features: PhotoFeatures, head: LinearModel, calibration: Calibration) -> None:
-        self._features = features
+        self.photo_features = features
         self._head = head
         self._calibration = calibration
 
@@ -47,22 +46,20 @@ class EfficientNetLite0(ImageModel):
         parameters = cls.resolve(fitting.parameters)
         penalty = float(parameters["penalty"])
         asked = str(parameters["precision"])
-        made = fit_photo_heads(
-            build_backbone(), photos, labels, asked=asked, penalty=penalty, progress=fitting.progress
-        )
+        made = fit_photo_heads(build_backbone(), photos, labels, asked=asked, penalty=penalty, fitting=fitting)
         used = made.variant
         model = cls(PhotoFeatures(used.network), used.head, used.calibration)
         curves = head_learning_curve(used.inputs, labels, penalty=penalty)
         return Fitted(model, used.held_out, curves, facts={"precision": dict(made.facts)}, features=used.inputs)
 
-    def output(self, pixels: Pixels) -> ModelOutput:
-        """Return calibrated probabilities (n, n_classes) and features (n, 1504) for pixels (n, 224, 224, 3) uint8."""
-        inputs = head_inputs(self._features.embed(pixels))
+    def output_of(self, features: FloatArray) -> ModelOutput:
+        """Return calibrated probabilities (n, n_classes) and the head's inputs (n, 1504) for features (n, 1504)."""
+        inputs = head_inputs(features)
         return ModelOutput(self._calibration.probabilities(inputs @ self._head.weights + self._head.intercept), inputs)
 
     def save(self, folder: Path) -> None:
         """Write backbone.onnx, head.npz and calibration.npz."""
-        (folder / "backbone.onnx").write_bytes(self._features.network)
+        (folder / "backbone.onnx").write_bytes(self.photo_features.network)
         self._head.save(folder / "head.npz")
         self._calibration.save(folder / "calibration.npz")
 
