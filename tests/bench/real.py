@@ -87,7 +87,7 @@ def _follow(client: httpx2.Client, job_id: str) -> dict[str, Any]:
         for line in events.iter_lines():
             if not line.startswith("data:"):
                 continue
-            job = json.loads(line.removeprefix("data:"))
+            job |= json.loads(line.removeprefix("data:"))
             if job["stage"] != stage:
                 stage = job["stage"]
                 print(f"  stage {stage}", flush=True)

@@ -99,7 +99,8 @@ def start_training(client: httpx2.Client, path: str = "/train", **wanted: Any) -
 
 
 def job_events(client: httpx2.Client, job_id: str, within_s: float = TRAINED_WITHIN_S) -> Iterator[dict[str, Any]]:
-    """Yield the job at each of its events until the stream ends."""
+    """Yield the job as it is after each of its events until the stream ends."""
+    job: dict[str, Any] = {}
     deadline = time.monotonic() + within_s
     with client.stream("GET", f"/train/jobs/{job_id}/events", timeout=PATIENCE_S) as answer:
         assert answer.status_code == 200, answer.read()
@@ -107,7 +108,7 @@ def job_events(client: httpx2.Client, job_id: str, within_s: float = TRAINED_WIT
         for line in answer.iter_lines():
             assert time.monotonic() < deadline, f"job {job_id} has not ended within {within_s:g} s"
             if line.startswith("data:"):
-                job: dict[str, Any] = json.loads(line.removeprefix("data:"))
+                job = job | json.loads(line.removeprefix("data:"))
                 yield job
 
 

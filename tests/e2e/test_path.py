@@ -135,6 +135,8 @@ def test_a_training_is_followed_from_the_queue_to_its_end(shop: Shop) -> None:
     last = shop.events[-1]
     assert (last["attempts"], last["error"], last["submitted_by"]) == (1, None, shop.platform.admin[0])
     assert all(0 <= event["progress"] <= 1 for event in shop.events)
+    told = [event["progress"] for event in shop.events]
+    assert told == sorted(told), "progress never decreases"
     stages = [event["stage"] for event in shop.events if event["stage"]]
     assert {"text", "image"} <= set(stages)
     result = last["result"]

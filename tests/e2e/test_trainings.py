@@ -19,6 +19,7 @@ from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.features.photo_feature_cache import PhotoFeatureCache
 from tests.e2e.api import TRAINED_WITHIN_S, problem
 from tests.e2e.platform import Platform, environment_without_settings, write_settings
+from tests.waiting import eventually
 
 RAYONNAGE = [sys.executable, "-m", "rayonnage_shared.cli.main"]
 
@@ -100,3 +101,27 @@ def test_a_training_takes_features_of_known_photos_from_the_cache(home: Path) ->
     known_rows = rows[np.isfinite(rows).all(axis=1)]
     assert len(known_rows) > 100
     assert len(np.unique(known_rows.round(4), axis=0)) <= 5, "equal features give one answer for each fold"
+
+
+def test_a_training_by_command_that_was_killed_is_resumed_by_the_same_command(home: Path) -> None:
+    arguments = ("train", "--text", "tfidf-svm", "--image", "none", "--promote", "never")
+    with subprocess.Popen(
+        [*RAYONNAGE, *arguments],
+        cwd=home,
+        env=environment_without_settings(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert eventually(lambda: any((home / "models").glob(".work/cli-*/text.done")), TRAINED_WITHIN_S)
+        process.kill()
+    (work,) = (home / "models").glob(".work/cli-*")
+    model = {path.name: path.stat().st_mtime_ns for path in (work / "bundle" / "text").iterdir()}
+    planned = json.loads((work / "plan.json").read_text())["version"]
+
+    done = rayonnage(home, *arguments)
+
+    assert done.returncode == 0, done.stderr
+    assert "finished stages are not run again" in " ".join(done.stderr.split())
+    assert json.loads(done.stdout)["version"] == planned
+    assert {path.name: path.stat().st_mtime_ns for path in (home / "models" / planned / "text").iterdir()} == model
+    assert not work.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -23,7 +24,8 @@ EVENT_MEDIA_TYPE = "text/event-stream"
 EVENT_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second tells nginx to pass events on
 
 EVENT_SCHEMA: dict[str, Any] = {
-    "description": "An event `job` with the whole job as its data whenever it changes; ends when the job has ended.",
+    "description": "An event `job` whenever the job changes; ends when the job has ended. The first event has the "
+    "whole job as its data, each later one `job_id` and the fields that have changed.",
     "content": {
         EVENT_MEDIA_TYPE: {
             "schema": {"type": "string"},
@@ -36,7 +38,12 @@ EVENT_SCHEMA: dict[str, Any] = {
                     "data": {
                         "type": "string",
                         "contentMediaType": "application/json",
-                        "contentSchema": {"$ref": "#/components/schemas/Job"},
+                        "contentSchema": {
+                            "type": "object",
+                            "required": ["job_id"],
+                            "properties": {"job_id": {"type": "string"}},
+                            "description": "Fields of `Job`.",
+                        },
                     },
                 },
             },
@@ -72,20 +79,23 @@ async def job_events(
     poll_s: float = POLL_S,
     keep_alive_s: float = KEEP_ALIVE_S,
 ) -> AsyncIterator[bytes]:
-    """Yield the job as an event now and after every change, and a comment after a while without one.
+    """Yield the job as an event, what has changed as one after every change, and a comment after a while without one.
 
     Ends after the job's final state, or once `may_go_on` returns False. Waits while the database is unreachable.
     """
-    number, last, said_at = 0, "", time.monotonic()
+    last: dict[str, Any] = {}
+    number, said_at = 0, time.monotonic()
     while may_go_on():
         try:
             job = await to_thread.run_sync(queue.get, job_id)
         except DATABASE_AWAY:
             job = None
-        document = job.model_dump_json() if job else last
-        if document != last:
+        document = job.model_dump(mode="json") if job else last
+        changed = {name: value for name, value in document.items() if name not in last or value != last[name]}
+        if changed:
             number, last, said_at = number + 1, document, time.monotonic()
-            yield format_sse_event(data_str=document, event=EVENT_NAME, id=str(number))
+            data = json.dumps({"job_id": job_id, **changed}, ensure_ascii=False)
+            yield format_sse_event(data_str=data, event=EVENT_NAME, id=str(number))
         elif time.monotonic() - said_at >= keep_alive_s:
             said_at = time.monotonic()
             yield format_sse_event(comment="nothing new")

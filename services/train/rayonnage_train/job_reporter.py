@@ -33,12 +33,12 @@ class JobReporter:
     def stage(self, name: str) -> None:
         """Report that a stage begins."""
         log.info("job.stage_started", job_id=self._held.job_id, stage=name)
-        self._unwritten |= {"stage": name, "progress": 0.0, "message": name}
+        self._unwritten |= {"stage": name, "message": name}
         self._lines.append(f"{datetime.now(UTC):%H:%M:%S} {name}")
         self.flush()
 
     def progress(self, fraction: float, message: str) -> None:
-        """Report the progress of the present stage, 0 to 1."""
+        """Report how much of the job is done, 0 to 1."""
         self._unwritten |= {"progress": float(fraction), "message": message}
         if time.monotonic() - self._written_at >= REPORT_EVERY_S:
             self.flush()

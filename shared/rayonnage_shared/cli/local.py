@@ -142,7 +142,7 @@ def prepare() -> None:
         def stage(name: str) -> None:
             if name not in {"database", "preparing"}:
                 console.print(f"  {name} …")
-            bar.update(task, description=name, completed=0.0, message="")
+            bar.update(task, description=name, message="")
 
         run(
             local.LocalSettings(),

@@ -8,26 +8,25 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
-from ulid import ULID
 
 from rayonnage_shared.cli.database import command_database
 from rayonnage_shared.cli.sync import catch_up
 from rayonnage_shared.core.settings import DatabaseSettings
-from rayonnage_shared.ml.training.requests import FUSION_DEFAULT, SearchRequest, TrainRequest
+from rayonnage_shared.ml.training.requests import FUSION_DEFAULT, PipelineRequest, SearchRequest, TrainRequest
 from rayonnage_shared.pipelines.settings import PipelineSettings
 
 if TYPE_CHECKING:
     from rayonnage_shared.pipelines.run_context import RunContext
 
 console = Console(stderr=True)
+R = TypeVar("R", bound=PipelineRequest)
 _MESSAGE = TextColumn("{task.fields[message]}")
 
 
@@ -65,7 +64,7 @@ def train(
             "parameters": dict(_parameter(one) for one in parameter or []),
         }
     )
-    _run_here(partial(pipeline.train, request))
+    _run_here(request, pipeline.train)
 
 
 def search(
@@ -99,27 +98,39 @@ def search(
             "promote": promote,
         }
     )
-    _run_here(partial(search_and_train, request))
+    _run_here(request, search_and_train)
 
 
-def _run_here(pipeline: Callable[[RunContext[ModelSettings]], dict[str, Any]]) -> None:
-    """Run a pipeline in this process, show its progress, and print its result."""
+def _run_here(request: R, pipeline: Callable[[R, RunContext[ModelSettings]], dict[str, Any]]) -> None:
+    """Run a pipeline in this process, show its progress, and print its result.
+
+    A run that was killed or interrupted is resumed by the same command.
+    """
+    from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+    from rayonnage_shared.ml.training.validation import validate_request
+    from rayonnage_shared.pipelines.command_runs import resumable_run
     from rayonnage_shared.pipelines.run_context import RunContext
 
     settings = ModelSettings()
-    with command_database(settings) as engine, _bar() as (bar, task):
-        run = RunContext(
-            settings=settings,
-            engine=engine,
-            job_id=f"cli-{ULID()}",
-            submitted_by=getpass.getuser(),
-            stage=lambda name: bar.update(task, description=name, completed=0.0),
-            progress=lambda fraction, message: bar.update(task, completed=fraction, message=message),
+    request = validate_request(request, DatasetStore(settings.data_path))
+    with (
+        resumable_run(settings.models_path, request) as command,
+        command_database(settings) as engine,
+        _bar() as (bar, task),
+    ):
+        if command.resumed:
+            console.print("An earlier run of this command was interrupted; its finished stages are not run again.")
+        result = pipeline(
+            request,
+            RunContext(
+                settings=settings,
+                engine=engine,
+                job_id=command.id,
+                submitted_by=getpass.getuser(),
+                stage=lambda name: bar.update(task, description=name),
+                progress=lambda fraction, message: bar.update(task, completed=fraction, message=message),
+            ),
         )
-        try:
-            result = pipeline(run)
-        finally:
-            run.remove_work()
     _print_json(result)
     catch_up()
 

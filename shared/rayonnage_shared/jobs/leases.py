@@ -101,12 +101,15 @@ class JobLeases:
         message: str | None = None,
         lines: Sequence[str] = (),
     ) -> None:
-        """Update what is not None, and append `lines` to the log tail. Raises LeaseLost."""
+        """Update what is not None, and append `lines` to the log tail. Raises LeaseLost.
+
+        `progress` counts the whole job from 0 to 1 and never decreases, not even when a later attempt begins anew.
+        """
         with self._held(held) as (_, row):
             if stage is not None:
                 row.stage = printable(stage, MAX_STAGE_CHARACTERS)
             if progress is not None and math.isfinite(progress):
-                row.progress = min(1.0, max(0.0, progress))
+                row.progress = max(row.progress, min(1.0, progress))
             if message is not None:
                 row.message = printable(message, MAX_LINE_CHARACTERS)
             if lines:

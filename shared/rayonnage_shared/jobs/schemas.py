@@ -16,7 +16,7 @@ class Job(BaseModel):
     kind: str = Field(examples=["train", "search", "drift"])
     status: JobStatus
     stage: str | None
-    progress: float = Field(ge=0, le=1, description="Progress of the current stage.")
+    progress: float = Field(ge=0, le=1, description="Progress of the whole job; it never decreases.")
     message: str | None
     attempts: int
     submitted_by: str

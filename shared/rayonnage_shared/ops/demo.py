@@ -14,6 +14,9 @@ from rayonnage_shared.pipelines.run_context import RunContext
 
 JOB_ID = "demo"  # always the same, so that an interrupted first training resumes
 
+_INGESTED = 0.2
+"""How much of the preparation is done when the sample is ingested."""
+
 
 def has_champion(models_path: Path) -> bool:
     """Return whether there is a model to predict with."""
@@ -46,8 +49,8 @@ def prepare(settings: LocalSettings, sample: Path, *, stage: Callable[[str], Non
         if not settings.demo or has_champion(settings.models_path):
             return
         if not has_dataset(settings.data_path):
-            _ingest_sample(run, sample)
-        _train(run)
+            _ingest_sample(run.child(end=_INGESTED), sample)
+        _train(run.child(start=_INGESTED))
     finally:
         engine.dispose()
 

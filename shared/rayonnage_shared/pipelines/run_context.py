@@ -10,7 +10,7 @@ from typing import Generic, Self, TypeVar
 
 from sqlalchemy import Engine
 
-from rayonnage_shared.ml.base.progress import Progress
+from rayonnage_shared.ml.base.progress import Progress, part
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.pipelines.settings import PipelineSettings
 
@@ -21,7 +21,7 @@ S_co = TypeVar("S_co", bound=PipelineSettings, covariant=True)
 class RunContext(Generic[S_co]):
     """Where a run reads and writes, who submitted it, and how it reports what it is doing.
 
-    `stage` is called when a stage begins, `progress` within a stage. Both may raise to stop the run.
+    `stage` is called when a stage begins; `progress` counts the whole run from 0 to 1. Both may raise to stop the run.
     """
 
     settings: S_co
@@ -43,14 +43,14 @@ class RunContext(Generic[S_co]):
         """The datasets below the data folder."""
         return DatasetStore(self.settings.data_path)
 
-    def enter(self, stage: str, message: str) -> None:
-        """Report that a stage begins."""
+    def enter(self, stage: str, message: str, progress: float = 0.0) -> None:
+        """Report that a stage begins when `progress` of the run is done."""
         self.stage(stage)
-        self.progress(0.0, message)
+        self.progress(progress, message)
 
-    def child(self, folder: str) -> Self:
-        """Return the context of a run within this one, which has a work folder of its own."""
-        return replace(self, folder=folder)
+    def child(self, folder: str = "", *, start: float = 0.0, end: float = 1.0) -> Self:
+        """Return the context of a part of this run: its subfolder, and how much of the run is done before and after."""
+        return replace(self, folder=folder, progress=part(self.progress, start, end))
 
     def remove_work(self) -> None:
         """Remove the work folder, once the result is recorded or nobody will resume the run."""

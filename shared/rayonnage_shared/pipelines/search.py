@@ -19,6 +19,9 @@ from rayonnage_shared.pipelines.run_context import RunContext
 from rayonnage_shared.pipelines.settings import PipelineSettings
 from rayonnage_shared.pipelines.training import train
 
+_SEARCHED = 0.8
+"""How much of a search with a training is done when the parameters are found."""
+
 
 def search_and_train(request: SearchRequest, run: RunContext[PipelineSettings]) -> dict[str, Any]:
     """Search, then train with the best parameters if requested; return `{search}` and what a training returns.
@@ -29,11 +32,12 @@ def search_and_train(request: SearchRequest, run: RunContext[PipelineSettings]) 
     request = validate_request(request, run.datasets)
     run.work.mkdir(parents=True, exist_ok=True)
     run.enter("search", "reading the dataset")
-    found = _search(request, run)
+    searched = _SEARCHED if request.train else 1.0
+    found = _search(request, run.child(end=searched))
     result: dict[str, Any] = {"search": _summary(request, found)}
     if not request.train:
         return result
-    return result | train(request.training_with(found.best.parameters), run.child("training"))
+    return result | train(request.training_with(found.best.parameters), run.child("training", start=searched))
 
 
 def _search(request: SearchRequest, run: RunContext[PipelineSettings]) -> SearchResult:

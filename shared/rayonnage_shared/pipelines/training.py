@@ -9,7 +9,7 @@ import numpy as np
 
 from rayonnage_shared.ml.base.categories import load_categories
 from rayonnage_shared.ml.base.model import IntArray
-from rayonnage_shared.ml.base.progress import Progress, silent
+from rayonnage_shared.ml.base.progress import Progress, part, silent
 from rayonnage_shared.ml.bundles.bundle import Bundle, load_bundle
 from rayonnage_shared.ml.bundles.champion import ChampionBroken, read_champion
 from rayonnage_shared.ml.bundles.manifest import BundleBroken, BundleNotFound, read_manifest
@@ -27,6 +27,9 @@ from rayonnage_shared.pipelines.run_context import RunContext
 from rayonnage_shared.pipelines.settings import PipelineSettings
 from rayonnage_shared.registry.promotion import promote
 from rayonnage_shared.registry.retention import prune
+
+_TRAINED = 0.95
+"""How much of a training is done when its bundle is complete."""
 
 
 def train(request: TrainRequest, run: RunContext[PipelineSettings]) -> dict[str, Any]:
@@ -47,11 +50,11 @@ def train(request: TrainRequest, run: RunContext[PipelineSettings]) -> dict[str,
         work=run.work,
         submitted_by=run.submitted_by,
         stage=run.stage,
-        progress=run.progress,
+        progress=part(run.progress, 0, _TRAINED),
         promised_precision=settings.promised_precision,
     ).run()
     metrics = read_manifest(settings.models_path, version).metrics
-    run.enter("gate", "comparing with the champion")
+    run.enter("gate", "comparing with the champion", _TRAINED)
     verdict = compare_with_champion(version, request.promote, settings)
     if verdict.promote:
         run.stage("promote")

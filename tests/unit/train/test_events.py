@@ -60,9 +60,12 @@ async def test_every_change_is_an_event_and_the_final_state_the_last(
     leases.report(held, stage="text", progress=0.5)
     second = parse(await anext(events))
     assert (second["id"], second["data"]["stage"], second["data"]["progress"]) == ("2", "text", 0.5)
+    assert second["data"].keys() == {"job_id", "stage", "progress"}
     leases.succeed(held, {"version": "v1"})
     rest = [parse(event) async for event in events]
     assert [event["data"]["status"] for event in rest] == ["succeeded"]
+    together = first["data"] | second["data"] | rest[0]["data"]
+    assert together == queue.get(held.job_id).model_dump(mode="json")
 
 
 async def test_silence_is_filled_with_comments(queue: JobQueue, held: HeldJob) -> None:

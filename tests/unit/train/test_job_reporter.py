@@ -55,6 +55,9 @@ def test_a_stage_is_written_at_once_and_progress_twice_a_second(
     reporter.progress(0.75, "fold 3 of 4")
     reporter.flush()
     assert queue.get(held.job_id).progress == 0.75
+    reporter.stage("image")
+    job = queue.get(held.job_id)
+    assert (job.stage, job.progress) == ("image", 0.75), "a stage that begins sets nothing back"
 
 
 def test_what_an_unreachable_database_has_missed_is_written_later(

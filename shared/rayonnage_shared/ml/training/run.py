@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from rayonnage_shared.ml.base.model import (
     TextModel,
     known_rows,
 )
-from rayonnage_shared.ml.base.progress import Progress
+from rayonnage_shared.ml.base.progress import Progress, part
 from rayonnage_shared.ml.bundles.bundle import DECISIONS_NAME, load_bundle
 from rayonnage_shared.ml.bundles.manifest import (
     MANIFEST_NAME,
@@ -56,6 +56,8 @@ from rayonnage_shared.ml.training.requests import TrainRequest
 from rayonnage_shared.ml.training.validation import DatasetTooSmall, check_size
 
 PRETRAINED_FOLDER = ".pretrained"
+_SPANS = {"text": (0.0, 0.4), "image": (0.4, 0.75), "fusion": (0.75, 0.85), "evaluate": (0.85, 1.0)}
+"""How much of a training is done before and after each stage, by the time that the default families take."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,10 @@ class Training:
         products = self.store.load(plan.dataset_version)
         train = products.take(products.splits == "train")
         check_size(plan.dataset_version, len(train), len(np.unique(train.codes)))
-        self._once("text", lambda: self._fit_text(plan, train))
-        self._once("image", lambda: self._fit_image(plan, train))
-        self._once("fusion", lambda: self._fit_fusion(plan, train))
-        self._once("evaluate", lambda: self._evaluate(plan, products))
+        self._once("text", lambda stage: stage._fit_text(plan, train))
+        self._once("image", lambda stage: stage._fit_image(plan, train))
+        self._once("fusion", lambda stage: stage._fit_fusion(plan, train))
+        self._once("evaluate", lambda stage: stage._evaluate(plan, products))
         self.stage("bundle")
         self._publish(plan)
         return plan.version
@@ -120,14 +122,15 @@ class Training:
             write_atomically(path, plan.to_json())
         return Plan.from_json(path.read_bytes())
 
-    def _once(self, name: str, work: Callable[[], None]) -> None:
-        """Run a stage unless an earlier attempt finished it."""
+    def _once(self, name: str, work: Callable[[Training], None]) -> None:
+        """Run a stage unless an earlier attempt finished it; `work` gets this training with the stage's progress."""
         marker = self.work / f"{name}.done"
         if marker.exists():
             return
         self.stage(name)
-        self.progress(0.0, f"{name}: started")
-        work()
+        of_stage = replace(self, progress=part(self.progress, *_SPANS[name]))
+        of_stage.progress(0.0, f"{name}: started")
+        work(of_stage)
         marker.touch()
 
     def _fit_text(self, plan: Plan, train: Products) -> None:

@@ -14,6 +14,8 @@ from rayonnage_shared.ml.base.model import FamilyNotTrainable
 from rayonnage_shared.ml.base.parameters import UnknownParameter
 from rayonnage_shared.ml.training.requests import TrainRequest
 from rayonnage_shared.pipelines import training as pipeline
+from rayonnage_shared.pipelines.run_context import RunContext
+from rayonnage_shared.pipelines.settings import PipelineSettings
 from tests.unit.shared.ml.catalogue.manifests import write_dataset
 from tests.unit.shared.ml.training.refusals import REFUSALS, Refusal, without_training_libraries
 
@@ -85,3 +87,27 @@ def test_without_a_name_the_champions_fusion_is_meant(asked: list[TrainRequest])
     assert CliRunner().invoke(create_app(("models",)), ["train"]).exit_code == 0
 
     assert asked[0].fusion is None
+
+
+def test_the_same_command_resumes_a_training_that_was_interrupted(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works: list[Path] = []
+
+    def train(_request: TrainRequest, run: RunContext[PipelineSettings]) -> dict[str, Any]:
+        works.append(run.work)
+        if (run.work / "text.done").exists():
+            return {"version": "resumed"}
+        (run.work / "text.done").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "train", train)
+    assert CliRunner().invoke(create_app(("models",)), ["train"]).exit_code != 0
+
+    found = CliRunner().invoke(create_app(("models",)), ["train"])
+
+    assert found.exit_code == 0, found.output
+    assert "resumed" in found.stdout
+    assert "finished stages are not run again" in " ".join(found.stderr.split())
+    assert works[0] == works[1]
+    assert not works[0].exists()

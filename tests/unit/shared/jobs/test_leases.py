@@ -130,6 +130,21 @@ def test_reports_show_on_the_job_and_leave_what_they_do_not_name(queue: JobQueue
     assert shown.message == "m" * 1000
 
 
+def test_progress_never_decreases_not_even_when_the_job_is_run_again(queue: JobQueue, leases: JobLeases) -> None:
+    job = submit(queue)
+    held = claim(leases)
+    leases.report(held, progress=0.6)
+    leases.report(held, progress=0.2)
+    leases.report(held, progress=-1.0)
+    assert queue.get(job.job_id).progress == 0.6
+    leases.release(held, reason="the worker was stopped", counts_as_attempt=False)
+    again = claim(leases)
+    leases.report(again, stage="text", progress=0.0)
+    assert queue.get(job.job_id).progress == 0.6
+    leases.report(again, progress=0.7)
+    assert queue.get(job.job_id).progress == 0.7
+
+
 def test_the_log_tail_keeps_the_last_lines(queue: JobQueue, leases: JobLeases) -> None:
     job = submit(queue)
     held = claim(leases)

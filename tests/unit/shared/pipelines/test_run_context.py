@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from sqlalchemy import Engine
 
 from rayonnage_shared.pipelines.run_context import RunContext, work_folder
@@ -27,6 +28,18 @@ def test_a_stage_begins_at_nought(tmp_path: Path, engine: Engine) -> None:
     reports: Reports = []
     context(tmp_path, engine, reports).enter("gate", "comparing")
     assert reports == [("stage", "gate"), ("comparing", 0.0)]
+    context(tmp_path, engine, reports).enter("promote", "moving", 0.9)
+    assert reports[2:] == [("stage", "promote"), ("moving", 0.9)]
+
+
+def test_the_progress_of_a_part_is_that_of_the_whole(tmp_path: Path, engine: Engine) -> None:
+    reports: Reports = []
+    run = context(tmp_path, engine, reports)
+    training = run.child("training", start=0.8)
+    training.progress(0.5, "halfway")
+    run.child(end=0.8).progress(0.5, "searching")
+    assert reports == [("halfway", pytest.approx(0.9)), ("searching", pytest.approx(0.4))]
+    assert run.child(end=0.8).work == run.work
 
 
 def test_a_run_within_a_run_works_below_it_and_goes_with_it(tmp_path: Path, engine: Engine) -> None:
