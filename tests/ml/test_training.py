@@ -38,6 +38,9 @@ from rayonnage_shared.ml.evaluation.plot_files import plot_names
 from rayonnage_shared.ml.evaluation.report import flat_metrics, read_report
 from rayonnage_shared.ml.evaluation.saved_predictions import predictions_path
 from rayonnage_shared.ml.families.text.tfidf_svm import TfidfSvm
+from rayonnage_shared.ml.features import photo_features
+from rayonnage_shared.ml.features.photo_features import read_photo_file
+from rayonnage_shared.ml.training.held_out import HeldOut
 from rayonnage_shared.ml.training.requests import SearchRequest, TrainRequest
 from rayonnage_shared.pipelines.run_context import RunContext
 from rayonnage_shared.pipelines.search import search_and_train
@@ -66,6 +69,7 @@ class Shop:
     settings: PipelineSettings
     engine: Engine
     stages: list[str] = field(default_factory=list)
+    progress: list[float] = field(default_factory=list)
 
     def train(self, job_id: str = "job-1", die_in: str | None = None, **request: Any) -> dict[str, Any]:
         wanted = TrainRequest.model_validate({**TEXT_ONLY, **request})
@@ -84,7 +88,7 @@ class Shop:
                 job_id=job_id,
                 submitted_by="jane",
                 stage=stage,
-                progress=silent,
+                progress=lambda fraction, _message: self.progress.append(fraction),
             )
         )
 
@@ -214,6 +218,9 @@ def test_training_one_modality_keeps_the_other(shop: Shop, trained: Trained) -> 
     assert report is not None and report.disagreement is not None
     assert report.disagreement.differing.rows + report.disagreement.agreeing.rows == report.disagreement.rows
     assert [one.mode for one in report.timing] == ["text", "image", "both"]
+    assert shop.progress == sorted(shop.progress), "progress is that of the whole training"
+    assert shop.progress[0] == 0
+    assert shop.progress[-1] == pytest.approx(0.95)
     assert {curve.modality for curve in report.curves} == {"text", "image"}
     bundle = load_bundle(shop.settings.models_path, both["version"])
     grey = np.full((224, 224, 3), 128, dtype=np.uint8)
@@ -403,6 +410,35 @@ def test_a_whole_catalogue_is_predicted_row_by_row(shop: Shop, trained: Trained,
     assert [round(share, 2) for share, _ in rows] == [0.33, 0.67, 1.0]
 
 
+def test_a_photo_is_embedded_once_by_trainings_gate_and_reports(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DatasetStore(shop.settings.data_path)
+    store.photo_features_path.unlink(missing_ok=True)
+    embedded: list[Path] = []
+
+    def noting(photo: Path, size: int) -> Any:
+        embedded.append(photo)
+        return read_photo_file(photo, size)
+
+    monkeypatch.setattr(photo_features, "read_photo_file", noting)
+    first = shop.train("job-8", text=None, image="efficientnet-lite0", promote="always")
+    products = store.load(read_manifest(shop.settings.models_path, first["version"]).dataset.version)
+    photos = {store.photo_path(photo) for photo in products.photos if photo is not None}
+    assert len(embedded) == len(photos)
+    assert set(embedded) == photos
+    embedded.clear()
+
+    second = shop.train("job-9", text=None, image="efficientnet-lite0", fusion="concatenate")
+    evaluate_version(
+        second["version"], models_path=shop.settings.models_path, store=store, dataset_version=None, progress=silent
+    )
+
+    assert embedded == []
+    tables = [
+        HeldOut.load(shop.settings.models_path / one["version"] / "image.held_out.npz") for one in (first, second)
+    ]
+    np.testing.assert_array_equal(tables[0].rows(tables[0].ids), tables[1].rows(tables[0].ids))
+
+
 def test_a_search_trains_with_what_it_found(shop: Shop, trained: Trained) -> None:
     request = SearchRequest(text="tfidf-svm", trials=2, fixed={"character_scale": 1.4, "balance": 0.5}, promote="never")
 
@@ -414,6 +450,8 @@ def test_a_search_trains_with_what_it_found(shop: Shop, trained: Trained) -> Non
     manifest = read_manifest(shop.settings.models_path, result["version"])
     assert manifest.parameters == found["parameters"]
     assert shop.stages[0] == "search"
+    assert shop.progress == sorted(shop.progress), "progress is that of the search and its training together"
+    assert shop.progress[-1] > 0.9
 
 
 def test_a_search_finds_pretrained_weights_where_a_training_does(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
