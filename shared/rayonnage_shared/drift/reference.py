@@ -59,11 +59,14 @@ def reference_of(models_path: Path, data_path: Path, version: str, progress: Pro
 
 
 def _dataset_for(bundle: Bundle, store: DatasetStore) -> str:
-    """Return the dataset that the bundle was trained on, or the current one where that is gone, as after a restore."""
-    trained_on = bundle.manifest.dataset.version
+    """Return the dataset that the bundle was trained on, or where that is gone, as after a restore, the newest.
+
+    The demo catalogue is never the reference of a model for real products, nor the other way round.
+    """
+    trained_on, pointers = bundle.manifest.dataset.version, store.pointers()
     if trained_on in store.versions():
         return trained_on
-    current = store.current()
+    current = pointers.demo if bundle.manifest.dataset.demo else pointers.real
     if current is None:
         raise DatasetNotFound(f"Dataset {trained_on}, which {bundle.version} was trained on, is not on this volume.")
     log.warning("drift.reference.dataset_gone", trained_on=trained_on, used=current)

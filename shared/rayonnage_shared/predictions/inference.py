@@ -19,6 +19,7 @@ from rayonnage_shared.core.errors import BadInput, RayonnageError
 from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.base.model import FloatArray, Pixels, ProductText
 from rayonnage_shared.ml.bundles.bundle import Bundle, Interval
+from rayonnage_shared.ml.families import Component
 from rayonnage_shared.ml.features.photos import PhotoLimits, read_photo
 from rayonnage_shared.ml.features.text import product_text
 from rayonnage_shared.predictions.schemas import CategoryProbability, Modalities, Modality, ModelReference, Prediction
@@ -66,7 +67,10 @@ def predict_product(
         label=ranked[0].label,
         confidence=ranked[0].probability,
         predictions=ranked,
-        modalities=Modalities(text=_modality(bundle, output.text), image=_modality(bundle, output.image)),
+        modalities=Modalities(
+            text=_modality(bundle, "text", output.text, sent=text is not None),
+            image=_modality(bundle, "image", output.image, sent=photo is not None),
+        ),
         model=ModelReference(version=bundle.version, family=bundle.family),
         decision="accept" if output.accepted else "review",
         product_identifier=product_identifier,
@@ -148,8 +152,8 @@ def _label(bundle: Bundle, categories: Categories, code: int) -> str:
     return categories.labels.get(code) or bundle.manifest.categories.label(code)
 
 
-def _modality(bundle: Bundle, probabilities: FloatArray | None) -> Modality:
+def _modality(bundle: Bundle, component: Component, probabilities: FloatArray | None, *, sent: bool) -> Modality:
     if probabilities is None:
-        return Modality(used=False)
+        return Modality(used=False, reason=bundle.why_missing(component) if sent else None)
     position = int(probabilities.argmax())
     return Modality(used=True, category_id=bundle.codes[position], probability=float(probabilities[position]))

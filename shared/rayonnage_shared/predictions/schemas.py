@@ -54,6 +54,7 @@ class Modality(BaseModel):
     used: bool
     category_id: int | None = None
     probability: float | None = None
+    reason: str | None = Field(None, description="Why what was sent was not used; null if it was used or not sent.")
 
 
 class Modalities(BaseModel):

@@ -19,7 +19,7 @@ from rayonnage_shared.ml.bundles.manifest import (
     read_manifest_in,
 )
 from rayonnage_shared.ml.calibration.thresholds import Decisions, Mode
-from rayonnage_shared.ml.families import UnknownFamily, fusion_family, image_family, text_family
+from rayonnage_shared.ml.families import Component, UnknownFamily, fusion_family, image_family, text_family
 
 DECISIONS_NAME = "decisions.json"
 
@@ -79,7 +79,7 @@ class Bundle:
         by_image = self.image_model.output(pixels[None]) if self.image_model and pixels is not None else None
         image_end = time.perf_counter()
         if by_text is None and by_image is None:
-            raise ModalityMissing(_missing(has_text, has_image))
+            raise ModalityMissing(self._missing(has_text, has_image))
         combined = self.combine(by_text, by_image)[0]
         mode: Mode = "both" if by_text is not None and by_image is not None else "image" if by_text is None else "text"
         position = int(combined.argmax())
@@ -98,6 +98,20 @@ class Bundle:
             accepted=accepted,
             stages=stages,
         )
+
+    def why_missing(self, component: Component) -> str | None:
+        """Return why there is no such model, or None if there is one."""
+        if component in self.manifest.families.present():
+            return None
+        word = {"text": "text model", "image": "photo model", "fusion": "fusion"}[component]
+        reason = self.manifest.left_out.get(component)
+        return f"Model {self.version} has no {word}.{f' {reason}' if reason else ''}"
+
+    def _missing(self, has_text: bool, has_image: bool) -> str:
+        photo_alone = has_image and not has_text
+        sent, reason = ("a photo", self.why_missing("image")) if photo_alone else ("a text", self.why_missing("text"))
+        words = f"The champion cannot use {sent} alone; send the other modality too, or train a model for it."
+        return words if reason is None else f"{words} {reason}"
 
     def combine(self, text: ModelOutput | None, image: ModelOutput | None) -> FloatArray:
         """Return probabilities (n, n_classes) from the outputs of one modality or both."""
@@ -119,11 +133,6 @@ class Bundle:
 
 class ModalityMissing(RayonnageError):
     status, code, title = 422, "modality_not_served", "The champion has no model for what was sent"
-
-
-def _missing(has_text: bool, has_image: bool) -> str:
-    sent = "a photo" if has_image and not has_text else "a text"
-    return f"The champion cannot use {sent} alone; send the other modality too, or train a model for it."
 
 
 def load_bundle(models_path: Path, version: str) -> Bundle:

@@ -60,11 +60,12 @@ class DatasetReference(_Section):
 
 
 class FittedModel(_Section):
-    """How one model of a bundle was fitted; `seconds` is None for a model from before this was recorded."""
+    """How one model of a bundle was fitted; `seconds` and `demo` are None for a model from before there were such."""
 
     family: str
     parameters: dict[str, Parameter] = {}
     seconds: float | None = None
+    demo: bool | None = Field(None, description="Whether it was fitted to the demo catalogue.")
     facts: dict[str, JsonValue] = {}
 
 
@@ -94,6 +95,7 @@ class Manifest(_Section):
     metrics: dict[str, float | int] = Field(description="Measured on the test split.")
     libraries: dict[str, str]
     models: dict[str, FittedModel] = Field({}, description="Empty for a bundle from before this was recorded.")
+    left_out: dict[Component, str] = Field({}, description="Why the bundle has no such model.")
     files: dict[str, str] = Field(description="The sha256 of each file, by its path in the bundle.")
 
 

@@ -28,11 +28,17 @@ class ModelFacts:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """`Fitted.facts`, such as where pretrained weights came from."""
     curves: tuple[Curve, ...] = ()
+    demo: bool | None = None
+    """Whether the model was fitted to the demo catalogue; None for a model from before this was kept."""
 
     def described(self) -> FittedModel:
         """Return the model's entry in the manifest, which leaves out the learning curves."""
         return FittedModel(
-            family=self.family, parameters=dict(self.parameters), seconds=self.seconds, facts=dict(self.facts)
+            family=self.family,
+            parameters=dict(self.parameters),
+            seconds=self.seconds,
+            demo=self.demo,
+            facts=dict(self.facts),
         )
 
     def save(self, building: Path, model: str) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.core.files import write_atomically
 from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.base.model import (
@@ -194,15 +193,14 @@ class Training:
     ) -> None:
         """Write how a model was fitted; `started` is the value of `time.monotonic` before."""
         parameters, seconds = family.resolve(fitting.parameters), time.monotonic() - started
-        facts = ModelFacts(family.name, parameters, round(seconds, 3), fitted.facts, fitted.curves)
+        demo = self.store.describe(self._plan().dataset_version).demo
+        facts = ModelFacts(family.name, parameters, round(seconds, 3), fitted.facts, fitted.curves, demo)
         facts.save(self.building, model)
 
     def _keep(self, plan: Plan, modality: str, rows: Products) -> None:
         """Copy the champion's model, and score the rows that are unseen by this model."""
         assert plan.base_version is not None
         base = load_bundle(self.models_path, plan.base_version)
-        if base.codes != plan.codes:
-            raise BadInput(f"The categories have changed since {plan.base_version} was trained; train both modalities.")
         source = self.models_path / plan.base_version
         shutil.copytree(source / modality, self.building / modality, dirs_exist_ok=True)
         if facts_path(source, modality).exists():
@@ -314,6 +312,7 @@ class Training:
                 model: ModelFacts.load(self.building, model, family).described()
                 for model, family in families.present().items()
             },
+            left_out=plan.left_out,
             files=hash_files(self.building),
         )
         write_manifest(self.building, manifest)

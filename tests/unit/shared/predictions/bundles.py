@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -54,10 +54,11 @@ def fake_bundle(
     image: tuple[float, ...] | None = (0.6, 0.3, 0.1),
     fast: bool = True,
     act: Callable[[], Any] = nothing,
+    left_out: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Return a bundle of the product type codes `CODES`, which accepts what is above 0.5.
 
-    None leaves a model out; `act` is called whenever a model runs.
+    None leaves a model out, `left_out` says why; `act` is called whenever a model runs.
     """
     families = {
         "text": text and "tfidf-svm",
@@ -65,7 +66,12 @@ def fake_bundle(
         "fusion": text and image and "weighted",
     }
     return Bundle(
-        manifest=a_manifest(version, families=families, categories={"codes": CODES, "labels": LABELS | {2583: "2583"}}),
+        manifest=a_manifest(
+            version,
+            families=families,
+            categories={"codes": CODES, "labels": LABELS | {2583: "2583"}},
+            left_out=dict(left_out or {}),
+        ),
         text_model=cast(TextModel, FakeModel(text, fast=fast, act=act)) if text else None,
         image_model=cast(ImageModel, FakeModel(image, fast=False, act=act)) if image else None,
         fusion=cast(Fusion, FakeFusion()) if text and image else None,

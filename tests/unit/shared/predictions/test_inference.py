@@ -11,6 +11,7 @@ from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.bundles.bundle import ModalityMissing
 from rayonnage_shared.ml.features.photos import ImageTooLarge, NotAnImage, PhotoLimits
 from rayonnage_shared.predictions.inference import TimedPrediction, predict_product
+from rayonnage_shared.predictions.schemas import Modality
 from tests.unit.shared.ml.features.drawn_photos import encoded, four_corners
 from tests.unit.shared.predictions.bundles import CODES, fake_bundle
 
@@ -89,6 +90,20 @@ def test_a_product_of_which_nothing_is_left_after_cleaning_is_refused() -> None:
 def test_a_modality_for_which_the_bundle_has_no_model_is_refused() -> None:
     with pytest.raises(ModalityMissing, match="a photo alone"):
         predict_product(fake_bundle(image=None), CATEGORIES, None, None, PHOTO)
+
+
+def test_a_photo_that_the_bundle_cannot_use_changes_nothing_and_the_answer_says_so() -> None:
+    bundle = fake_bundle(image=None, left_out={"image": "The dataset has 3 training photos."})
+
+    with_photo = predict_product(bundle, CATEGORIES, "Piscine", None, PHOTO).prediction
+    without = predict_product(bundle, CATEGORIES, "Piscine", None, None).prediction
+
+    assert (with_photo.predictions, with_photo.decision) == (without.predictions, without.decision)
+    reason = f"Model {bundle.version} has no photo model. The dataset has 3 training photos."
+    assert with_photo.modalities.image == Modality(used=False, reason=reason)
+    assert without.modalities.image == Modality(used=False)
+    with pytest.raises(ModalityMissing, match=reason):
+        predict_product(bundle, CATEGORIES, None, None, PHOTO)
 
 
 def test_the_limits_of_a_photo_hold() -> None:

@@ -45,5 +45,6 @@ def test_of_a_model_from_before_there_were_facts_the_family_is_known(tmp_path: P
         "family": "tfidf-svm",
         "parameters": {},
         "seconds": None,
+        "demo": None,
         "facts": {},
     }

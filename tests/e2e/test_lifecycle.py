@@ -1,0 +1,75 @@
+"""From the demo to real products: what becomes champion, and what a model is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.e2e.api import catalogue, finished_job, ingest, predict_form, start_training
+from tests.e2e.platform import Platform, running_platform
+from tests.waiting import eventually
+
+TITLE = "Robot nettoyeur de piscine hors sol"
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A platform that was started with the demo, and then given real products without photos."""
+
+    platform: Platform
+    client: httpx2.Client
+    demo: str
+    """The version that was trained on the demo catalogue."""
+    first: dict[str, Any]
+    """The result of the first training on real products."""
+
+    def manifest(self, version: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.client.get(f"/models/{version}").json()["manifest"]
+        return found
+
+    def serves(self, version: str) -> bool:
+        """Return whether predictions come from this version before long."""
+
+        def comes() -> bool:
+            answer = self.client.post("/predict", json={"designation": TITLE})
+            return bool(answer.json()["model"]["version"] == version)
+
+        return eventually(comes)
+
+
+@pytest.fixture(scope="module")
+def shop(trained_volume: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with (
+        running_platform(tmp_path_factory.mktemp("lifecycle"), volume=trained_volume) as platform,
+        platform.client(platform.admin_token()) as client,
+    ):
+        demo = str(client.get("/models").json()["champion"])
+        answer = ingest(client, catalogue(sample, 0, 300).labelled)
+        assert answer.status_code == 201, answer.text
+        first = finished_job(client, start_training(client, text="tfidf-svm"))["result"]
+        yield Shop(platform, client, demo, first)
+
+
+def test_no_part_of_the_demo_model_answers_for_real_products(shop: Shop, sample: Path) -> None:
+    assert shop.manifest(shop.demo)["families"]["image"]
+    manifest = shop.manifest(shop.first["version"])
+
+    assert (manifest["dataset"]["demo"], manifest["base_version"]) == (False, None)
+    assert manifest["families"] == {"text": "tfidf-svm", "image": None, "fusion": None}
+    assert "was trained on the demo catalogue" in manifest["left_out"]["image"]
+    assert shop.first["promoted"], shop.first["reason"]
+    assert shop.serves(shop.first["version"])
+
+    photo = (sample / "exemple.jpg").read_bytes()
+    with_photo = predict_form(shop.client, photo, designation=TITLE).json()
+    without = shop.client.post("/predict", json={"designation": TITLE}).json()
+    assert (with_photo["predictions"], with_photo["decision"]) == (without["predictions"], without["decision"])
+    image = with_photo["modalities"]["image"]
+    assert (image["used"], image["probability"]) == (False, None)
+    assert "has no photo model" in image["reason"] and "demo catalogue" in image["reason"]
+    assert without["modalities"]["image"]["reason"] is None
