@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.api import catalogue, finished_job, ingest, predict_form, start_training
+from tests.e2e.api import catalogue, finished_job, ingest, predict_form, problem, start_training
 from tests.e2e.platform import Platform, running_platform
 from tests.waiting import eventually
 
@@ -27,6 +27,12 @@ class Shop:
     """The version that was trained on the demo catalogue."""
     first: dict[str, Any]
     """The result of the first training on real products."""
+
+    def train(self, dataset: str, **wanted: Any) -> dict[str, Any]:
+        """Return the result of a training of texts on a dataset version."""
+        job = start_training(self.client, "/train/text", text="tfidf-svm", dataset_version=dataset, **wanted)
+        result: dict[str, Any] = finished_job(self.client, job)["result"]
+        return result
 
     def manifest(self, version: str) -> dict[str, Any]:
         found: dict[str, Any] = self.client.get(f"/models/{version}").json()["manifest"]
@@ -73,3 +79,33 @@ def test_no_part_of_the_demo_model_answers_for_real_products(shop: Shop, sample:
     assert (image["used"], image["probability"]) == (False, None)
     assert "has no photo model" in image["reason"] and "demo catalogue" in image["reason"]
     assert without["modalities"]["image"]["reason"] is None
+
+
+def test_older_data_and_the_demo_replace_a_real_champion_only_when_that_is_allowed(shop: Shop, sample: Path) -> None:
+    client, first = shop.client, str(shop.first["version"])
+    demo_data, old_data = (shop.manifest(one)["dataset"]["version"] for one in (shop.demo, first))
+
+    refused = shop.train(demo_data)
+    assert not refused["promoted"]
+    assert "was trained on the demo catalogue, and there is the real dataset" in refused["reason"]
+    assert "allow_older_data" in shop.train(demo_data, promote="always")["reason"]
+    problem(client.post(f"/models/{shop.demo}/promote"), 409, "older_data")
+    problem(client.post("/models/rollback"), 409, "older_data")
+    assert client.get("/models").json()["champion"] == first
+
+    demo = shop.train(demo_data, promote="always", allow_older_data=True)
+    assert demo["promoted"], demo["reason"]
+    assert "demo catalogue" in shop.platform.promotions()[-1]["reason"]
+    assert client.post("/models/rollback").json()["version"] == first, "from the demo to real products"
+    back = client.post("/models/rollback", json={"reason": "a test", "allow_older_data": True}).json()
+    assert back["version"] == shop.demo
+    assert back["reason"].startswith("a test (older data allowed: ")
+    assert shop.platform.promotions()[-1]["reason"] == back["reason"]
+    assert client.post(f"/models/{first}/promote").status_code == 200
+
+    newer = ingest(client, catalogue(sample, 300, 900).labelled).json()["dataset_version"]
+    again = shop.train(old_data)
+    assert not again["promoted"]
+    assert f"was trained on dataset {old_data}, and the newest was {newer}" in again["reason"]
+    latest = shop.train(newer)
+    assert latest["reason"].endswith(f"compared on dataset {newer}")

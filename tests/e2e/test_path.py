@@ -210,16 +210,21 @@ def test_the_gate_evaluates_the_next_model_and_promotions_are_recorded(shop: Sho
     listed = shop.client.get("/models").json()
     assert {one["version"]: one["champion"] for one in listed["models"]} == {judged["version"]: True, champion: False}
 
-    back = shop.client.post("/models/rollback", json={"reason": "the test is over"})
+    problem(shop.client.post("/models/rollback"), 409, "older_data")  # a product was ingested in between
+    back = shop.client.post("/models/rollback", json={"reason": "the test is over", "allow_older_data": True})
     assert back.status_code == 200, back.text
     assert back.json()["version"] == champion
     serves(shop.client, champion)
     problem(shop.client.post("/models/rollback"), 409, "nothing_to_roll_back_to")
 
     rows = shop.platform.promotions()[len(before) :]
+    older, newer = (
+        shop.client.get(f"/models/{one}").json()["dataset_version"] for one in (champion, judged["version"])
+    )
+    words = f"{champion} was trained on dataset {older}, the champion on the newer {newer}"
     assert [(row["version"], row["previous"], row["moved_by"], row["reason"]) for row in rows] == [
         (judged["version"], champion, shop.platform.admin[0], "wanted by the test"),
-        (champion, judged["version"], shop.platform.admin[0], "the test is over"),
+        (champion, judged["version"], shop.platform.admin[0], f"the test is over (older data allowed: {words})"),
     ]
 
 

@@ -183,25 +183,42 @@ async def stream_job(
     return StreamingResponse(events, headers=EVENT_HEADERS, media_type=EVENT_MEDIA_TYPE)
 
 
-@model_routes.post("/{version}/promote", response_model=Promotion, responses=problems(401, 403, 404, 413, 500, 503))
+@model_routes.post(
+    "/{version}/promote", response_model=Promotion, responses=problems(401, 403, 404, 409, 413, 500, 503)
+)
 def promote_model(
     train: CurrentTrain,
     admin: CurrentAdmin,
     version: Annotated[str, PathParameter(max_length=64)],
     wanted: Annotated[PromoteRequest | None, Body()] = None,
 ) -> Promotion:
-    """Make this version the champion, whatever the promotion gate decided. predict loads it within two seconds."""
-    reason = (wanted or PromoteRequest()).reason
-    return promotion.promote(train.models_path, train.engine, version, admin.username, reason)
+    """Make this version the champion, whatever the promotion gate decided. predict loads it within two seconds.
+
+    A version that was trained on older data than the champion, or on the demo catalogue, needs `allow_older_data`.
+    """
+    wanted = wanted or PromoteRequest()
+    return promotion.promote(
+        train.models_path,
+        train.engine,
+        version,
+        admin.username,
+        wanted.reason,
+        allow_older_data=wanted.allow_older_data,
+    )
 
 
 @model_routes.post("/rollback", response_model=Promotion, responses=problems(401, 403, 404, 409, 413, 500, 503))
 def roll_back_model(
     train: CurrentTrain, admin: CurrentAdmin, wanted: Annotated[PromoteRequest | None, Body()] = None
 ) -> Promotion:
-    """Make the previous champion the champion again."""
-    reason = (wanted or PromoteRequest()).reason
-    return promotion.rollback(train.models_path, train.engine, admin.username, reason)
+    """Make the previous champion the champion again.
+
+    If it was trained on older data, or on the demo catalogue, this needs `allow_older_data`.
+    """
+    wanted = wanted or PromoteRequest()
+    return promotion.rollback(
+        train.models_path, train.engine, admin.username, wanted.reason, allow_older_data=wanted.allow_older_data
+    )
 
 
 @self_check_routes.get("/preprocess/text/manual", response_model=SelfCheckResult, responses=problems(401, 403, 503))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 console = Console(stderr=True)
 R = TypeVar("R", bound=PipelineRequest)
+ALLOW_OLDER_DATA = "allow a version that was trained on older data than the champion, or on the demo catalogue."
 _MESSAGE = TextColumn("{task.fields[message]}")
 
 
@@ -47,6 +48,9 @@ def train(
     fusion: Annotated[str | None, typer.Option(help=FUSION_DEFAULT)] = None,
     dataset: Annotated[str | None, typer.Option(help="Dataset version; default: the newest.")] = None,
     promote: Annotated[str, typer.Option(help="When to promote: if_better, never or always.")] = "if_better",
+    allow_older_data: Annotated[
+        bool, typer.Option("--allow-older-data", help=f"With --promote always: {ALLOW_OLDER_DATA}")
+    ] = False,
     parameter: Annotated[
         list[str] | None, typer.Option(help="Training parameter name=value, such as text.penalty=2; repeatable.")
     ] = None,
@@ -61,6 +65,7 @@ def train(
             "image": None if image == "none" else image,
             "fusion": fusion,
             "promote": promote,
+            "allow_older_data": allow_older_data,
             "parameters": dict(_parameter(one) for one in parameter or []),
         }
     )
@@ -81,6 +86,9 @@ def search(
     ] = None,
     then_train: Annotated[bool, typer.Option("--train/--no-train", help="Train with the best parameters.")] = True,
     promote: Annotated[str, typer.Option(help="When to promote: if_better, never or always.")] = "if_better",
+    allow_older_data: Annotated[
+        bool, typer.Option("--allow-older-data", help=f"With --promote always: {ALLOW_OLDER_DATA}")
+    ] = False,
 ) -> None:
     """Search for better parameters of one family within a budget, and train a bundle with the best."""
     from rayonnage_shared.pipelines.search import search_and_train
@@ -96,6 +104,7 @@ def search(
             "fixed": dict(_parameter(one) for one in fixed or []),
             "train": then_train,
             "promote": promote,
+            "allow_older_data": allow_older_data,
         }
     )
     _run_here(request, search_and_train)
@@ -165,26 +174,30 @@ def evaluate(
 def promote(
     version: Annotated[str, typer.Argument(help="Model version to promote.")],
     reason: Annotated[str, typer.Option(help="Recorded in the audit table.")] = "requested on the command line",
+    allow_older_data: Annotated[bool, typer.Option("--allow-older-data", help=ALLOW_OLDER_DATA.capitalize())] = False,
 ) -> None:
     """Promote a version: make it the champion."""
     from rayonnage_shared.registry.promotion import promote as move
 
     settings = ModelSettings()
     with command_database(settings) as engine:
-        moved = move(settings.models_path, engine, version, getpass.getuser(), reason)
+        moved = move(
+            settings.models_path, engine, version, getpass.getuser(), reason, allow_older_data=allow_older_data
+        )
     _print_json(moved.model_dump(mode="json"))
     catch_up()
 
 
 def rollback(
     reason: Annotated[str, typer.Option(help="Recorded in the audit table.")] = "requested on the command line",
+    allow_older_data: Annotated[bool, typer.Option("--allow-older-data", help=ALLOW_OLDER_DATA.capitalize())] = False,
 ) -> None:
     """Roll back: make the previous champion the champion again."""
     from rayonnage_shared.registry.promotion import rollback as move
 
     settings = ModelSettings()
     with command_database(settings) as engine:
-        moved = move(settings.models_path, engine, getpass.getuser(), reason)
+        moved = move(settings.models_path, engine, getpass.getuser(), reason, allow_older_data=allow_older_data)
     _print_json(moved.model_dump(mode="json"))
     catch_up()
 

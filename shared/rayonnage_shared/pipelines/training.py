@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from rayonnage_shared.ml.base.categories import load_categories
 from rayonnage_shared.ml.base.model import IntArray
 from rayonnage_shared.ml.base.progress import Progress, part, silent
 from rayonnage_shared.ml.bundles.bundle import Bundle, load_bundle
-from rayonnage_shared.ml.bundles.champion import ChampionBroken, read_champion
-from rayonnage_shared.ml.bundles.manifest import BundleBroken, BundleNotFound, read_manifest
+from rayonnage_shared.ml.bundles.champion import Champion, ChampionBroken, read_champion
+from rayonnage_shared.ml.bundles.manifest import BundleBroken, BundleNotFound, Manifest, read_manifest
+from rayonnage_shared.ml.bundles.origins import has_demo_part
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.products import Products, class_positions
 from rayonnage_shared.ml.evaluation.gate import Verdict, compare
@@ -25,7 +27,8 @@ from rayonnage_shared.ml.training.run import Training
 from rayonnage_shared.ml.training.validation import DatasetTooSmall, validate_request
 from rayonnage_shared.pipelines.run_context import RunContext
 from rayonnage_shared.pipelines.settings import PipelineSettings
-from rayonnage_shared.registry.promotion import promote
+from rayonnage_shared.registry.data_order import older_than, older_than_newest
+from rayonnage_shared.registry.promotion import MAX_REASON_CHARACTERS, promote
 from rayonnage_shared.registry.retention import prune
 
 _TRAINED = 0.95
@@ -55,49 +58,78 @@ def train(request: TrainRequest, run: RunContext[PipelineSettings]) -> dict[str,
     ).run()
     metrics = read_manifest(settings.models_path, version).metrics
     run.enter("gate", "comparing with the champion", _TRAINED)
-    verdict = compare_with_champion(version, request.promote, settings)
+    allowed = request.allow_older_data
+    verdict = compare_with_champion(version, request.promote, settings, allow_older_data=allowed)
     if verdict.promote:
         run.stage("promote")
-        reason = f"job {run.job_id}: {verdict.reason}"[:1000]
-        promote(settings.models_path, run.engine, version, run.submitted_by, reason)
+        reason = f"job {run.job_id}: {verdict.reason}"[:MAX_REASON_CHARACTERS]
+        promote(settings.models_path, run.engine, version, run.submitted_by, reason, allow_older_data=allowed)
     prune(settings.models_path, store, bundles_kept=settings.bundles_kept, datasets_kept=settings.datasets_kept)
     return {"version": version, "metrics": metrics, "promoted": verdict.promote, "reason": verdict.reason}
 
 
-def compare_with_champion(version: str, policy: PromotePolicy, settings: PipelineSettings) -> Verdict:
-    """Return whether `version` should become the champion, and why."""
+def compare_with_champion(
+    version: str, policy: PromotePolicy, settings: PipelineSettings, *, allow_older_data: bool = False
+) -> Verdict:
+    """Return whether `version` should become the champion, and why.
+
+    Both are evaluated on the test rows of the newest dataset that neither was trained on. A model of an older dataset,
+    or of the demo catalogue where there are real products, is promoted only by `always` with `allow_older_data`.
+    """
     models_path, store = settings.models_path, DatasetStore(settings.data_path)
     if policy == "never":
         return Verdict(False, "the request says never to promote")
+    challenger = read_manifest(models_path, version)
+    older = older_than_newest(models_path, store, challenger)
     try:
         champion = read_champion(models_path)
-        if champion is None:
-            return Verdict(True, "there was no champion")
-        if champion.version == version:
-            return Verdict(True, "it is already the champion")
-        if policy == "always":
-            return Verdict(True, "the request says always to promote")
-        champion_bundle = load_bundle(models_path, champion.version)
     except ChampionBroken as error:
-        return Verdict(policy == "always", error.detail)
+        return Verdict(policy == "always" and (older is None or allow_older_data), error.detail)
+    if champion is not None and champion.version == version:
+        return Verdict(True, "it is already the champion")
+    older = older or _older_than_champion(models_path, challenger, champion)
+    if older is not None and not (policy == "always" and allow_older_data):
+        return Verdict(False, f"{older}; only `promote: always` with `allow_older_data: true` makes it the champion")
+    if policy == "always":
+        although = "" if older is None else f", although {older}"
+        return Verdict(True, f"the request says always to promote{although}")
+    if champion is None:
+        return Verdict(True, "there was no champion")
+    try:
+        champion_bundle = load_bundle(models_path, champion.version)
     except (BundleBroken, BundleNotFound) as error:
         return Verdict(False, f"the champion cannot be loaded to compare with it: {error.detail}")
-    challenger_bundle = load_bundle(models_path, version)
-    dataset = challenger_bundle.manifest.dataset
-    if champion_bundle.manifest.dataset.demo and not dataset.demo:
+    if has_demo_part(models_path, champion_bundle.manifest) and not has_demo_part(models_path, challenger):
         return Verdict(True, "the champion was trained on the demo catalogue, this one on real products")
-    products = store.load(dataset.version)
-    rows = unseen_test_rows(products, models_path / champion.version)
+    return _compare_on_newest(load_bundle(models_path, version), champion_bundle, settings)
+
+
+def _older_than_champion(models_path: Path, challenger: Manifest, champion: Champion | None) -> str | None:
+    try:
+        manifest = read_manifest(models_path, champion.version) if champion else None
+    except (BundleBroken, BundleNotFound):
+        return None
+    return older_than(models_path, challenger, manifest) if manifest else None
+
+
+def _compare_on_newest(challenger: Bundle, champion: Bundle, settings: PipelineSettings) -> Verdict:
+    """Return the gate's verdict on the rows of the newest dataset that neither model was trained on."""
+    store = DatasetStore(settings.data_path)
+    newest = store.current()
+    if newest is None:
+        return Verdict(False, "there is no dataset to compare on")
+    rows = unseen_test_rows(store.load(newest), *(settings.models_path / one.version for one in (challenger, champion)))
     if len(rows) == 0:
-        return Verdict(False, "no test row is unseen by both models")
-    codes = tuple(sorted({*challenger_bundle.codes, *champion_bundle.codes}))
-    return compare(
+        return Verdict(False, f"no test row of dataset {newest} is unseen by both models")
+    codes = tuple(sorted({*challenger.codes, *champion.codes, *(int(code) for code in rows.codes)}))
+    verdict = compare(
         rows.classes(codes),
-        class_positions(_predicted_codes(challenger_bundle, rows, store), codes),
-        class_positions(_predicted_codes(champion_bundle, rows, store), codes),
+        class_positions(_predicted_codes(challenger, rows, store), codes),
+        class_positions(_predicted_codes(champion, rows, store), codes),
         codes,
         class_margin=settings.gate_class_margin,
     )
+    return replace(verdict, reason=f"{verdict.reason}; compared on dataset {newest}")
 
 
 def evaluate_version(
@@ -127,10 +159,10 @@ def evaluate_version(
     return report if of_training is None else with_costs_of(report, of_training)
 
 
-def unseen_test_rows(products: Products, bundle_folder: Path) -> Products:
-    """Return the test rows that no model in `bundle_folder` was trained on."""
+def unseen_test_rows(products: Products, *bundle_folders: Path) -> Products:
+    """Return the test rows that no model in `bundle_folders` was trained on."""
     trained_on: set[str] = set()
-    for path in bundle_folder.glob("*.held_out.npz"):
+    for path in [path for folder in bundle_folders for path in folder.glob("*.held_out.npz")]:
         trained_on.update(HeldOut.load(path).ids)
     test = products.take(products.splits == "test")
     return test.take(np.array([one not in trained_on for one in test.ids], dtype=bool))

@@ -57,6 +57,9 @@ class PromoteRequest(RequestModel):
     reason: Annotated[str, Matching(r"^[^\x00]*$", "must not contain NUL characters")] = Field(
         "requested by an admin", max_length=500
     )
+    allow_older_data: bool = Field(
+        False, description="Allow a version that was trained on older data than the champion, or on the demo catalogue."
+    )
 
 
 class Promotion(BaseModel):

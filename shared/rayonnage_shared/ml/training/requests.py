@@ -46,6 +46,10 @@ class PipelineRequest(RequestModel, ABC):
 
     dataset_version: str | None = Field(None, description="Default: the newest.", max_length=64)
     promote: PromotePolicy = "if_better"
+    allow_older_data: bool = Field(
+        False,
+        description="Let `promote: always` promote a model of an older dataset or of the demo catalogue.",
+    )
 
     @abstractmethod
     def training(self) -> TrainRequest:
@@ -140,6 +144,7 @@ class SearchRequest(PipelineRequest):
             image=self.image,
             parameters=dict(parameters),
             promote=self.promote,
+            allow_older_data=self.allow_older_data,
         )
 
     @property

@@ -15,8 +15,8 @@ from rayonnage_shared.database.tables import PromotionRow
 from rayonnage_shared.ml.bundles.bundle import DECISIONS_NAME
 from rayonnage_shared.ml.bundles.champion import POINTER_NAME, ChampionBroken, read_champion
 from rayonnage_shared.ml.bundles.manifest import BundleBroken
-from rayonnage_shared.registry.promotion import NothingToRollBackTo, promote, record_champion, rollback
-from tests.unit.shared.ml.bundles.manifests import write_loadable_bundle
+from rayonnage_shared.registry.promotion import NothingToRollBackTo, OlderData, promote, record_champion, rollback
+from tests.unit.shared.ml.bundles.manifests import DATASET, write_loadable_bundle
 
 FIRST, SECOND = "20261121T081500Z-0001", "20261122T081500Z-0002"
 BROKEN_POINTERS = ["garbage{", "", "[]", "null", json.dumps({"version": FIRST}), json.dumps({"version": "../../etc"})]
@@ -52,6 +52,48 @@ def test_a_promotion_moves_the_pointer_and_a_rollback_moves_it_back(models: Path
     assert moves(engine) == [FIRST, SECOND, FIRST]
     with pytest.raises(NothingToRollBackTo):
         rollback(models, engine, "john", "once more")
+
+
+DEMO = {"version": "20261119T081500Z-dddd", "sha256": "ab" * 32, "demo": True}
+OLDER = {"version": "20261101T081500Z-aaaa", "sha256": "ab" * 32, "demo": False}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        (DEMO, f"{FIRST} was trained on the demo catalogue, the champion on real products"),
+        (OLDER, f"{FIRST} was trained on dataset 20261101T081500Z-aaaa, the champion on the newer {DATASET}"),
+    ],
+)
+def test_a_move_to_older_data_needs_a_flag_and_is_named_in_the_audit(
+    models: Path, engine: Engine, dataset: dict[str, object], words: str
+) -> None:
+    write_loadable_bundle(models, FIRST, dataset=dataset)
+    promote(models, engine, FIRST, "jane", "first")
+    promote(models, engine, SECOND, "jane", "newer data needs no flag")
+
+    with pytest.raises(OlderData, match=words):
+        rollback(models, engine, "john", "worse")
+    with pytest.raises(OlderData, match=words):
+        promote(models, engine, FIRST, "john", "worse")
+    assert champion(models) == (SECOND, (FIRST,))
+
+    moved = rollback(models, engine, "john", "worse", allow_older_data=True)
+
+    assert champion(models) == (FIRST, ())
+    assert moved.reason == f"worse (older data allowed: {words})"
+    with reading(engine) as session:
+        assert moved.reason in session.exec(select(PromotionRow.reason)).all()
+    promote(models, engine, SECOND, "jane", "and back")
+    assert promote(models, engine, FIRST, "john", "once more", allow_older_data=True).reason.endswith(f"{words})")
+
+
+def test_anything_replaces_a_champion_whose_manifest_is_broken(models: Path, engine: Engine) -> None:
+    write_loadable_bundle(models, FIRST, dataset=OLDER)
+    promote(models, engine, SECOND, "jane", "first")
+    (models / SECOND / "manifest.json").write_text("{")
+
+    assert promote(models, engine, FIRST, "jane", "repair").reason == "repair"
 
 
 @pytest.mark.parametrize("content", BROKEN_POINTERS)

@@ -44,9 +44,9 @@ def write_bundle(models_path: Path, version: str = VERSION, **changes: Any) -> P
     return folder
 
 
-def write_loadable_bundle(models_path: Path, version: str = VERSION) -> Path:
+def write_loadable_bundle(models_path: Path, version: str = VERSION, **changes: Any) -> Path:
     """Write a bundle that can be loaded and promoted, though it has no models, and return its folder."""
     folder = write_bundle(models_path, version)
     Decisions(0.95, {}).save(folder / DECISIONS_NAME)
     families = {"text": None, "image": None, "fusion": None}
-    return write_bundle(models_path, version, families=families, files=hash_files(folder))
+    return write_bundle(models_path, version, families=families, files=hash_files(folder), **changes)
