@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.api import catalogue, finished_job, ingest, predict_form, problem, start_training
+from tests.e2e.api import Catalogue, catalogue, finished_job, ingest, predict_form, problem, start_training
 from tests.e2e.platform import Platform, running_platform
 from tests.waiting import eventually
 
@@ -109,3 +109,25 @@ def test_older_data_and_the_demo_replace_a_real_champion_only_when_that_is_allow
     assert f"was trained on dataset {old_data}, and the newest was {newer}" in again["reason"]
     latest = shop.train(newer)
     assert latest["reason"].endswith(f"compared on dataset {newer}")
+
+
+def test_a_fusion_that_is_no_better_than_text_is_left_out(shop: Shop, sample: Path) -> None:
+    there = catalogue(sample, 900, 1150)
+    names = list(there.photos)
+    photos = dict(zip(names, [there.photos[name] for name in names[7:] + names[:7]], strict=True))
+    wrong = Catalogue(there.rows, photos)
+    assert ingest(shop.client, wrong.features, wrong.target, wrong.images).status_code == 201
+
+    made = finished_job(shop.client, start_training(shop.client, text="tfidf-svm", promote="always"))["result"]
+
+    manifest = shop.manifest(made["version"])
+    assert manifest["families"] == {"text": "tfidf-svm", "image": "efficientnet-lite0", "fusion": None}
+    assert manifest["best_part"] == "text"
+    assert "the fusion is right" in manifest["left_out"]["fusion"]
+    assert shop.serves(made["version"])
+    photo = (sample / "exemple.jpg").read_bytes()
+    both = predict_form(shop.client, photo, designation=TITLE).json()
+    text = shop.client.post("/predict", json={"designation": TITLE}).json()
+    assert (both["predictions"], both["decision"]) == (text["predictions"], text["decision"])
+    assert both["modalities"]["image"]["reason"].endswith("The fusion is not significantly better.")
+    assert predict_form(shop.client, photo).json()["modalities"]["image"]["used"]

@@ -94,6 +94,9 @@ def _score_batch(bundle: Bundle, products: Products, store: DatasetStore) -> _Sc
     has_photo = np.array([photo is not None and store.photo_path(photo).exists() for photo in products.photos])
     has_text &= bundle.text_model is not None
     has_photo &= bundle.image_model is not None
+    with_both = has_text & has_photo
+    has_text &= ~with_both | (not bundle.ignores("text"))
+    has_photo &= ~with_both | (not bundle.ignores("image"))
     for rows in (has_text & ~has_photo, has_photo & ~has_text, has_text & has_photo):
         positions = np.flatnonzero(rows)
         if not len(positions):

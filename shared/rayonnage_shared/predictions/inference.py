@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from ulid import ULID
@@ -19,7 +19,6 @@ from rayonnage_shared.core.errors import BadInput, RayonnageError
 from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.base.model import FloatArray, Pixels, ProductText
 from rayonnage_shared.ml.bundles.bundle import Bundle, Interval
-from rayonnage_shared.ml.families import Component
 from rayonnage_shared.ml.features.photos import PhotoLimits, read_photo
 from rayonnage_shared.ml.features.text import product_text
 from rayonnage_shared.predictions.schemas import CategoryProbability, Modalities, Modality, ModelReference, Prediction
@@ -152,8 +151,10 @@ def _label(bundle: Bundle, categories: Categories, code: int) -> str:
     return categories.labels.get(code) or bundle.manifest.categories.label(code)
 
 
-def _modality(bundle: Bundle, component: Component, probabilities: FloatArray | None, *, sent: bool) -> Modality:
+def _modality(
+    bundle: Bundle, modality: Literal["text", "image"], probabilities: FloatArray | None, *, sent: bool
+) -> Modality:
     if probabilities is None:
-        return Modality(used=False, reason=bundle.why_missing(component) if sent else None)
+        return Modality(used=False, reason=bundle.why_unused(modality) if sent else None)
     position = int(probabilities.argmax())
     return Modality(used=True, category_id=bundle.codes[position], probability=float(probabilities[position]))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -65,7 +66,9 @@ class Bundle:
     def family(self) -> str:
         """Return the family that predictions are attributed to: `fusion`, or that of the only model."""
         families = self.manifest.families
-        return "fusion" if families.text and families.image else str(families.text or families.image)
+        if families.fusion is not None:
+            return "fusion"
+        return str(families.image if self.ignores("text") else families.text or families.image)
 
     def predict(self, text: ProductText | None, pixels: Pixels | None) -> BundleOutput:
         """Return the output for one product; `pixels` is (size, size, 3).
@@ -73,6 +76,8 @@ class Bundle:
         A modality without a model counts as missing. Raises ModalityMissing if none remains.
         """
         has_text, has_image = text is not None, pixels is not None
+        if text is not None and pixels is not None:
+            text, pixels = None if self.ignores("text") else text, None if self.ignores("image") else pixels
         begin = time.perf_counter()
         by_text = self.text_model.output([text]) if self.text_model and text is not None else None
         text_end = time.perf_counter()
@@ -99,6 +104,20 @@ class Bundle:
             stages=stages,
         )
 
+    def ignores(self, modality: Literal["text", "image"]) -> bool:
+        """Return whether a product with both modalities is predicted without this one, as if it were not sent."""
+        if self.manifest.families.fusion is not None or not (self.text_model and self.image_model):
+            return False
+        return modality != (self.manifest.best_part or "text")
+
+    def why_unused(self, modality: Literal["text", "image"]) -> str | None:
+        """Return why a modality that was sent is not used."""
+        if not self.ignores(modality):
+            return self.why_missing(modality)
+        used, unused = ("photo", "text") if modality == "text" else ("text", "photo")
+        reason = self.manifest.left_out.get("fusion", "")
+        return f"With text and photo, model {self.version} uses the {used} alone, not the {unused}. {reason}".rstrip()
+
     def why_missing(self, component: Component) -> str | None:
         """Return why there is no such model, or None if there is one."""
         if component in self.manifest.families.present():
@@ -117,7 +136,7 @@ class Bundle:
         """Return probabilities (n, n_classes) from the outputs of one modality or both."""
         if self.fusion is not None:
             return self.fusion.combine(text, image)
-        known = image if text is None else text
+        known = image if text is None or (image is not None and self.ignores("text")) else text
         if known is None:
             raise ValueError("neither text nor image was given")
         return known.probabilities

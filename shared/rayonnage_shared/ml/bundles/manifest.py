@@ -95,6 +95,9 @@ class Manifest(_Section):
     metrics: dict[str, float | int] = Field(description="Measured on the test split.")
     libraries: dict[str, str]
     models: dict[str, FittedModel] = Field({}, description="Empty for a bundle from before this was recorded.")
+    best_part: Literal["text", "image"] | None = Field(
+        None, description="Without a fusion, the model that predicts products with text and photo; null: text."
+    )
     left_out: dict[Component, str] = Field({}, description="Why the bundle has no such model.")
     files: dict[str, str] = Field(description="The sha256 of each file, by its path in the bundle.")
 

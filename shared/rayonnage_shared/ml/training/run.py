@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from rayonnage_shared.ml.evaluation.report import flat_metrics, read_report
 from rayonnage_shared.ml.evaluation.saved_predictions import publish_predictions
 from rayonnage_shared.ml.evaluation.scoring import photo_outputs, text_outputs
 from rayonnage_shared.ml.families import Component, fusion_family, image_family, text_family
+from rayonnage_shared.ml.fusion.comparison import BestPart, part_instead_of_fusion
 from rayonnage_shared.ml.training.fusion_inputs import (
     FusionInputs,
     StoredFeatures,
@@ -221,12 +223,34 @@ class Training:
         """Fit the fusion, if there are two modalities, and the thresholds, on held-out probabilities."""
         text, image = (self._held_out(modality, train, plan) for modality in ("text", "image"))
         tables: dict[Mode, FloatArray] = {"text": text, "image": image, "both": np.full_like(text, np.nan)}
+        self._alone_path.unlink(missing_ok=True)
         if plan.text and plan.image:
             tables = self._fuse(plan, train, text, image)
+            alone = part_instead_of_fusion(tables["text"], tables["image"], tables["both"], train.classes(plan.codes))
+            if alone is not None:
+                # Products with both are then predicted as those with the best part alone, thresholds included.
+                tables = {"text": text, "image": image, "both": text if alone.part == "text" else image}
+                self._drop_fusion(alone)
         for mode, table in tables.items():
             HeldOut(train.ids, table, plan.codes).save(self._held_out_of_bundle(mode))
         decisions = Decisions.fit(tables, train.classes(plan.codes), self.promised_precision, train.folds)
         decisions.save(self.building / DECISIONS_NAME)
+
+    @property
+    def _alone_path(self) -> Path:
+        """Where a fusion stage notes that a part alone is used instead of the fusion."""
+        return self.work / "instead_of_fusion.json"
+
+    def _drop_fusion(self, alone: BestPart) -> None:
+        """Remove the fusion from the bundle, and note which part predicts instead."""
+        shutil.rmtree(self.building / "fusion")
+        facts_path(self.building, "fusion").unlink()
+        write_atomically(self._alone_path, json.dumps(asdict(alone)).encode())
+
+    def _instead_of_fusion(self) -> BestPart | None:
+        if not self._alone_path.exists():
+            return None
+        return BestPart(**json.loads(self._alone_path.read_bytes()))
 
     def _fuse(self, plan: Plan, train: Products, text: FloatArray, image: FloatArray) -> dict[Mode, FloatArray]:
         """Fit and save the fusion; return held-out probabilities (len(train), n_classes) by mode, NaN without such."""
@@ -291,7 +315,10 @@ class Training:
 
     def _write_manifest(self, plan: Plan, metrics: dict[str, float]) -> None:
         dataset = self.store.describe(plan.dataset_version)
-        codes, families = plan.codes, plan.families()
+        codes, families, left_out = plan.codes, plan.families(), dict(plan.left_out)
+        alone = self._instead_of_fusion()
+        if alone is not None:
+            families, left_out["fusion"] = families.model_copy(update={"fusion": None}), alone.reason
         manifest = Manifest(
             format=1,
             version=plan.version,
@@ -312,7 +339,8 @@ class Training:
                 model: ModelFacts.load(self.building, model, family).described()
                 for model, family in families.present().items()
             },
-            left_out=plan.left_out,
+            best_part=alone.part if alone else None,
+            left_out=left_out,
             files=hash_files(self.building),
         )
         write_manifest(self.building, manifest)

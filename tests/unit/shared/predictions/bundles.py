@@ -55,15 +55,17 @@ def fake_bundle(
     fast: bool = True,
     act: Callable[[], Any] = nothing,
     left_out: Mapping[str, str] | None = None,
+    best_part: str | None = None,
 ) -> Bundle:
     """Return a bundle of the product type codes `CODES`, which accepts what is above 0.5.
 
-    None leaves a model out, `left_out` says why; `act` is called whenever a model runs.
+    None leaves a model out, `left_out` says why; `act` is called whenever a model runs. With `best_part` there is no
+    fusion.
     """
     families = {
         "text": text and "tfidf-svm",
         "image": image and "efficientnet-lite0",
-        "fusion": text and image and "weighted",
+        "fusion": (text and image and not best_part and "weighted") or None,
     }
     return Bundle(
         manifest=a_manifest(
@@ -71,9 +73,10 @@ def fake_bundle(
             families=families,
             categories={"codes": CODES, "labels": LABELS | {2583: "2583"}},
             left_out=dict(left_out or {}),
+            best_part=best_part,
         ),
         text_model=cast(TextModel, FakeModel(text, fast=fast, act=act)) if text else None,
         image_model=cast(ImageModel, FakeModel(image, fast=False, act=act)) if image else None,
-        fusion=cast(Fusion, FakeFusion()) if text and image else None,
+        fusion=cast(Fusion, FakeFusion()) if text and image and not best_part else None,
         decisions=Decisions(0.95, {mode: np.full(3, 0.5, np.float32) for mode in ("text", "image", "both")}),
     )

@@ -106,6 +106,27 @@ def test_a_photo_that_the_bundle_cannot_use_changes_nothing_and_the_answer_says_
         predict_product(bundle, CATEGORIES, None, None, PHOTO)
 
 
+@pytest.mark.parametrize(
+    ("best_part", "title", "photo", "ignored", "family"),
+    [("text", "Piscine", None, "image", "tfidf-svm"), ("image", None, PHOTO, "text", "efficientnet-lite0")],
+)
+def test_where_no_fusion_is_better_the_best_part_answers_as_if_it_had_been_sent_alone(
+    best_part: str, title: str | None, photo: bytes | None, ignored: str, family: str
+) -> None:
+    bundle = fake_bundle(best_part=best_part, left_out={"fusion": "The fusion is not significantly better."})
+
+    both = predict_product(bundle, CATEGORIES, "Piscine", None, PHOTO)
+    alone = predict_product(bundle, CATEGORIES, title, None, photo).prediction
+
+    assert (both.prediction.predictions, both.prediction.decision) == (alone.predictions, alone.decision)
+    assert set(both.stages) == {"prepare", best_part}
+    assert both.prediction.model.family == family
+    unused = getattr(both.prediction.modalities, ignored)
+    assert not unused.used and unused.reason.endswith("The fusion is not significantly better.")
+    assert predict_product(bundle, CATEGORIES, "Piscine", None, None).prediction.modalities.text.used
+    assert predict_product(bundle, CATEGORIES, None, None, PHOTO).prediction.modalities.image.used
+
+
 def test_the_limits_of_a_photo_hold() -> None:
     with pytest.raises(ImageTooLarge):
         predict_product(fake_bundle(), CATEGORIES, None, None, PHOTO, limits=PhotoLimits(max_bytes=100))
