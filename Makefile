@@ -29,8 +29,8 @@ run: ## install and start the platform; Ctrl-C stops it (DEMO=0 starts without s
 
 api: run ## same as `make run`
 
-create_environment: ## create .venv with everything that `make run` needs
-	@$(BOOTSTRAP)
+create_environment: ## create .venv with everything that `make run` needs, and configure the remote of `dvc pull`
+	@$(BOOTSTRAP) rayonnage dvc-config
 	@echo "Activate it with: source .venv/bin/activate"
 
 requirements: ## bring .venv up to date with uv.lock

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
+import structlog
 from anyio import to_thread
 from fastapi import FastAPI
 
@@ -19,6 +20,8 @@ from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.database.engine import migrate, open_database
 from rayonnage_shared.http.app import create_service
 from rayonnage_shared.http.outage import answer_outages
+
+log = structlog.get_logger()
 
 MAX_BODY_BYTES = 64 * 1024
 
@@ -35,6 +38,7 @@ def create_app(settings: AuthSettings, hasher: PasswordHasher | None = None) -> 
             accounts = Accounts(engine, hasher or PasswordHasher())
             password = settings.admin_password.get_secret_value() if settings.admin_password else None
             await to_thread.run_sync(accounts.ensure_first_admin, settings.admin_username, password)
+            await to_thread.run_sync(_add_test_user, accounts, settings)
             feed = Feed(engine, settings, verifier)
             await to_thread.run_sync(feed.start)
             app.state.auth = Auth(
@@ -64,3 +68,15 @@ def create_app(settings: AuthSettings, hasher: PasswordHasher | None = None) -> 
     answer_outages(app)
     app.state.verifier = verifier
     return app
+
+
+def _add_test_user(accounts: Accounts, settings: AuthSettings) -> None:
+    """Create TEST_USER unless it exists; outside development, log that it is ignored."""
+    if not settings.test_user:
+        return
+    if settings.environment != "development":
+        log.warning("auth.test_user.ignored", username=settings.test_user, reason="only in development")
+    elif settings.test_user_password is None:
+        log.warning("auth.test_user.ignored", username=settings.test_user, reason="TEST_USER_PASSWORD is not set")
+    else:
+        accounts.ensure_test_user(settings.test_user, settings.test_user_password.get_secret_value())

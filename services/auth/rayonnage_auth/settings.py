@@ -23,6 +23,10 @@ class AuthSettings(ServiceSettings, DatabaseSettings, KeyFolderSettings):
     )
     admin_username: OptionalText = Field(None, description="First admin, created at start if there is no active admin.")
     admin_password: OptionalSecret = Field(None, description="Password of the first admin, 10 characters or more.")
+    test_user: OptionalText = Field(
+        None, description="User without the admin role for trying the API, created at start; not in production."
+    )
+    test_user_password: OptionalSecret = Field(None, description="Password of TEST_USER.")
     refresh_token_expire_days: float = Field(7, gt=0, le=90, description="Lifetime of an unused refresh token, days.")
     login_failures_per_user: int = Field(10, ge=1, description="Failed logins per minute for one username before 429.")
     login_failures_per_address: int = Field(

@@ -178,6 +178,20 @@ class Accounts:
         else:
             log.info("auth.admin.created", username=username)
 
+    def ensure_test_user(self, username: str, password: str) -> None:
+        """Create this user, with the role `user`, unless there is one of this name; log why it cannot be created."""
+        with reading(self._engine) as session:
+            if session.get(UserRow, username) is not None:
+                return
+        try:
+            self._insert(username, password, "user")
+        except UsernameTaken:  # another process created it first
+            return
+        except BadInput as error:
+            log.warning("auth.test_user.ignored", username=username, reason=error.detail)
+        else:
+            log.info("auth.test_user.created", username=username)
+
     def _insert(self, username: str, password: str, role: Role) -> User:
         if not _USERNAME.fullmatch(username):
             raise BadInput("A username has 2 to 64 letters, digits or one of . _ @ -")

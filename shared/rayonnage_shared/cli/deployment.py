@@ -1,4 +1,4 @@
-"""`rayonnage env | certs | migrate | make-bucket`: prepare a deployment in containers."""
+"""`rayonnage env | certs | migrate | make-bucket | dvc-config`: prepare a deployment in containers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOME = Path()
 
 def register(app: typer.Typer) -> None:
     """Add the deployment commands."""
-    for command in (env, certs, migrate, make_bucket):
+    for command in (env, certs, migrate, make_bucket, dvc_config):
         app.command()(command)
 
 
@@ -24,7 +24,8 @@ def env() -> None:
 
     To change a secret, set it in .env (POSTGRES_PASSWORD=…) and run this again.
     """
-    from rayonnage_shared.ops.env_file import ADMIN_PASSWORD, first_admin
+    from rayonnage_shared.ops.env_file import ADMIN_PASSWORD, effective, first_admin
+    from rayonnage_shared.ops.older_settings import without_effect
     from rayonnage_shared.ops.secret_files import FOLDER, write_secrets
 
     written = write_secrets(HOME)
@@ -39,6 +40,8 @@ def env() -> None:
         print("Running containers keep their old secrets; apply with: docker compose up --detach --force-recreate")
     if "postgres_password" in written.changed:
         print("An initialised PostgreSQL keeps its password; change it with ALTER ROLE rayonnage PASSWORD '…'.")
+    if older := without_effect(effective(HOME)):
+        print(older)
 
 
 def certs(
@@ -82,3 +85,13 @@ def make_bucket() -> None:
         print(f"Created the bucket {name} at {settings.dvc_endpoint_url}.")
     else:
         print(f"The bucket {name} exists.")
+
+
+def dvc_config() -> None:
+    """Write the remote of DVC_REMOTE_URL into .dvc/config.local, so that `dvc pull` works by itself."""
+    from rayonnage_shared.sync.dvc.connection import remote_address
+    from rayonnage_shared.sync.dvc.local_config import write_local_config
+
+    settings = VersioningSettings()
+    if write_local_config(settings):
+        print(f"Wrote the DVC remote {remote_address(settings) or '(none)'} to .dvc/config.local.")

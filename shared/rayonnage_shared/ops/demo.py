@@ -9,8 +9,10 @@ from rayonnage_shared.database.engine import migrate, open_database
 from rayonnage_shared.ml.base.progress import Progress
 from rayonnage_shared.ml.bundles.champion import readable_champion
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
+from rayonnage_shared.ml.catalogue.photo_shards import SHARDS_FOLDER
 from rayonnage_shared.ops.local import LocalSettings
 from rayonnage_shared.pipelines.run_context import RunContext
+from rayonnage_shared.sync.dvc.local_config import write_local_config
 
 JOB_ID = "demo"  # always the same, so that an interrupted first training resumes
 
@@ -32,8 +34,9 @@ def prepare(settings: LocalSettings, sample: Path, *, stage: Callable[[str], Non
     """Migrate the database; with `settings.demo` also ingest the sample and train a model, unless there is one.
 
     The sample is generated if `sample` does not have it. If real products were ingested before, the model is trained
-    on them instead. A champion or current dataset that a checkout names and does not have is pulled from the DVC
-    remote. Raises NothingToPull, NotOnRemote or SyncTargetUnavailable if that fails.
+    on them instead. In a checkout, the DVC remote is written to `.dvc/config.local`, and a champion or current dataset
+    that the checkout names and does not have is pulled. Raises NothingToPull, NotOnRemote or SyncTargetUnavailable if
+    that fails.
     """
     settings.models_path.mkdir(parents=True, exist_ok=True)
     settings.data_path.mkdir(parents=True, exist_ok=True)
@@ -44,6 +47,7 @@ def prepare(settings: LocalSettings, sample: Path, *, stage: Callable[[str], Non
     try:
         run.stage("database")
         migrate(engine)
+        write_local_config(settings)
         if _is_incomplete(settings):
             _pull(run)
         if not settings.demo or has_champion(settings.models_path):
@@ -59,7 +63,8 @@ def _is_incomplete(settings: LocalSettings) -> bool:
     champion, dataset = readable_champion(settings.models_path), DatasetStore(settings.data_path).current()
     named = [settings.models_path / champion.version] if champion else []
     named += [settings.data_path / "datasets" / dataset] if dataset else []
-    return not all((folder / "manifest.json").is_file() for folder in named)
+    packed_photos = (settings.data_path / SHARDS_FOLDER).glob("*.tar")  # what `dvc pull` brings
+    return any(packed_photos) or not all((folder / "manifest.json").is_file() for folder in named)
 
 
 def _pull(run: RunContext[LocalSettings]) -> None:

@@ -22,6 +22,7 @@ from rayonnage_shared.core.errors import InvalidSetting
 from rayonnage_shared.core.processes import MAX_REPLICAS, EnvironmentValues, process, with_replicas
 from rayonnage_shared.core.settings import DatabaseSettings
 from rayonnage_shared.ops.env_file import ADMIN_PASSWORD, complete_env_file, effective, first_admin
+from rayonnage_shared.ops.older_settings import without_effect
 from rayonnage_shared.ops.run_lock import AlreadyRunning, holder, only_run
 from rayonnage_shared.ops.supervision import MARK, Supervisor
 from rayonnage_shared.pipelines.settings import PipelineSettings
@@ -86,6 +87,8 @@ def _run(home: Path, say: Say) -> None:
     values = effective(home)
     if ADMIN_PASSWORD in added:
         say(first_admin(values))
+    if older := without_effect(values):
+        say(older)
     refuse_used_ports(values)
     supervisor = Supervisor(home, values)
     try:

@@ -38,6 +38,7 @@ _FIRST_VALUES: Mapping[str, Callable[[], str]] = {
     # A mounted file must exist; without such an account it is empty.
     "otel_exporter_otlp_headers": str,
     "dvc_password": str,
+    "dagshub_token": str,
     "mlflow_tracking_password": str,
 }
 _S3_ACTIONS = ("Admin", "Read", "Write", "List", "Tagging")

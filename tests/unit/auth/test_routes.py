@@ -375,3 +375,38 @@ def test_a_weak_first_password_is_refused_outside_development(password: str) -> 
     with pytest.raises(InvalidSetting, match="ADMIN_PASSWORD"):
         AuthSettings(environment="production", **fields)
     assert AuthSettings(environment="development", **fields).admin_password is not None
+
+
+async def started_with(settings: AuthSettings, **values: Any) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the users after a start with these settings, and the log events about the test user."""
+    with capture_logs() as events:
+        built = create_app(settings.model_copy(update=values), CHEAP)
+        async with built.router.lifespan_context(built):
+            users = built.state.auth.accounts.users()
+    return [f"{one.username}:{one.role}" for one in users], [dict(one) for one in events if "test_user" in one["event"]]
+
+
+async def test_a_test_user_is_created_at_the_first_start_and_then_left_alone(settings: AuthSettings) -> None:
+    named = {"test_user": "tester", "test_user_password": SecretStr(PASSWORD)}
+    users, events = await started_with(settings, **named)
+    assert users == ["root:admin", "tester:user"]
+    assert [one["event"] for one in events] == ["auth.test_user.created"]
+    assert PASSWORD not in str(events)
+    assert (await started_with(settings, **named)) == (users, [])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"environment": "production", "test_user": "tester", "test_user_password": SecretStr(PASSWORD)},
+        {"test_user": "tester"},
+        {"test_user": "not a name", "test_user_password": SecretStr(PASSWORD)},
+    ],
+    ids=["production", "no password", "invalid name"],
+)
+async def test_a_test_user_that_cannot_be_created_is_logged_and_ignored(
+    settings: AuthSettings, values: dict[str, Any]
+) -> None:
+    users, events = await started_with(settings, **values)
+    assert users == ["root:admin"]
+    assert [one["event"] for one in events] == ["auth.test_user.ignored"]

@@ -26,6 +26,7 @@ OF_FILES = {
     "LOG_TO_STDOUT",
     "PREDICT_REPLICA",
 }  # containers log to standard output
+NOT_IN_PRODUCTION = {"TEST_USER", "TEST_USER_PASSWORD"}
 BY_OVERRIDE = {"CATEGORIES_PATH"}  # needs a mount of the user's own: docs/deploy.md
 
 
@@ -42,7 +43,7 @@ def test_every_setting_of_a_service_reaches_its_container(compose: dict[str, Any
 
     declared = {one.name: one for one in all_settings({name: settings_classes()[name]})}
 
-    missing = declared.keys() - reached - FIXED_IN_THE_IMAGE - OF_FILES - BY_OVERRIDE
+    missing = declared.keys() - reached - FIXED_IN_THE_IMAGE - OF_FILES - BY_OVERRIDE - NOT_IN_PRODUCTION
     assert not missing
     known = {one.name for one in all_settings()}
     assert not {*service["environment"]} - known

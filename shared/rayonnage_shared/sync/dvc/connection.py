@@ -78,9 +78,12 @@ def open_repository(settings: VersioningSettings) -> Iterator[Any]:
             yield repo
 
 
-def _config(settings: VersioningSettings, folder: Path) -> dict[str, Any]:
+def remote_options(settings: VersioningSettings) -> dict[str, Any]:
+    """Return the remote's options in DVC's configuration, credentials included; empty without a remote."""
     secret, password = settings.dvc_secret_access_key, settings.dvc_password
     address = remote_address(settings)
+    if not address:
+        return {}
     remote: dict[str, Any] = {"url": address}
     if address.startswith("s3://"):
         remote |= {
@@ -99,6 +102,10 @@ def _config(settings: VersioningSettings, folder: Path) -> dict[str, Any]:
             "connect_timeout": PROBE_TIMEOUT_S,
             "read_timeout": READ_TIMEOUT_S,
         }
+    return {name: value for name, value in remote.items() if value is not None}
+
+
+def _config(settings: VersioningSettings, folder: Path) -> dict[str, Any]:
     return {
         "core": {
             "analytics": False,
@@ -107,7 +114,7 @@ def _config(settings: VersioningSettings, folder: Path) -> dict[str, Any]:
             "remote": REMOTE_NAME,
             "site_cache_dir": str(folder / ".dvc" / "tmp" / "site"),
         },
-        "remote": {REMOTE_NAME: {name: value for name, value in remote.items() if value is not None}},
+        "remote": {REMOTE_NAME: remote_options(settings)},
     }
 
 

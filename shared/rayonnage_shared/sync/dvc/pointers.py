@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,13 @@ class Pointer:
         target = pointer_path(path)
         if not target.is_file() or target.read_text(encoding="utf-8") != text:
             write_atomically(target, text.encode())
+
+    def matches(self, path: Path) -> bool:
+        """Return whether `path` is a file with the pointer's content."""
+        if not path.is_file() or path.stat().st_size != self.size:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == self.md5
 
 
 def pointer_path(path: Path) -> Path:

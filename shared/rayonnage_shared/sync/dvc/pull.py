@@ -186,8 +186,11 @@ class _Pull:
             wanted = missing.intersection(photos)
             if not wanted:
                 continue
-            packed = _staging(self._settings.data_path, f"{shard}.tar")
-            remote.fetch(read_pointer(self._data_pointers / SHARDS_FOLDER / f"{shard}.tar.dvc"), packed)
+            pointer = read_pointer(self._data_pointers / SHARDS_FOLDER / f"{shard}.tar.dvc")
+            packed = self._settings.data_path / SHARDS_FOLDER / f"{shard}.tar"  # there after a `dvc pull`
+            if not pointer.matches(packed):
+                packed = _staging(self._settings.data_path, f"{shard}.tar")
+                remote.fetch(pointer, packed)
             came += unpack(packed, self._store, wanted)
             packed.unlink()
             missing -= wanted

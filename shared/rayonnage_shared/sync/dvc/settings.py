@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
 
 from rayonnage_shared.core.settings import OptionalSecret, OptionalText, StorageSettings
+from rayonnage_shared.sync.dagshub import DagshubSettings, with_dagshub
 
 DVC_SCHEMES = ("s3", "https", "http")
 
 
-class VersioningSettings(StorageSettings):
+class VersioningSettings(StorageSettings, DagshubSettings):
     """The DVC remote of dataset versions and bundles."""
 
     dvc_remote_url: OptionalText = Field(
@@ -37,3 +40,10 @@ class VersioningSettings(StorageSettings):
         if found and scheme not in DVC_SCHEMES:
             raise ValueError(f"DVC_REMOTE_URL must be a folder or begin with one of {', '.join(DVC_SCHEMES)} and ://")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _log_in_at_dagshub(cls, values: Any) -> Any:
+        keys = ("dvc_access_key_id", "dvc_secret_access_key")
+        values = with_dagshub(values, "dvc_endpoint_url", keys, user_is_token=True)
+        return with_dagshub(values, "dvc_remote_url", ("dvc_user", "dvc_password"))

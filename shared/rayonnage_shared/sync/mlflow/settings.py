@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from rayonnage_shared.core.settings import OptionalSecret, OptionalText, Settings
+from rayonnage_shared.core.settings import OptionalSecret, OptionalText
+from rayonnage_shared.sync.dagshub import DagshubSettings, with_dagshub
 
 MLFLOW_SCHEMES = ("sqlite:///", "http://", "https://")
 
 
-class MlflowSettings(Settings):
+class MlflowSettings(DagshubSettings):
     """Where MLflow is, and its timeouts."""
 
     mlflow_tracking_uri: OptionalText = Field(
@@ -41,6 +43,12 @@ class MlflowSettings(Settings):
         if value and not value.startswith(MLFLOW_SCHEMES):
             raise ValueError(f"MLFLOW_TRACKING_URI is empty or begins with one of {', '.join(MLFLOW_SCHEMES)}")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _log_in_at_dagshubs_mlflow(cls, values: Any) -> Any:
+        login = ("mlflow_tracking_username", "mlflow_tracking_password")
+        return with_dagshub(values, "mlflow_tracking_uri", login)
 
 
 class MlflowServerSettings(MlflowSettings):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rayonnage_shared.core.processes import PROCESSES
-from rayonnage_shared.ops.local import CannotRun, LocalSettings, addresses, example_call, refuse_used_ports
+from rayonnage_shared.ops.local import CannotRun, LocalSettings, addresses, example_call, refuse_used_ports, run
 from tests.ports import free_ports_of_replicas
 
 
@@ -94,3 +94,16 @@ def test_demo_is_switched_off_by_0(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEMO", value)
     assert LocalSettings().demo is demo
+
+
+def test_a_start_says_once_which_settings_of_older_systems_have_no_effect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("LSTM_MODEL_PATH=models/best_lstm_model.h5\nGATEWAY_PORT=no number\n")
+    said: list[str] = []
+    with pytest.raises(CannotRun, match="GATEWAY_PORT"):
+        run(tmp_path, said.append)
+    assert [line for text in said for line in text.splitlines() if "LSTM_MODEL_PATH" in line] == [
+        "  LSTM_MODEL_PATH: models are bundles in MODELS_PATH, each with its own tokenizer, weights and categories"
+    ]

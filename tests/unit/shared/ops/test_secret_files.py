@@ -42,7 +42,7 @@ def test_a_first_call_makes_everything_that_containers_mount(tmp_path: Path) -> 
     assert found["admin_password"] == written.settings["ADMIN_PASSWORD"]
     assert found["secret_key"] == written.settings["SECRET_KEY"]
     assert found["slack_webhook_url"] == NO_SLACK
-    assert found["dvc_password"] == found["mlflow_tracking_password"] == ""
+    assert found["dvc_password"] == found["mlflow_tracking_password"] == found["dagshub_token"] == ""
 
 
 def test_containers_of_other_users_may_read_the_files_and_nobody_else_gets_there(tmp_path: Path) -> None:
@@ -57,7 +57,8 @@ def test_two_places_share_no_secret(tmp_path: Path) -> None:
         home.mkdir()
         write_secrets(home)
     same = {name for name, content in files(one).items() if files(other)[name] == content}
-    assert same == {"slack_webhook_url", "dvc_password", "mlflow_tracking_password", "otel_exporter_otlp_headers"}
+    without_account = {"dvc_password", "dagshub_token", "mlflow_tracking_password", "otel_exporter_otlp_headers"}
+    assert same == {"slack_webhook_url"} | without_account
 
 
 def test_a_second_call_changes_nothing(tmp_path: Path) -> None:
