@@ -26,7 +26,7 @@ class Deployment(ABC):
 
     @abstractmethod
     def promotions(self) -> list[dict[str, Any]]:
-        """Return the audit rows, oldest first; no route shows them yet."""
+        """Return the audit rows from the database, oldest first."""
 
     @property
     def verify(self) -> ssl.SSLContext | bool:

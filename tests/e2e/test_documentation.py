@@ -76,7 +76,17 @@ def test_answers_are_what_the_document_says(
     username, password = platform.admin
     for path in ("/", "/status", "/health/live", "/health/ready", "/.well-known/jwks.json"):
         assert client.get(path).status_code == 200
-    for path in ("/info", "/models", "/users/me", "/users", "/datasets", "/train/jobs", "/drift"):
+    for path in (
+        "/info",
+        "/models",
+        "/users/me",
+        "/users",
+        "/datasets",
+        "/train/jobs",
+        "/drift",
+        "/categories",
+        "/models/promotions",
+    ):
         assert client.get(path).status_code == 200
         assert client.get(path, headers={"Authorization": "Bearer none"}).status_code == 401
     assert client.get(f"/models/{client.get('/models').json()['champion']}").status_code == 200

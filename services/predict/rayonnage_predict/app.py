@@ -68,5 +68,5 @@ def create_app(settings: PredictSettings) -> FastAPI:
         max_body_bytes=settings.predict_max_body_bytes,
     )
     app.state.verifier = verifier
-    app.state.predict = PredictState(settings, champion, predictor, feedback)
+    app.state.predict = PredictState(settings, categories, champion, predictor, feedback)
     return app

@@ -24,8 +24,9 @@ from rayonnage_shared.feedback.schemas import Feedback, FeedbackRequest
 from rayonnage_shared.http.languages import preferred_language
 from rayonnage_shared.http.middleware import SPAN
 from rayonnage_shared.http.problems import problems, request_id_of
+from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.evaluation.plot_files import PLOT_NAME_PATTERN, read_plot
-from rayonnage_shared.predictions.schemas import Prediction
+from rayonnage_shared.predictions.schemas import Category, CategoryList, Prediction
 from rayonnage_shared.registry.schemas import Info, ModelDetails, ModelList
 
 router = APIRouter()
@@ -41,6 +42,7 @@ class PredictState:
     """What the routes work with."""
 
     settings: PredictSettings
+    categories: Categories
     champion: ChampionLoader
     predictor: Predictor
     feedback: FeedbackWriter
@@ -121,6 +123,21 @@ async def feedback(request: Request, response: Response, body: FeedbackRequest, 
     if not is_first:
         response.status_code = 200
     return written
+
+
+@router.get("/categories", tags=["predictions"], response_model=CategoryList, responses=problems(401))
+async def categories(request: Request, response: Response, _user: CurrentUser) -> CategoryList:
+    """List the product type codes with their labels, including codes that an ingest added and the champion knows.
+
+    `Accept-Language: en` returns the labels in English; by default they are in French.
+    """
+    state = _state(request)
+    language = preferred_language(request.headers.get("accept-language", ""), state.predictor.languages)
+    if language:
+        response.headers["Content-Language"] = language
+    learnt = state.champion.bundle.codes if state.champion.is_ready else ()
+    labelled = state.categories.translated(language).labelled(learnt)
+    return CategoryList(categories=[Category(category_id=code, label=label) for code, label in labelled])
 
 
 @router.get("/info", tags=["models"], response_model=Info, responses=problems(401, 503))

@@ -29,7 +29,7 @@ from rayonnage_shared.ml.training.requests import (
 )
 from rayonnage_shared.ml.training.validation import validate_request
 from rayonnage_shared.registry import promotion
-from rayonnage_shared.registry.schemas import PromoteRequest, Promotion
+from rayonnage_shared.registry.schemas import PromoteRequest, Promotion, PromotionList
 from rayonnage_train.events import EVENT_HEADERS, EVENT_MEDIA_TYPE, EVENT_SCHEMA, EventStreams, job_events
 from rayonnage_train.job_types import JOB_TYPES, SEARCH, TRAIN, JobType, JobTypeName
 from rayonnage_train.self_check import SelfCheck, SelfCheckResult
@@ -181,6 +181,14 @@ async def stream_job(
 
     events = job_events(train.queue, job.job_id, may_go_on)
     return StreamingResponse(events, headers=EVENT_HEADERS, media_type=EVENT_MEDIA_TYPE)
+
+
+@model_routes.get("/promotions", response_model=PromotionList, responses=problems(401, 403, 503))
+def list_promotions(
+    train: CurrentTrain, _admin: CurrentAdmin, limit: Annotated[int, Query(ge=1, le=500)] = 50
+) -> PromotionList:
+    """List promotions and rollbacks, newest first: which version, when, by whom and why."""
+    return PromotionList(promotions=promotion.promotion_history(train.engine, limit))
 
 
 @model_routes.post(

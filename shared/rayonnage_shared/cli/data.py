@@ -1,4 +1,4 @@
-"""`rayonnage ingest | feedback | sample | datasets`: labelled products in, with the functions that the services use."""
+"""`rayonnage ingest | feedback | sample | datasets | categories`: the same functions as the services call."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DataSettings(StorageSettings, DatabaseSettings):
 
 def register(app: typer.Typer) -> None:
     """Add the data commands."""
-    for command in (ingest, feedback, sample, datasets):
+    for command in (ingest, feedback, sample, datasets, categories):
         app.command()(command)
 
 
@@ -140,6 +140,16 @@ def datasets() -> None:
     Console().print(table)
     for detail in broken.values():
         errors.print(detail, markup=False, highlight=False)
+
+
+def categories() -> None:
+    """List the product type codes with their labels."""
+    from rayonnage_shared.ml.base.categories import load_categories
+
+    table = Table("code", "label")
+    for code, label in load_categories(StorageSettings().categories_path).labelled():
+        table.add_row(str(code), label)
+    Console().print(table)
 
 
 def _show(report: IngestReport, data_path: Path) -> None:

@@ -19,6 +19,7 @@ SUBJECTS = (
     "data",
     "data_stages",
     "models",
+    "jobs",
     "users",
     "versions",
     "sync",

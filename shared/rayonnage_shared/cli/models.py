@@ -1,4 +1,4 @@
-"""`rayonnage train | search | evaluate | promote | rollback | models | predict`: the pipelines, in this process."""
+"""`rayonnage train | search | evaluate | predict | models`, and `promote | rollback | promotions`, in this process."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ModelSettings(PipelineSettings, DatabaseSettings):
 
 def register(app: typer.Typer) -> None:
     """Add the commands for models."""
-    for command in (train, search, evaluate, promote, rollback, predict):
+    for command in (train, search, evaluate, promote, rollback, promotions, predict):
         app.command()(command)
     app.command("models")(list_models)
 
@@ -200,6 +200,20 @@ def rollback(
         moved = move(settings.models_path, engine, getpass.getuser(), reason, allow_older_data=allow_older_data)
     _print_json(moved.model_dump(mode="json"))
     catch_up()
+
+
+def promotions(
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many to show.")] = 20,
+) -> None:
+    """List promotions and rollbacks, newest first: which version, when, by whom and why."""
+    from rayonnage_shared.registry.promotion import promotion_history
+
+    with command_database(ModelSettings()) as engine:
+        found = promotion_history(engine, limit)
+    table = Table("when (UTC)", Column("version", no_wrap=True), "by", "reason")
+    for one in found:
+        table.add_row(f"{one.moved_at:%Y-%m-%d %H:%M}", one.version, one.moved_by, one.reason)
+    Console().print(table)
 
 
 def list_models() -> None:

@@ -44,6 +44,15 @@ class PredictJson(ProductFields):
     image: Annotated[str | None, _empty_to_none] = Field(None, description="Base64 or data URI; JPEG, PNG or WebP.")
 
 
+class Category(BaseModel):
+    category_id: int = Field(description="The product type code.", examples=[2583])
+    label: str = Field(examples=["Piscine > Entretien"])
+
+
+class CategoryList(BaseModel):
+    categories: list[Category] = Field(description="By ascending code.")
+
+
 class CategoryProbability(BaseModel):
     category_id: int
     label: str

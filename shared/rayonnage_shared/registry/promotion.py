@@ -6,9 +6,10 @@ from pathlib import Path
 
 import structlog
 from sqlalchemy import Engine
+from sqlmodel import col, select
 
 from rayonnage_shared.core.errors import Conflict
-from rayonnage_shared.database.engine import writing
+from rayonnage_shared.database.engine import reading, writing
 from rayonnage_shared.database.tables import PromotionRow
 from rayonnage_shared.ml.bundles.bundle import load_bundle
 from rayonnage_shared.ml.bundles.champion import (
@@ -81,6 +82,14 @@ def record_champion(models_path: Path, engine: Engine) -> None:
         present = readable_champion(models_path)
         if present is not None:
             _record(engine, present)
+
+
+def promotion_history(engine: Engine, limit: int) -> list[Promotion]:
+    """Return the newest `limit` rows of the audit table, newest first."""
+    newest_first = (col(PromotionRow.moved_at).desc(), col(PromotionRow.move_id).desc())
+    with reading(engine) as session:
+        rows = session.exec(select(PromotionRow).order_by(*newest_first).limit(limit))
+        return [Promotion.model_validate(row, from_attributes=True) for row in rows]
 
 
 def _checked_reason(

@@ -63,8 +63,12 @@ class PromoteRequest(RequestModel):
 
 
 class Promotion(BaseModel):
-    version: str = Field(description="The champion from now on.")
+    version: str = Field(description="The champion from then on.")
     previous: str | None
     moved_by: str
     moved_at: datetime
     reason: str
+
+
+class PromotionList(BaseModel):
+    promotions: list[Promotion] = Field(description="Promotions and rollbacks, newest first.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rayonnage_predict.routes import PredictState
 from rayonnage_predict.settings import PredictSettings
 from rayonnage_shared.auth.dependencies import current_user
 from rayonnage_shared.auth.tokens import Principal
+from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.bundles.champion import Champion, write_champion
 from rayonnage_shared.ml.evaluation.report import write_report
 from tests.unit.shared.ml.bundles.manifests import write_bundle
@@ -199,3 +201,36 @@ async def test_a_champion_whose_bundle_is_broken_or_gone_is_named(
 
     assert (found["ready"], found["version"]) == (False, version)
     assert words in found["broken"]
+
+
+async def test_the_categories_are_listed_before_there_is_a_model(
+    client: httpx2.AsyncClient, state: PredictState
+) -> None:
+    listed = (await client.get("/categories")).json()["categories"]
+    assert len(listed) == 27
+    assert [one["category_id"] for one in listed] == sorted(state.categories.codes)
+    assert {"category_id": 2583, "label": state.categories.label(2583)} in listed
+
+
+async def test_the_categories_are_listed_in_the_language_that_is_asked_for(
+    client: httpx2.AsyncClient, state: PredictState
+) -> None:
+    answer = await client.get("/categories", headers={"Accept-Language": "en"})
+    english = state.categories.translated("en").label(2583)
+    assert english != state.categories.label(2583)
+    assert {"category_id": 2583, "label": english} in answer.json()["categories"]
+    assert answer.headers["content-language"] == "en"
+
+
+async def test_a_code_that_only_the_champion_knows_is_listed_too(
+    app: FastAPI, client: httpx2.AsyncClient, state: PredictState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.state.predict = replace(state, categories=Categories((10, 20), {10: "Livres", 20: "Jeux"}))
+    monkeypatch.setattr(state.champion, "_bundle", fake_bundle(TODAY))
+    listed = (await client.get("/categories")).json()["categories"]
+    assert [(one["category_id"], one["label"]) for one in listed] == [
+        (10, "Livres"),
+        (20, "Jeux"),
+        (40, "40"),
+        (2583, "2583"),
+    ]

@@ -216,6 +216,17 @@ async def test_jobs_are_listed_newest_first_and_by_status(app: FastAPI, admin: h
     assert (await admin.get("/train/jobs", params={"status": "asleep"})).status_code == 422
 
 
+async def test_jobs_are_listed_by_kind(app: FastAPI, admin: httpx2.AsyncClient) -> None:
+    training = await submitted(admin)
+    search = await submitted(admin, "/train/search", {"text": "tfidf-svm"})
+    for kind, job in (("train", training), ("search", search)):
+        listed = (await admin.get("/train/jobs", params={"kind": kind})).json()["jobs"]
+        assert [one["job_id"] for one in listed] == [job.job_id]
+    assert (await admin.get("/train/jobs", params={"kind": "drift"})).json() == {"jobs": []}
+    unknown = await admin.get("/train/jobs", params={"kind": "scoring"})
+    assert (unknown.status_code, unknown.json()["code"]) == (422, "invalid_input")
+
+
 async def test_cancelling_answers_with_the_job_and_a_second_time_with_a_conflict(admin: httpx2.AsyncClient) -> None:
     job = await submitted(admin)
     answer = await admin.delete(f"/train/jobs/{job.job_id}")
@@ -284,6 +295,7 @@ ROUTES = [
     ("POST", "/drift"),
     ("POST", f"/models/{VERSION}/promote"),
     ("POST", "/models/rollback"),
+    ("GET", "/models/promotions"),
     ("GET", "/test/preprocess/text/manual"),
 ]
 
@@ -305,6 +317,25 @@ async def test_promoting_a_version_that_is_not_there_is_404(admin: httpx2.AsyncC
 async def test_rolling_back_without_an_earlier_champion_is_a_conflict(admin: httpx2.AsyncClient) -> None:
     answer = await admin.post("/models/rollback")
     assert (answer.status_code, answer.json()["code"]) == (409, "nothing_to_roll_back_to")
+
+
+async def test_the_history_of_promotions_is_the_audit_table_newest_first(
+    app: FastAPI, admin: httpx2.AsyncClient
+) -> None:
+    assert (await admin.get("/models/promotions")).json() == {"promotions": []}
+    older = "20200101T000000Z-0000"
+    moves = []
+    for version in (older, VERSION):
+        write_loadable_bundle(train_of(app).models_path, version)
+        moves.append((await admin.post(f"/models/{version}/promote", json={"reason": f"try {version}"})).json())
+    moves.append((await admin.post("/models/rollback", json={"reason": "worse"})).json())
+
+    listed = (await admin.get("/models/promotions")).json()["promotions"]
+
+    assert listed == list(reversed(moves))
+    assert [(one["version"], one["moved_by"], one["reason"]) for one in listed[:1]] == [(older, "claire", "worse")]
+    assert (await admin.get("/models/promotions", params={"limit": 1})).json()["promotions"] == listed[:1]
+    assert (await admin.get("/models/promotions", params={"limit": 0})).status_code == 422
 
 
 async def test_the_self_check_of_the_preprocessing_answers_with_its_output(admin: httpx2.AsyncClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -32,6 +33,10 @@ class Categories:
         """Return the categories with their names in a language; without names in it, as they are."""
         names = self.translations.get(language) if language else None
         return self if names is None else replace(self, labels=self.labels | names)
+
+    def labelled(self, more_codes: Iterable[int] = ()) -> list[tuple[int, str]]:
+        """Return the known codes and `more_codes` in ascending order, each with its label."""
+        return [(code, self.label(code)) for code in sorted({*self.codes, *more_codes})]
 
 
 def load_categories(path: Path | None = None) -> Categories:

@@ -9,9 +9,11 @@ import typer
 from typer.testing import CliRunner, Result
 
 from rayonnage_shared.cli import models
+from rayonnage_shared.database.engine import migrate, open_database
 from rayonnage_shared.ml.bundles.champion import Champion, write_champion
 from rayonnage_shared.ml.families import family_names
-from tests.unit.shared.ml.bundles.manifests import write_bundle
+from rayonnage_shared.registry.promotion import promote
+from tests.unit.shared.ml.bundles.manifests import write_bundle, write_loadable_bundle
 
 OLD, NEW = "20261120T081500Z-0001", "20261121T081500Z-0002"
 
@@ -60,3 +62,22 @@ def test_a_broken_bundle_and_a_broken_pointer_are_named_beside_the_rest(volume: 
     assert any(NEW in line and "broken" in line for line in result.stdout.splitlines())
     assert "champion.json is not valid" in result.stderr
     assert f"Bundle {NEW} has a manifest of format 2" in result.stderr.replace("\n", " ")
+
+
+def test_promotions_are_listed_newest_first_with_who_and_why(volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{volume}/rayonnage.db")
+    for version in (OLD, NEW):
+        write_loadable_bundle(volume, version)
+    engine = open_database(f"sqlite:///{volume}/rayonnage.db")
+    migrate(engine)
+    promote(volume, engine, NEW, "claire", "better on photos")
+    engine.dispose()
+    app = typer.Typer()
+    models.register(app)
+
+    result = CliRunner().invoke(app, ["promotions"], catch_exceptions=False)
+
+    lines = [line for line in result.stdout.splitlines() if "T081500Z" in line]
+    assert [version in line for version, line in zip((NEW, OLD), lines, strict=True)] == [True, True]
+    assert "claire" in lines[0] and "better on photos" in lines[0]
+    assert "jane" in lines[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.ml.base.categories import CategoriesNotReadable, load_categories
+from rayonnage_shared.ml.base.categories import Categories, CategoriesNotReadable, load_categories
 
 
 def test_the_built_in_categories_are_27_in_rising_order() -> None:
@@ -48,3 +48,9 @@ def test_a_file_that_names_no_categories_is_refused(tmp_path: Path, text: str) -
     path.write_text(text, encoding="utf-8")
     with pytest.raises(CategoriesNotReadable):
         load_categories(path)
+
+
+def test_codes_are_listed_with_their_labels_in_rising_order_and_once() -> None:
+    categories = Categories((10, 40), {10: "Livres", 40: "Jeux"})
+    assert categories.labelled() == [(10, "Livres"), (40, "Jeux")]
+    assert categories.labelled([40, 20]) == [(10, "Livres"), (20, "20"), (40, "Jeux")]
