@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from rayonnage_shared.ml.base.model import FloatArray
 from rayonnage_shared.ml.features import photo_feature_cache
 from rayonnage_shared.ml.features.photo_feature_cache import UNUSED_DAYS, PhotoFeatureCache
+from tests.waiting import eventually
 
 WIDTH = 1504
 
@@ -110,22 +113,35 @@ def test_a_locked_or_unwritable_cache_is_done_without(
     PhotoFeatureCache(tmp_path / "file" / "features.sqlite").save("lite0", features(1))
 
 
-def _save_many(path: Path, start: int) -> None:
-    for number in range(start, start + 100):
+def _save(path: Path, numbers: Iterable[int]) -> None:
+    for number in numbers:
         PhotoFeatureCache(path).save("lite0", features(number))
+
+
+def _save_until_killed(path: Path) -> None:
+    _save(path, itertools.count(200))
 
 
 def test_two_processes_write_at_once_and_one_that_is_killed_leaves_it_whole(cache: PhotoFeatureCache) -> None:
     spawning = multiprocessing.get_context("spawn")
-    both = [spawning.Process(target=_save_many, args=(cache.path, start)) for start in (0, 100)]
-    killed = spawning.Process(target=_save_many, args=(cache.path, 200))
+    both = [spawning.Process(target=_save, args=(cache.path, range(start, start + 100))) for start in (0, 100)]
+    killed = spawning.Process(target=_save_until_killed, args=(cache.path,), daemon=True)
     for one in (*both, killed):
         one.start()
-    while not cache.find("lite0", ["photo-205"]):
-        assert killed.is_alive()
+    assert eventually(lambda: cache.find("lite0", ["photo-205"]))
     assert killed.pid is not None
     os.kill(killed.pid, signal.SIGKILL)
     for one in (*both, killed):
         one.join()
 
-    check_found(cache, "lite0", *range(206))
+    assert [one.exitcode for one in both] == [0, 0]
+    with closing(sqlite3.connect(cache.path)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    wanted = features(*range(206))
+    found = cache.find("lite0", list(wanted))
+    assert found.keys() & {f"photo-{one}" for one in range(100)}
+    assert found.keys() & {f"photo-{one}" for one in range(100, 200)}
+    for photo, row in found.items():
+        np.testing.assert_array_equal(row, wanted[photo])
+    cache.save("lite0", features(999))
+    check_found(cache, "lite0", 205, 999)
