@@ -130,7 +130,7 @@ def test_help_lists_the_older_words(recorder: Recorder) -> None:
 
 def test_the_interpreter_is_the_one_that_make_is_told(recorder: Recorder) -> None:
     done = subprocess.run(
-        ["make", "-n", f"PYTHON={sys.executable}", "requirements"],
+        ["make", "-n", "--no-print-directory", f"PYTHON={sys.executable}", "requirements"],
         check=True,
         cwd=recorder.home,
         capture_output=True,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from rayonnage_shared.core.errors import InvalidSetting
 from rayonnage_shared.drift.policy import Facts, Policy, decide
 from rayonnage_shared.drift.settings import DriftSettings
 
@@ -99,5 +100,5 @@ def test_the_settings_are_the_policy() -> None:
     settings = DriftSettings(_env_file=None, drift_retrain_columns=" language, category ,", drift_cool_down_h=2)
     assert Policy.of(settings) == Policy(True, 300, timedelta(hours=2), frozenset({"language", "category"}))
     assert Policy.of(DriftSettings(_env_file=None)).columns is None
-    with pytest.raises(ValueError, match=r"names colour; there are has_title, .*, embedding"):
+    with pytest.raises(InvalidSetting, match=r"names colour; there are has_title, .*, embedding"):
         DriftSettings(_env_file=None, drift_retrain_columns="language,colour")
