@@ -58,5 +58,5 @@ def test_a_spoiled_backup_is_refused_before_anything_is_touched(platform: Stack,
 
 
 def test_a_backup_never_overwrites_another(platform: Stack, tmp_path: Path) -> None:
-    with pytest.raises(CommandFailed, match="there already"):
+    with pytest.raises(CommandFailed, match="already exists"):
         run(["make", "backup", f"TO={tmp_path}"], cwd=platform.folder, within_s=60)
