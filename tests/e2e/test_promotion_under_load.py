@@ -62,7 +62,7 @@ def admin(platform: Deployment) -> Iterator[httpx2.Client]:
     with platform.client(platform.admin_token()) as client:
         champion = client.get("/models").json()["champion"]
         yield client
-        assert client.post(f"/models/{champion}/promote").status_code == 200
+        assert client.post(f"/models/{champion}/promote", json={"allow_older_data": True}).status_code == 200
 
 
 def test_no_request_fails_while_the_champion_changes(platform: Deployment, admin: httpx2.Client, sample: Path) -> None:
@@ -76,7 +76,7 @@ def test_no_request_fails_while_the_champion_changes(platform: Deployment, admin
         for move in range(MOVES):
             wanted = champion if move % 2 else challenger
             path = "/models/rollback" if move % 2 else f"/models/{challenger}/promote"
-            answer = admin.post(path, json={"reason": "under load"})
+            answer = admin.post(path, json={"reason": "under load", "allow_older_data": True})
             assert answer.status_code == 200, answer.text
             served = load.versions[wanted]
             assert load.reaches(wanted, served + CONNECTIONS), f"{wanted} does not serve after {path}"

@@ -38,7 +38,7 @@ OptionalText = Annotated[str | None, BeforeValidator(lambda value: value or None
 SECRETS_PATH = "SECRETS_PATH"
 CONTAINER_SECRETS = Path("/run/secrets")
 
-DATABASE_URLS = "sqlite:///path or postgresql+psycopg://user:password@host:port/database"
+DATABASE_URLS = "sqlite:///path or postgresql+psycopg://<user>:<password>@<host>:<port>/<database>"
 
 
 def _proxies(value: str) -> str:
