@@ -47,11 +47,12 @@ def admin(platform: Platform) -> Iterator[httpx2.Client]:
 
 def predicted(client: httpx2.Client, *, title: bool = True, photo: bool = True) -> dict[str, Any]:
     """Return the answer for a product with a title, a photo, or both."""
-    answer = client.post(
-        "/predict",
-        data={"designation": "Piscine gonflable"} if title else {},
-        files={"image": ("p.jpg", (SAMPLE / "exemple.jpg").read_bytes())} if photo else {},
-    )
+    parts: dict[str, Any] = {}
+    if title:
+        parts["designation"] = (None, "Piscine gonflable")
+    if photo:
+        parts["image"] = ("p.jpg", (SAMPLE / "exemple.jpg").read_bytes())
+    answer = client.post("/predict", files=parts)
     assert answer.status_code == 200, answer.text
     document: dict[str, Any] = answer.json()
     return document
