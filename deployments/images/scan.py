@@ -167,7 +167,7 @@ def _of_configuration(configuration: dict[str, Any]) -> Iterator[Finding]:
             yield Finding("ENV", f"{variable.partition('=')[0]} contains a secret")
     steps = [step.get("created_by", "") for step in configuration.get("history", [])]
     for text in [*(config.get("Env") or []), *steps]:
-        yield from _of_text("configuration", text.encode(), SECRET_TEXTS | OWN_SECRET_TEXTS)
+        yield from secrets_in("configuration", text.encode(), SECRET_TEXTS | OWN_SECRET_TEXTS)
 
 
 def _of_any_file(member: tarfile.TarInfo) -> Iterator[Finding]:
@@ -196,7 +196,7 @@ def _of_own_file(member: tarfile.TarInfo, content: bytes, name: str) -> Iterator
     ours = PACKAGES not in f"/{text}" or "/rayonnage_" in text
     if ours and DATA.fullmatch(path.name) and not text.startswith(SAMPLE):
         yield Finding(text, "is data")
-    yield from _of_text(text, content, SECRET_TEXTS | (OWN_SECRET_TEXTS if ours else {}))
+    yield from secrets_in(text, content, SECRET_TEXTS | (OWN_SECRET_TEXTS if ours else {}))
 
 
 def _of_folder(path: PurePosixPath, name: str) -> Iterator[Finding]:
@@ -208,7 +208,8 @@ def _of_folder(path: PurePosixPath, name: str) -> Iterator[Finding]:
         yield Finding(str(path), f"is only for {', '.join(sorted(ONLY_IN[path.name])) or 'no image'}")
 
 
-def _of_text(where: str, content: bytes, patterns: dict[str, tuple[list[bytes], bytes]]) -> Iterator[Finding]:
+def secrets_in(where: str, content: bytes, patterns: dict[str, tuple[list[bytes], bytes]]) -> Iterator[Finding]:
+    """Yield the kinds of secret in a text, by tables such as SECRET_TEXTS."""
     for what, (words, pattern) in patterns.items():
         if any(word in content for word in words) and re.search(pattern, content):
             yield Finding(where, f"contains {what}")

@@ -81,7 +81,7 @@ def _objection(facts: Facts, policy: Policy) -> str | None:
             f"until {until:%Y-%m-%d %H:%M} (DRIFT_COOL_DOWN_H)."
         )
     ingest = "ingest labelled products similar to those that are predicted now."
-    if facts.newest_dataset is None or facts.newest_dataset <= facts.trained_on:
+    if facts.newest_dataset in (None, facts.trained_on):
         return f"the newest dataset is the one the champion was trained on; {ingest}"
     if facts.trained_already is not None:
         return f"{facts.trained_already} was already trained on the newest dataset; promote it, or {ingest}"

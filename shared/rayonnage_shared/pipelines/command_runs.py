@@ -22,12 +22,12 @@ _LOCK = "lock"
 
 
 class AlreadyRunning(Conflict):
-    code, title = "already_running", "The same run is under way"
+    code, title = "already_running", "The same command is already running"
 
 
 @dataclass(frozen=True, slots=True)
 class CommandRun:
-    """A run by command. Its id stands for the request and the code, so that the same command finds its work folder."""
+    """A run by command; its id is a hash of the request and the code, by which the same command finds its work."""
 
     id: str
     resumed: bool

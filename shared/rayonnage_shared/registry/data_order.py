@@ -31,13 +31,12 @@ def older_than_newest(models_path: Path, store: DatasetStore, manifest: Manifest
 
     A real dataset is newer than the demo catalogue. One that was ingested after the training had begun does not count.
     """
-    real = [one.version for one in store.described()[0] if not one.demo]
-    if has_demo_part(models_path, manifest):
-        if real:
-            return f"{manifest.version} was trained on the demo catalogue, and there is the real dataset {real[-1]}"
-        line = [one.version for one in store.described()[0]]
-    else:
-        line = real
+    datasets, _broken = store.described()
+    real = [one.version for one in datasets if not one.demo]
+    demo = has_demo_part(models_path, manifest)
+    if demo and real:
+        return f"{manifest.version} was trained on the demo catalogue, and there is the real dataset {real[-1]}"
+    line = [one.version for one in datasets] if demo else real
     begun = creation_time(manifest.version)
     newer = [one for one in line if one > manifest.dataset.version and creation_time(one) <= begun]
     if not newer:

@@ -197,3 +197,13 @@ def test_too_heavy_an_image_is_told(
 def test_the_scripts_need_nothing_but_the_standard_library(name: str) -> None:
     code = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import {name}"
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
+
+
+def test_the_source_code_that_goes_into_images_passes_the_scan(script: Callable[[str], ModuleType]) -> None:
+    scan = script("scan")
+    project = SCRIPTS.parents[1]
+    files = [file for name in ("shared", "services") for file in (project / name).rglob("*.py")]
+    patterns = scan.SECRET_TEXTS | scan.OWN_SECRET_TEXTS
+    found = [finding for file in files for finding in scan.secrets_in(str(file), file.read_bytes(), patterns)]
+    assert len(files) > 300
+    assert found == []

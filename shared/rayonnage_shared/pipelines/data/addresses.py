@@ -9,6 +9,9 @@ import ssl
 
 from rayonnage_shared.core.errors import BadInput, DependencyDown
 
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""IPv6 addresses that stand for IPv4 ones (RFC 6052)."""
+
 
 class DownloadRefused(BadInput):
     code, title = "download_refused", "The download is refused"
@@ -46,9 +49,6 @@ def is_public(address: str) -> bool:
         elif ip in _NAT64:
             ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
     return ip.is_global and not ip.is_multicast
-
-
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def connect(host: str, port: int, *, tls: bool, timeout_s: float, allow_private: bool) -> http.client.HTTPConnection:

@@ -17,7 +17,7 @@ from rayonnage_shared.pipelines.data.addresses import DownloadFailed, DownloadRe
 from rayonnage_shared.pipelines.data.settings import DataStageSettings
 
 SILENCE_S = 30.0
-"""Longest pause of a server."""
+"""Longest wait for a connection or for the next bytes, in seconds."""
 MAX_REDIRECTS = 5
 MAX_OBJECTS = 10_000
 _CHUNK_BYTES = 1 << 20
@@ -59,7 +59,7 @@ def _files(settings: DataStageSettings, wanted: list[str], budget: _Budget, prog
 
 
 class _Budget:
-    """What is left of one download's bytes and time."""
+    """The bytes and the time that one download has left."""
 
     def __init__(self, max_bytes: int, deadline: float) -> None:
         self._max_bytes = self._left = max_bytes
@@ -172,7 +172,7 @@ def _from_s3(settings: DataStageSettings, address: SplitResult, budget: _Budget,
 
 
 def _keys(client: Any, bucket: str, prefix: str) -> list[str]:
-    """Return the objects at `prefix`, a key or a folder, without those in folders below. Raises DownloadRefused."""
+    """Return the keys at `prefix`, which is a key or a folder; subfolders are not searched. Raises DownloadRefused."""
     keys: list[str] = []
     folder = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):

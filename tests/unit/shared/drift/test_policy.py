@@ -36,6 +36,11 @@ def test_drift_with_rows_enough_and_something_new_to_learn_from_causes_a_trainin
     )
 
 
+def test_real_products_that_are_older_than_the_demo_champion_are_something_new_to_learn_from() -> None:
+    decision = decide(replace(DRIFTED, trained_on=NEW, newest_dataset=OLD), POLICY)
+    assert decision.retrain
+
+
 def test_feedback_causes_one_by_itself_whatever_the_rows() -> None:
     decision = decide(WORSE, POLICY)
     assert decision.retrain
