@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,78 +18,16 @@ from rayonnage_shared.core import host
 from rayonnage_shared.core.processes import PROCESSES, process, with_replicas
 from rayonnage_shared.ops.env_file import effective
 from rayonnage_shared.ops.local import example_call
-from rayonnage_shared.ops.supervision import MARK, Supervisor
-from tests.e2e.platform import Platform, environment_without_settings
-from tests.ports import free_ports, free_ports_of_replicas
+from tests.e2e.local_run import Run
+from tests.e2e.platform import Platform
 from tests.waiting import PATIENCE_S, eventually
-
-RAYONNAGE = [sys.executable, "-m", "rayonnage_shared.cli.main"]
-
-
-class Run:
-    """One folder from which the platform is run, as a user has it after cloning."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.ports = {
-            port.setting: number for (_, port), number in zip(ALL_PORTS, free_ports(len(ALL_PORTS)), strict=True)
-        }
-        self.ports["PREDICT_PORT"] = free_ports_of_replicas(2)
-        self.environment = environment_without_settings() | {name: str(port) for name, port in self.ports.items()}
-        self.environment["DEMO"] = "0"
-        self.processes: list[subprocess.Popen[str]] = []
-
-    @property
-    def mark(self) -> str:
-        return str(self.home.resolve() / ".run")
-
-    @property
-    def output(self) -> str:
-        return (self.home / "output").read_text()
-
-    def supervisor(self) -> Supervisor:
-        return Supervisor(self.home, effective(self.home, self.environment))
-
-    def up(self) -> subprocess.Popen[str]:
-        with (self.home / "output").open("w") as output:
-            started = subprocess.Popen(
-                [*RAYONNAGE, "up"], cwd=self.home, env=self.environment, stdout=output, stderr=output, text=True
-            )
-        self.processes.append(started)
-        return started
-
-    def up_and_ready(self) -> subprocess.Popen[str]:
-        started = self.up()
-        assert eventually(lambda: "is ready" in self.output or started.poll() is not None), self.output
-        assert started.poll() is None, self.output
-        return started
-
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*RAYONNAGE, *arguments],
-            check=False,
-            cwd=self.home,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-        )
-
-    def left(self) -> list[str]:
-        return [host.command_line(pid) for pid in host.marked(MARK, self.mark)]
-
-
-ALL_PORTS = [(one.name, port) for one in PROCESSES for port in one.ports()]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
     made = Run(tmp_path)
     yield made
-    for started in made.processes:
-        started.kill()
-        started.wait()
-    made.supervisor().stop()
+    made.end()
 
 
 def test_starts_everything_once_and_stops_on_ctrl_c(run: Run) -> None:
