@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("data", type=Path, help="folder with text.csv, pairs.csv and images/")
     data: Path = parser.parse_args().data
     with tempfile.TemporaryDirectory(prefix="rayonnage-real-") as folder:
-        photos = _zip_photos(data / "images", Path(folder) / "photos.zip")
+        photos = zip_photos(data / "images", Path(folder) / "photos.zip")
         with running_platform(Path(folder) / "platform") as platform:
             return _walk(platform, data, photos)
 
@@ -120,7 +120,8 @@ def _predict(client: httpx2.Client, data: Path) -> bool:
     return len(rows) == SHOWN
 
 
-def _zip_photos(folder: Path, path: Path) -> Path:
+def zip_photos(folder: Path, path: Path) -> Path:
+    """Write the photos of a folder to the zip `path`, and return it."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for photo in sorted(folder.iterdir()):
             archive.write(photo, photo.name)
