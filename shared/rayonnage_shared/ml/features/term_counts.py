@@ -6,16 +6,16 @@ is processed once, and one sparse product does the rest (`CountVectorizer` proce
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from rayonnage_shared.ml.base.model import IntArray
-from rayonnage_shared.ml.features.tfidf import Tfidf, Vocabulary, character_grams, fold, words_of
+from rayonnage_shared.ml.features.character_grams import Alphabet, grams_of_chunks
+from rayonnage_shared.ml.features.tfidf import Tfidf, Vocabulary, fold, words_of
 
 Sparse = Any  # scipy.sparse has no types
 
@@ -45,7 +45,7 @@ class TermBlock:
         lengths = np.sqrt(np.where(squares > 0, squares, 1))
         values /= np.repeat(lengths, np.diff(counts.indptr))
         matrix = sparse.csr_array((values, counts.indices, counts.indptr), shape=counts.shape, copy=False)
-        return Vocabulary({term: position for position, term in enumerate(self.terms)}, idf), matrix
+        return Vocabulary(self.terms, idf), matrix
 
     def part(self, rows: IntArray, learned: int) -> TermBlock:
         """Return the counts of `rows`, restricted to terms with weight when fitted on the first."""
@@ -82,7 +82,8 @@ class TermCounts:
         return TermCounts(self.words.part(rows, learned), self.characters.part(rows, learned))
 
 
-def _block(counts: Sparse, names: NDArray[np.object_], *, min_rows: int, max_terms: int) -> TermBlock:
+def _block(counts: Sparse, names_of: Callable[[IntArray], list[str]], *, min_rows: int, max_terms: int) -> TermBlock:
+    """Return the frequent columns of `counts`; `names_of` returns the terms of columns."""
     frequency = np.bincount(counts.indices, minlength=counts.shape[1])
     kept = np.flatnonzero(frequency >= min_rows)
     if len(kept) > max_terms:
@@ -90,7 +91,7 @@ def _block(counts: Sparse, names: NDArray[np.object_], *, min_rows: int, max_ter
     counts = counts[:, kept]
     counts.sort_indices()
     counts.data = (1 + np.log(counts.data)).astype(np.float32)
-    return TermBlock(counts, names[kept].tolist(), min_rows)
+    return TermBlock(counts, names_of(kept), min_rows)
 
 
 def _numbered(lists: Iterable[list[str]]) -> tuple[IntArray, IntArray, list[str]]:
@@ -113,7 +114,7 @@ def _counted(rows: IntArray, columns: IntArray, shape: tuple[int, int]) -> Spars
     return matrix
 
 
-def _word_grams(folded: list[str], min_rows: int) -> tuple[Sparse, NDArray[np.object_]]:
+def _word_grams(folded: list[str], min_rows: int) -> tuple[Sparse, Callable[[IntArray], list[str]]]:
     rows, words, names = _numbered(words_of(text) for text in folded)
     single = _counted(rows, words, (len(folded), len(names)))
     starts = np.flatnonzero(rows[1:] == rows[:-1])
@@ -125,13 +126,14 @@ def _word_grams(folded: list[str], min_rows: int) -> tuple[Sparse, NDArray[np.ob
     kept = common[pairs]
     double = _counted(rows[starts[kept]], positions[pairs[kept]], (len(folded), int(common.sum())))
     first, second = np.divmod(keys[common], max(len(names), 1))
-    terms = np.array(names + [f"{names[a]} {names[b]}" for a, b in zip(first, second, strict=True)], dtype=object)
-    return sparse.hstack([single, double], format="csr"), terms
+    terms = names + [f"{names[a]} {names[b]}" for a, b in zip(first, second, strict=True)]
+    return sparse.hstack([single, double], format="csr"), lambda kept: [terms[column] for column in kept]
 
 
-def _character_grams(folded: list[str]) -> tuple[Sparse, NDArray[np.object_]]:
+def _character_grams(folded: list[str]) -> tuple[Sparse, Callable[[IntArray], list[str]]]:
     rows, chunks, names = _numbered(text.split() for text in folded)
     texts = _counted(rows, chunks, (len(folded), len(names)))
-    chunk_rows, grams, terms = _numbered(character_grams(chunk) for chunk in names)
-    counts = texts @ _counted(chunk_rows, grams, (len(names), len(terms)))
-    return counts, np.array(terms, dtype=object)
+    alphabet = Alphabet("".join([" ", *names]))
+    found = grams_of_chunks(names, alphabet)
+    counts = texts @ _counted(found.chunks, found.grams, (len(names), len(found.keys)))
+    return counts, lambda kept: alphabet.grams_of(found.keys[kept])

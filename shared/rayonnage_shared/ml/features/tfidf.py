@@ -1,7 +1,9 @@
-"""TF-IDF of word 1–2-grams and character 3–4-grams as plain arrays. Serving needs only NumPy and a dictionary.
+"""TF-IDF of word 1–2-grams and character 3–4-grams as plain arrays. Serving needs only NumPy.
 
 The numbers equal scikit-learn's `TfidfVectorizer(sublinear_tf=True, strip_accents="unicode")` with
 `token_pattern=r"\\w+", ngram_range=(1, 2)` for words and `analyzer="char_wb", ngram_range=(3, 4)` for characters.
+
+Words are found in a dictionary, and character n-grams, of which there are more, by `CharacterGrams`.
 """
 
 from __future__ import annotations
@@ -13,15 +15,21 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from rayonnage_shared.ml.base.model import FloatArray, IntArray
+from rayonnage_shared.ml.features.character_grams import CharacterGrams
 
 _WORD = re.compile(r"\w+")
+# Text that matches the second pattern has no combining characters but those of the first. 560 characters are folded in
+# 14 µs, in 24 with a look-up for each character.
+_LATIN_MARKS = re.compile("[\u0300-\u036f]+")
+_WITHOUT_OTHER_MARKS = re.compile("[\x00-\u0482\u1e00-\u20cf\u2100-\u2cee]*+")
 
 
 def fold(text: str) -> str:
@@ -29,7 +37,10 @@ def fold(text: str) -> str:
     text = text.lower()
     if text.isascii():
         return text
-    return "".join(one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
+    decomposed = unicodedata.normalize("NFKD", text)
+    if _WITHOUT_OTHER_MARKS.fullmatch(decomposed):
+        return _LATIN_MARKS.sub("", decomposed)
+    return "".join(one for one in decomposed if not unicodedata.combining(one))
 
 
 def words_of(folded: str) -> list[str]:
@@ -42,25 +53,21 @@ def word_grams(words: list[str]) -> list[str]:
     return words + [f"{first} {second}" for first, second in itertools.pairwise(words)]
 
 
-def character_grams(chunk: str) -> list[str]:
-    """Return the 3- and 4-grams of a chunk between white space, with one space on each side (`char_wb`)."""
-    padded = f" {chunk} "
-    length = len(padded)
-    grams = [padded[start : start + 3] for start in range(length - 2)]
-    grams += [padded[start : start + 4] for start in range(length - 3)]
-    return grams
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Vocabulary:
-    """Positions of n-grams and their inverse document frequencies: `idf` (n_terms,) float32."""
+    """The n-grams of a block by position, and their inverse document frequencies: `idf` (n_terms,) float32."""
 
-    positions: dict[str, int]
+    terms: list[str]
     idf: FloatArray
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """The position of each term."""
+        return {term: position for position, term in enumerate(self.terms)}
 
     def save(self, path: Path) -> None:
         """Write the terms as one UTF-8 blob with offsets, so nothing is pickled."""
-        encoded = [term.encode() for term in self.positions]
+        encoded = [term.encode() for term in self.terms]
         offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
         np.savez(path, terms=np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets=offsets, idf=self.idf)
 
@@ -70,12 +77,14 @@ class Vocabulary:
         with np.load(path, allow_pickle=False) as arrays:
             blob, offsets = arrays["terms"].tobytes(), arrays["offsets"].tolist()
             idf = arrays["idf"]
-        terms = (blob[start:end].decode() for start, end in pairwise(offsets))
-        return cls({term: position for position, term in enumerate(terms)}, idf)
+        return cls([blob[start:end].decode() for start, end in pairwise(offsets)], idf)
 
 
 class Tfidf:
-    """Fitted features: a word block and a character block, each of length 1. A title costs about 75 µs."""
+    """Fitted features: a word block and a character block, each of length 1.
+
+    A title costs about 50 µs, a text of 550 characters 210.
+    """
 
     def __init__(self, words: Vocabulary, characters: Vocabulary) -> None:
         self.words = words
@@ -84,18 +93,22 @@ class Tfidf:
         """Number of terms of both blocks; characters come after words."""
         self._idf = np.concatenate([words.idf, characters.idf])
 
+    @cached_property
+    def _grams(self) -> CharacterGrams:
+        return CharacterGrams(self.characters.terms)
+
     def vector(self, text: str) -> tuple[IntArray, FloatArray]:
         """Return the terms of a cleaned text and their weights, both blocks in one."""
         folded = fold(text)
         words = Counter(map(self.words.positions.get, word_grams(words_of(folded))))
-        characters = Counter(map(self.characters.positions.get, _character_grams_of_text(folded)))
         words.pop(None, None)
-        characters.pop(None, None)
-        border, size = len(words), len(words) + len(characters)
-        terms = np.fromiter(chain(words, characters), dtype=np.int64, count=size)
-        counts = np.fromiter(chain(words.values(), characters.values()), dtype=np.float32, count=size)
-        terms[border:] += len(self.words.idf)
-        values = (np.log(counts) + np.float32(1)) * self._idf[terms]
+        characters, repeats = self._grams.count(folded)
+        border = len(words)
+        terms = np.concatenate([np.array(list(words), dtype=np.int64), characters + len(self.words.idf)])
+        counts = np.concatenate([np.array(list(words.values()), dtype=np.int64), repeats])
+        values = np.log(counts, dtype=np.float32)
+        values += 1
+        values *= self._idf.take(terms)
         for block in (values[:border], values[border:]):
             np.divide(block, math.sqrt(block @ block) or 1.0, out=block)
         return terms, values
@@ -117,11 +130,3 @@ class Tfidf:
     def load(cls, folder: Path) -> Self:
         """Load what `save` wrote."""
         return cls(Vocabulary.load(folder / "words.npz"), Vocabulary.load(folder / "characters.npz"))
-
-
-def _character_grams_of_text(folded: str) -> list[str]:
-    """Return the `character_grams` of all chunks, and some across white space, which no vocabulary holds."""
-    padded = f" {' '.join(folded.split())} "
-    grams = [padded[start : start + 3] for start in range(len(padded) - 2)]
-    grams += [padded[start : start + 4] for start in range(len(padded) - 3)]
-    return grams

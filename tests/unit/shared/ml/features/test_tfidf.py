@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from sklearn.svm import LinearSVC
 
 from rayonnage_shared.ml.base.model import FloatArray, IntArray
 from rayonnage_shared.ml.features.term_counts import TermCounts
-from rayonnage_shared.ml.features.tfidf import Tfidf
+from rayonnage_shared.ml.features.tfidf import Tfidf, fold
 
 TEXTS = [
     "Piscine tubulaire Intex 3,05 m, piscine ronde",
@@ -87,6 +88,17 @@ def test_a_saved_vocabulary_comes_back_whole(tmp_path: Path) -> None:
     assert loaded.words.positions == tfidf.words.positions
     assert loaded.characters.positions == tfidf.characters.positions
     np.testing.assert_array_equal(dense(loaded, TEXTS), dense(tfidf, TEXTS))
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=20))
+def test_folding_removes_what_unicode_calls_combining(text: str) -> None:
+    decomposed = unicodedata.normalize("NFKD", text.lower())
+    assert fold(text) == "".join(one for one in decomposed if not unicodedata.combining(one))
+
+
+def test_folding_knows_every_combining_character() -> None:
+    kept = [one for one in map(chr, range(0x110000)) if unicodedata.combining(one) and one in fold(f"é{one}")]
+    assert not kept
 
 
 def test_texts_without_a_word_are_zero() -> None:
