@@ -19,7 +19,8 @@ from rayonnage_gateway.upstream import Upstream
 from rayonnage_shared.auth.dependencies import current_admin, current_user
 from rayonnage_shared.core.background import AbortOnFailure
 from rayonnage_shared.core.errors import BodyTooLarge, RayonnageError
-from rayonnage_shared.http.middleware import CLIENT_DISCONNECTED_STATUS, SPAN
+from rayonnage_shared.http.middleware import SPAN
+from rayonnage_shared.http.problems import CLIENT_DISCONNECTED_STATUS
 from rayonnage_shared.observability.tracing import traceparent_of, tracing
 
 log = structlog.get_logger()

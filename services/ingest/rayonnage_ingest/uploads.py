@@ -14,7 +14,6 @@ from anyio import to_thread
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import ClientDisconnect
 
 from rayonnage_shared.core.errors import BadInput, BodyTooLarge, RayonnageError, UnsupportedMedia
 from rayonnage_shared.core.validation import unknown_field
@@ -55,7 +54,7 @@ async def receive_upload(
 ) -> Upload:
     """Write the parts of the body into the existing `folder`.
 
-    Raises BodyTooLarge, UploadTooSlow, UploadBroken, UnsupportedMedia, BadInput.
+    Raises BodyTooLarge, UploadTooSlow, UploadBroken, UnsupportedMedia, BadInput, or Starlette's ClientDisconnect.
     """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > max_bytes:
@@ -80,7 +79,7 @@ async def receive_upload(
         return parts.finish()
     except TimeoutError as error:
         raise UploadTooSlow("Send the files again over a faster connection, or in smaller parts.") from error
-    except (FormParserError, ClientDisconnect) as error:
+    except FormParserError as error:
         raise UploadBroken(f"The multipart body is malformed: {error}.") from error
     finally:
         parts.close()

@@ -11,13 +11,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
 from rayonnage_shared.core.errors import BodyTooLarge, RayonnageError
-from rayonnage_shared.http.problems import problem_response
+from rayonnage_shared.http.problems import CLIENT_DISCONNECTED_STATUS, problem_response
 from rayonnage_shared.observability.http_metrics import ROUTE
 from rayonnage_shared.observability.tracing import TRACEPARENT, trace_id_of, tracing
 
 log = structlog.get_logger()
 
-CLIENT_DISCONNECTED_STATUS = 499  # the client disconnected before the response began
 SPAN = "span"  # key in a request's state while tracing is on
 PROBES = ("/health/", "/metrics")
 POLLS = ("/internal/", "/.well-known/", "/openapi.json")

@@ -11,12 +11,16 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from rayonnage_shared.core.errors import PROBLEM_MEDIA_TYPE, BadInput, RayonnageError, problem_document
 from rayonnage_shared.core.validation import Fault, faults_of
 from rayonnage_shared.http.schemas import Problem
 
 log = structlog.get_logger()
+
+CLIENT_DISCONNECTED_STATUS = 499
+"""nginx's status for a client that disconnected before its response began: for logs and metrics, nobody reads it."""
 
 _CODES_BY_STATUS = {
     400: "bad_request",
@@ -35,6 +39,7 @@ def add_problem_documents(app: FastAPI) -> None:
     app.add_exception_handler(RayonnageError, _render_domain_error)
     app.add_exception_handler(RequestValidationError, _render_validation_error)
     app.add_exception_handler(HTTPException, _render_http_error)
+    app.add_exception_handler(ClientDisconnect, _render_disconnect)
     app.openapi = lambda: _openapi_with_problems(app)  # type: ignore[method-assign]
 
 
@@ -78,8 +83,14 @@ async def _render_validation_error(request: Request, error: Exception) -> Respon
     return problem_response(request_id_of(request), invalid_input(faults_of(error.errors())))
 
 
+async def _render_disconnect(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=CLIENT_DISCONNECTED_STATUS)
+
+
 async def _render_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, ClientDisconnect):  # FastAPI makes a 400 of it when it reads the body of a route
+        return await _render_disconnect(request, error)
     document = problem_document(
         status=error.status_code,
         code=_CODES_BY_STATUS.get(error.status_code, "http_error"),

@@ -8,8 +8,16 @@ import sys
 import time
 from types import FrameType
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
+from ulid import ULID
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from rayonnage_shared.core.errors import RayonnageError
+from rayonnage_shared.http.problems import problem_response
+
+log = structlog.get_logger()
 
 EXIT_NOT_STARTED = 3  # as in `uvicorn.run`
 DRAIN_S = 8  # after SIGTERM
@@ -27,7 +35,7 @@ def serve(app: FastAPI, *, host: str, port: int, trusted_proxies: str = "") -> N
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
+        http=_HttpProtocol,
         ws="none",
         access_log=False,
         log_config=None,
@@ -55,6 +63,26 @@ def time_to_close(app: FastAPI, wanted_s: float) -> float:
     """Return how long a lifespan may take to close something, in seconds: `wanted_s`, or less after a long drain."""
     gone_by: float | None = getattr(app.state, "gone_by", None)
     return wanted_s if gone_by is None else max(0.0, min(wanted_s, gone_by - time.monotonic()))
+
+
+class BadRequest(RayonnageError):
+    status, code, title = 400, "bad_request", "The request cannot be read"
+
+
+class _HttpProtocol(HttpToolsProtocol):
+    """Responds with a problem document to what is not HTTP; uvicorn would send plain text without a request id."""
+
+    def send_400_response(self, msg: str) -> None:
+        request_id = str(ULID())
+        log.info("http.request.unreadable", request_id=request_id, status=400)
+        error = BadRequest("The server cannot parse the request as HTTP/1.1. Check its request line and headers.")
+        response = problem_response(request_id, error)
+        headers = [*response.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b"
+            % (b"".join(b"%b: %b\r\n" % header for header in headers), bytes(response.body))
+        )
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):

@@ -17,7 +17,7 @@ from starlette.types import Message
 from rayonnage_gateway.forwarding import Forwarder, Operation, ReplayBudget
 from rayonnage_gateway.upstream import PoolLimits, Upstream
 from rayonnage_shared.core.errors import Overloaded
-from rayonnage_shared.http.middleware import CLIENT_DISCONNECTED_STATUS
+from rayonnage_shared.http.problems import CLIENT_DISCONNECTED_STATUS
 from tests.unit.gateway.servers import Conversation, Script, Service, echo
 from tests.waiting import eventually_async
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from rayonnage_ingest.uploads import Upload, UploadBroken, UploadTooSlow, receive_upload
 from rayonnage_shared.core.errors import BadInput, BodyTooLarge, UnsupportedMedia
@@ -24,9 +25,12 @@ def body(*parts: tuple[str, str | None, bytes], end: bytes = b"--xyz--\r\n") -> 
     return whole + end
 
 
-async def receive(folder: Path, chunks: Sequence[bytes], content_type: str = FORM, pause_s: float = 0) -> Upload:
+async def receive(
+    folder: Path, chunks: Sequence[bytes], content_type: str = FORM, pause_s: float = 0, ends: bool = True
+) -> Upload:
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
-    messages.append({"type": "http.request", "body": b"", "more_body": False})
+    if ends:
+        messages.append({"type": "http.request", "body": b"", "more_body": False})
 
     async def next_message() -> dict[str, Any]:
         await asyncio.sleep(pause_s)
@@ -91,6 +95,11 @@ async def test_wrong_fields_are_refused_in_words(tmp_path: Path, whole: bytes, w
 async def test_a_broken_body_is_refused(tmp_path: Path, whole: bytes) -> None:
     with pytest.raises(UploadBroken):
         await receive(tmp_path, [whole])
+
+
+async def test_a_caller_who_disconnects_is_no_broken_upload(tmp_path: Path) -> None:
+    with pytest.raises(ClientDisconnect):
+        await receive(tmp_path, [body(("features", "f.csv", b"x"))[:40]], ends=False)
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data", "text/csv"])

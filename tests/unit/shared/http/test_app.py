@@ -10,10 +10,12 @@ from fastapi import APIRouter, FastAPI
 from httpx2 import ASGITransport, AsyncClient
 from pydantic import BaseModel
 from starlette.requests import Request
+from starlette.types import Message
 from structlog.typing import EventDict
 
 from rayonnage_shared.core.errors import NotFound
 from rayonnage_shared.http.app import create_service
+from rayonnage_shared.observability.http_metrics import REQUESTS
 
 LIMIT = 1000
 router = APIRouter()
@@ -56,14 +58,14 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[AsyncClient]:
+def app() -> FastAPI:
     async def fine() -> str | None:
         return None
 
     async def broken() -> str | None:
         return "the cable is out"
 
-    app = create_service(
+    return create_service(
         title="Test",
         description="",
         lifespan=lifespan,
@@ -71,6 +73,10 @@ async def client() -> AsyncIterator[AsyncClient]:
         readiness={"fine": fine, "broken": broken},
         max_body_bytes=LIMIT,
     )
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(transport=ASGITransport(app, raise_app_exceptions=False), base_url="http://test") as found:
         yield found
 
@@ -115,6 +121,38 @@ async def test_probes_and_the_platforms_own_polling_leave_no_line(client: AsyncC
     assert not events
     await client.get("/missing")
     assert [event["path"] for event in events] == ["/missing"]
+
+
+@pytest.mark.parametrize("path", ["/raw", "/typed"])
+async def test_a_caller_who_disconnects_while_sending_a_body_is_no_error(
+    app: FastAPI, events: list[EventDict], path: str
+) -> None:
+    sent: list[Message] = []
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"500")]
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
+    before = counted(path)
+    await app(scope | {"headers": headers, "app": app}, receive, send)
+
+    assert sent[0]["status"] == 499
+    assert [(event["event"], event["log_level"], event["status"]) for event in events] == [
+        ("http.request", "info", 499)
+    ]
+    assert counted(path) == before + 1, "neither a 400 nor a 500"
+
+
+def counted(path: str) -> float:
+    return float(REQUESTS.labels("POST", "499", path)._value.get())
 
 
 async def test_readiness_names_what_is_missing(client: AsyncClient) -> None:

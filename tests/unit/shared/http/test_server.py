@@ -1,12 +1,17 @@
-"""How a service ends."""
+"""How a service answers what is not HTTP, and how it ends."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+
+import pytest
 
 from rayonnage_shared.http.server import DRAIN_S, GONE_WITHIN_S
 from rayonnage_shared.ops.supervision import STOP_WAIT_S
@@ -35,11 +40,12 @@ server.serve(app, host="127.0.0.1", port=int(sys.argv[1]))
 """
 
 
-def ended_while_asked(request_takes_s: float, drain_s: float, closing_takes_s: float) -> tuple[bytes, float]:
-    """Tell a service to stop while it works on a request; return what the caller got, and how long the end took."""
+@contextlib.contextmanager
+def service_and_caller(*arguments: float) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """Run PROGRAM with these arguments on a free port, and yield its process and a connection to it."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    command = [sys.executable, "-c", PROGRAM, str(port), str(request_takes_s), *map(str, (drain_s, closing_takes_s))]
+    command = [sys.executable, "-c", PROGRAM, str(port), *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as service:
         deadline = time.monotonic() + PATIENCE_S
         while True:
@@ -50,17 +56,57 @@ def ended_while_asked(request_takes_s: float, drain_s: float, closing_takes_s: f
                 assert time.monotonic() < deadline and service.poll() is None
                 time.sleep(0.05)
         with caller:
-            caller.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert service.stdout is not None and service.stdout.readline() == b"asked\n"
-            service.send_signal(signal.SIGTERM)
-            told = time.monotonic()
-            status = service.wait(PATIENCE_S)
-            took = time.monotonic() - told
-            answer = b""
-            while part := caller.recv(1000):
-                answer += part
+            try:
+                yield service, caller
+            finally:
+                service.kill()
+
+
+def received(caller: socket.socket) -> bytes:
+    """Return everything until the service closes the connection."""
+    answer = b""
+    while part := caller.recv(1000):
+        answer += part
+    return answer
+
+
+def ended_while_asked(request_takes_s: float, drain_s: float, closing_takes_s: float) -> tuple[bytes, float]:
+    """Tell a service to stop while it works on a request; return what the caller got, and how long the end took."""
+    with service_and_caller(request_takes_s, drain_s, closing_takes_s) as (service, caller):
+        caller.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert service.stdout is not None and service.stdout.readline() == b"asked\n"
+        service.send_signal(signal.SIGTERM)
+        told = time.monotonic()
+        status = service.wait(PATIENCE_S)
+        took = time.monotonic() - told
+        answer = received(caller)
     assert status == -signal.SIGTERM, "the way uvicorn ends when all went well"
     return answer, took
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"not http at all\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_what_is_not_http_is_answered_with_a_problem_document_and_its_request_id(sent: bytes) -> None:
+    with service_and_caller(0, 1, 0) as (_service, caller):
+        caller.sendall(sent)
+        head, _blank, body = received(caller).partition(b"\r\n\r\n")
+
+    status_line, *lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    problem = json.loads(body)
+    assert status_line == "HTTP/1.1 400 Bad Request"
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["connection"] == "close"
+    assert int(headers["content-length"]) == len(body)
+    assert (problem["status"], problem["code"]) == (400, "bad_request")
+    assert problem["request_id"].lower() == headers["x-request-id"] != ""
 
 
 def test_a_request_under_way_is_answered_before_the_end() -> None:
