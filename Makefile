@@ -231,6 +231,7 @@ docs-pictures: install-monitor ## take the screenshots in docs/ again (needs Chr
 
 bench: install-dev ## measure the speed of the platform on this machine
 	@$(BIN)/python -m tests.bench.http
+	@$(BIN)/python -m tests.bench.peers
 
 quality: install-dev ## measure model quality on real products: make quality DATA=folder
 	@$(BIN)/python -m tests.bench.quality $(DATA)

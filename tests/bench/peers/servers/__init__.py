@@ -1,0 +1,1 @@
+"""The peers' servers, each as its own documentation would have it."""
