@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from rayonnage_gateway.rate_limit import InMemoryCounters
+from rayonnage_gateway.routes import PUBLIC_ROUTES, PublicRoute
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_shared.core.errors import InvalidSetting
 from tests.tokens import bearer
@@ -20,7 +22,8 @@ DOORS = ("/predict", "/predict/text/manual", "/predict/image/manual")
 
 @pytest.fixture
 def limited(service: Service) -> Iterator[Gateway]:
-    with running(predict_url=service.url, train_url=service.url, predict_rate_limit="3/minute") as gateway:
+    urls = {f"{name}_url": service.url for name in ("auth", "ingest", "train", "predict")}
+    with running(predict_rate_limit="3/minute", **urls) as gateway:
         yield gateway
 
 
@@ -42,6 +45,15 @@ def test_the_three_routes_share_one_bucket_for_each_user(limited: Gateway) -> No
     document = answer.json()
     assert (document["code"], document["limit"]) == ("too_many_requests", "3 per 1 minute")
     assert str(document["retry_after_s"]) == answer.headers["retry-after"]
+
+
+@pytest.mark.parametrize("route", PUBLIC_ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_the_limit_is_that_of_every_prediction_route_and_of_no_other(limited: Gateway, route: PublicRoute) -> None:
+    path = re.sub(r"\{\w+\}", "some-id", route.path)
+    user = f"{route.method}-{route.path}"  # each route has a bucket of its own here
+    with httpx2.Client(base_url=limited.url) as client:
+        codes = [client.request(route.method, path, headers=bearer(user, role="admin")).status_code for _ in range(4)]
+    assert codes == [200, 200, 200, 429 if route.path.startswith("/predict") else 200]
 
 
 def test_another_token_header_case_or_query_is_no_new_bucket(limited: Gateway) -> None:
