@@ -21,7 +21,7 @@ from rayonnage_shared.auth.dependencies import refreshing_keys
 from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.core.background import background
 from rayonnage_shared.http.app import create_service
-from rayonnage_shared.http.middleware import PROBES
+from rayonnage_shared.observability.http_metrics import PROBES
 from rayonnage_shared.observability.metrics_server import metrics_server
 
 log = structlog.get_logger()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 
 import structlog
@@ -14,10 +14,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from rayonnage_shared.core.errors import DependencyDown
 from rayonnage_shared.core.version import VERSION
-from rayonnage_shared.http.middleware import POLLS, PROBES, RequestContext
+from rayonnage_shared.http.middleware import POLLS, RequestContext
 from rayonnage_shared.http.problems import add_problem_documents, problems
 from rayonnage_shared.http.schemas import Health
-from rayonnage_shared.observability.http_metrics import add_http_metrics
+from rayonnage_shared.observability.http_metrics import PROBES, add_http_metrics
 from rayonnage_shared.observability.tracing import stop_tracing, tracing
 
 log = structlog.get_logger()
@@ -38,12 +38,12 @@ def create_service(
     reported: Mapping[str, ReadinessCheck] | None = None,
     max_body_bytes: int | None,
     metrics_route: bool = True,
-    quiet: tuple[str, ...] = (*PROBES, *POLLS),
+    quiet: Collection[str] = (*PROBES, *POLLS),
 ) -> FastAPI:
     """Return an application with request ids, access log, problem documents, health routes and metrics.
 
     `/health/ready` requires the checks in `readiness` and only reports those in `reported`. With `max_body_bytes` None
-    each route sets its own limit. Requests below the paths `quiet` are not logged. FastAPI's documentation pages are
+    each route sets its own limit. Requests to the paths `quiet` are not logged. FastAPI's documentation pages are
     off: they load from a CDN.
     """
     app = FastAPI(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Collection
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -18,23 +19,22 @@ from rayonnage_shared.observability.tracing import TRACEPARENT, trace_id_of, tra
 log = structlog.get_logger()
 
 SPAN = "span"  # key in a request's state while tracing is on
-PROBES = ("/health/", "/metrics")
-POLLS = ("/internal/", "/.well-known/", "/openapi.json")
-"""Paths that the platform's own processes request from each other again and again."""
+POLLS = ("/internal/revocations", "/.well-known/jwks.json", "/openapi.json")
+"""Routes that the platform's own processes poll from each other, beside the probes."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
 class RequestContext:
     """Pure ASGI middleware: request id, body limit, access log, and a problem document for unhandled errors.
 
-    Requests whose path begins with one of `quiet` leave no log line and no trace. FastAPI's own body limit is not used:
-    it answers with plain text when Content-Length is too large.
+    Requests to the paths `quiet` leave no log line and no trace, even if they answer 503. FastAPI's own body limit is
+    not used: it answers with plain text when Content-Length is too large.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int | None = None, quiet: tuple[str, ...] = ()) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int | None = None, quiet: Collection[str] = ()) -> None:
         self.app = app
         self._max_body_bytes = max_body_bytes
-        self._quiet = quiet
+        self._quiet = frozenset(quiet)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,7 +44,7 @@ class RequestContext:
         request_id = _incoming_request_id(scope) or str(ULID())
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        quiet = scope["path"].startswith(self._quiet)
+        quiet = state["quiet"] = scope["path"] in self._quiet
         traces = None if quiet else tracing()
         trace_id = None
         if traces is not None:

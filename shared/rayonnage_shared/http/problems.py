@@ -73,7 +73,7 @@ def request_id_of(request: Request) -> str:
 
 async def _render_domain_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RayonnageError)
-    if error.status >= 500:
+    if error.status >= 500 and not request.state.quiet:
         log.warning("http.request.unavailable", code=error.code, detail=error.detail)
     return problem_response(request_id_of(request), error)
 

@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.types import Message
 from structlog.typing import EventDict
 
-from rayonnage_shared.core.errors import NotFound
+from rayonnage_shared.core.errors import DependencyDown, NotFound
 from rayonnage_shared.http.app import create_service
-from rayonnage_shared.observability.http_metrics import REQUESTS
+from rayonnage_shared.observability.http_metrics import PROBES, REQUESTS
 
 LIMIT = 1000
 router = APIRouter()
@@ -43,6 +43,11 @@ async def missing() -> None:
 @router.get("/bug")
 async def bug() -> None:
     raise KeyError("secret detail")
+
+
+@router.get("/status")
+async def status() -> None:
+    raise DependencyDown("predict is away")
 
 
 @pytest.fixture(autouse=True)
@@ -116,9 +121,10 @@ async def test_every_error_is_a_problem_document(
 
 
 async def test_probes_and_the_platforms_own_polling_leave_no_line(client: AsyncClient, events: list[EventDict]) -> None:
-    for path in ("/health/live", "/metrics", "/openapi.json", "/.well-known/jwks.json", "/internal/revocations"):
+    for path in (*PROBES, "/openapi.json", "/.well-known/jwks.json", "/internal/revocations"):
         await client.get(path)
-    assert not events
+    assert events == [], "although two of the probes answered 503"
+    assert {sample.labels["handler"] for metric in REQUESTS.collect() for sample in metric.samples}.isdisjoint(PROBES)
     await client.get("/missing")
     assert [event["path"] for event in events] == ["/missing"]
 
