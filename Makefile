@@ -46,7 +46,8 @@ logs: ## follow the logs, of the containers if `make run` is not running (ARGS="
 	@if [ -e .run/supervisord.pid ]; then $(BOOTSTRAP) --no-sync rayonnage logs $(ARGS); \
 	elif [ -n "$(ARGS)" ]; then docker compose logs --no-color --no-log-prefix \
 		| docker compose run --rm --no-deps --no-TTY tools rayonnage logs $(ARGS) -; \
-	else docker compose logs --follow --tail 20; fi
+	else docker compose logs --no-color --follow --tail 20 $$(docker compose config --services) \
+		| docker compose run --rm --no-deps --no-TTY --env FORCE_COLOR=$$([ -t 1 ] && echo 1) tools rayonnage logs -; fi
 
 swagger: ## print the address of the API documentation page
 	@if [ -e .run/supervisord.pid ]; then \

@@ -69,7 +69,10 @@ def status() -> None:
 
 def logs(
     sources: Annotated[
-        list[str] | None, typer.Argument(help="With --request: files to search instead; - is standard input.")
+        list[str] | None,
+        typer.Argument(
+            help="- shows the output of `docker compose logs`. With --request: files, or -, to search instead."
+        ),
     ] = None,
     lines: Annotated[int, typer.Option(help="Lines of each file to show first.")] = 5,
     request: Annotated[str | None, typer.Option(help="Show one request by its id, and the job it queued.")] = None,
@@ -79,26 +82,39 @@ def logs(
     if request is not None:
         _show_request(request, sources or [], supervisor.logs)
         return
-    console = Console(highlight=False)
-    colours: dict[str, str] = {}
-    render = structlog.dev.ConsoleRenderer(colors=console.is_terminal)
-
-    def show(name: str, line: str) -> None:
-        colour = colours.setdefault(name, _COLOURS[len(colours) % len(_COLOURS)])
-        event = parse_event(line.encode())
-        if event is not None and "event" in event:
-            event.pop("service", None)  # the name of the file says so
-            line = str(render(None, "", event))
-        console.print(Text.assemble((f"{name:>20} ", colour), Text.from_ansi(line)), soft_wrap=True)
-
+    if sources not in (None, [], ["-"]):
+        raise typer.BadParameter("only - can be followed; give files with --request.", param_hint="sources")
+    show = _LinePrinter()
     follower = LogFollower(supervisor.logs, show)
     try:
-        follower.start(lines)
-        follower.follow()
+        if sources:
+            for line in sys.stdin:
+                name, bar, rest = line.rstrip("\n").partition("| ")
+                show(*((name.strip(), rest) if bar else ("", name)))
+        else:
+            follower.start(lines)
+            follower.follow()
     except KeyboardInterrupt:
         pass
     finally:
         follower.close()
+
+
+class _LinePrinter:
+    """Prints log lines after the name of their process: JSON events as readable text, other lines as they are."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+        self._colours: dict[str, str] = {}
+        self._render = structlog.dev.ConsoleRenderer(colors=self._console.is_terminal)
+
+    def __call__(self, name: str, line: str) -> None:
+        colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
+        event = parse_event(line.encode())
+        if event is not None and "event" in event:
+            event.pop("service", None)  # the name says so
+            line = str(self._render(None, "", event))
+        self._console.print(Text.assemble((f"{name:>20} ", colour), Text.from_ansi(line)), soft_wrap=True)
 
 
 def _show_request(request_id: str, sources: list[str], folder: Path) -> None:

@@ -40,6 +40,7 @@ def server_arguments(settings: MlflowServerSettings, *, with_store: bool = True)
         "port": str(settings.mlflow_port),
         "allowed-hosts": settings.mlflow_allowed_hosts,
         "workers": "1",
+        "uvicorn-opts": "--no-access-log",  # its health is polled every few seconds
     }
     named = [part for name, value in options.items() for part in (f"--{name}", value)]
     return ["server", "--serve-artifacts", *named]
