@@ -7,6 +7,8 @@ import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+import pydantic_core
+
 from rayonnage_shared.ml.base.categories import load_categories
 from rayonnage_shared.ml.bundles.bundle import load_bundle
 from rayonnage_shared.ml.bundles.champion import read_champion
@@ -50,6 +52,6 @@ def _measure(  # noqa: PLR0917 - arguments of a process
     count = 0
     while time.perf_counter() - started < seconds:
         photo = photos[count % len(photos)] if photos else None
-        predict_product(bundle, categories, titles[count % len(titles)], None, photo).prediction.model_dump_json()
+        pydantic_core.to_json(predict_product(bundle, categories, titles[count % len(titles)], None, photo).document)
         count += 1
     results.put(count / (time.perf_counter() - started))

@@ -71,7 +71,7 @@ class AnsweredShop:
         log = PredictionLog(self.url, max_waiting=10_000, keep_days=1, flush_every_s=0.01)
         log.start()
         for sent in products:
-            answer = predict_product(bundle, categories, *sent).prediction
+            answer = predict_product(bundle, categories, *sent).document
             fields = ProductFields(designation=sent.title, description=sent.description or None)
             log.add(answer, fields, sent.photo, username="jane", request_id="request-1")
         log.stop()

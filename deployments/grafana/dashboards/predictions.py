@@ -149,7 +149,7 @@ def predictions() -> Dashboard:
                 ),
                 lines(
                     "Predictions in progress",
-                    "Running and waiting requests. At PREDICT_THREADS + PREDICT_MAX_WAITING further ones "
+                    "Running and waiting requests. Those that would wait longer than PREDICT_MAX_WAIT_S "
                     "are refused with 503.",
                     Query("sum by (instance) (rayonnage_predict_in_flight)", "{{instance}}"),
                     unit="short",

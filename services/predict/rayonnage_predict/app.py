@@ -8,15 +8,18 @@ from contextlib import asynccontextmanager
 from anyio import to_thread
 from fastapi import FastAPI
 
+from rayonnage_predict.answering import Answering, BodyMemory
 from rayonnage_predict.champion import ChampionLoader
 from rayonnage_predict.feedback import FeedbackWriter
 from rayonnage_predict.predictor import Predictor
 from rayonnage_predict.routes import PredictState, router
 from rayonnage_predict.settings import PredictSettings
+from rayonnage_predict.workers import Workers
 from rayonnage_shared.auth.dependencies import refreshing_keys
 from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.feedback.service import FeedbackService
 from rayonnage_shared.http.app import create_service
+from rayonnage_shared.http.hot_routes import HotRoutes
 from rayonnage_shared.http.server import time_to_close
 from rayonnage_shared.ml.base.categories import load_categories
 from rayonnage_shared.ml.features.photos import PhotoLimits
@@ -35,14 +38,11 @@ def create_app(settings: PredictSettings) -> FastAPI:
         keep_texts=settings.prediction_log_texts,
     )
     categories = load_categories(settings.categories_path)
-    predictor = Predictor(
-        champion,
-        categories,
-        PhotoLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
-        prediction_log,
-        threads=settings.predict_threads,
-        max_waiting=settings.predict_max_waiting,
-    )
+    limits = PhotoLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+    predictor = Predictor(categories, limits, prediction_log)
+    workers = Workers(settings.predict_threads, settings.predict_max_wait_s)
+    memory = BodyMemory(settings.predict_max_bytes_in_flight)
+    answering = Answering(verifier, champion, predictor, workers, memory)
     feedback = FeedbackWriter(
         settings.database_url, FeedbackService(settings.models_path, categories, settings.prediction_log_days)
     )
@@ -54,7 +54,7 @@ def create_app(settings: PredictSettings) -> FastAPI:
                 prediction_log.start()  # after the champion: its imports would delay the first response
                 yield
         finally:
-            await to_thread.run_sync(predictor.close)
+            await to_thread.run_sync(workers.close)
             await to_thread.run_sync(feedback.close)
             await to_thread.run_sync(prediction_log.stop, time_to_close(app, STOP_WITHIN_S))
 
@@ -67,6 +67,7 @@ def create_app(settings: PredictSettings) -> FastAPI:
         reported={"champion": champion.why_outdated, "prediction_log": prediction_log.why_not_writing},
         max_body_bytes=settings.predict_max_body_bytes,
     )
+    app.add_middleware(HotRoutes, routes=answering.routes(), max_body_bytes=settings.predict_max_body_bytes)
     app.state.verifier = verifier
     app.state.predict = PredictState(settings, categories, champion, predictor, feedback)
     return app

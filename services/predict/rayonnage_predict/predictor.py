@@ -1,21 +1,17 @@
-"""Runs each product through the champion, in a bounded pool of threads, and records the results.
+"""Predicts a product with the champion, and records the result in metrics, traces and the prediction log.
 
 Each product is predicted alone, so there is no metric of batch sizes.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Histogram
 
-from rayonnage_predict.champion import ChampionLoader
 from rayonnage_predict.request_parsing import PredictRequest
-from rayonnage_shared.core.errors import Overloaded
 from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.bundles.bundle import Bundle
 from rayonnage_shared.ml.features.photos import PhotoLimits
@@ -23,6 +19,7 @@ from rayonnage_shared.observability.recent_versions import RecentVersions
 from rayonnage_shared.observability.tracing import tracing
 from rayonnage_shared.predictions.inference import TimedPrediction, predict_product
 from rayonnage_shared.predictions.log import PredictionLog
+from rayonnage_shared.predictions.schemas import PredictionDocument
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -43,7 +40,6 @@ STAGE_SECONDS = Histogram(
     ["stage"],
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25),
 )
-IN_FLIGHT = Gauge("rayonnage_predict_in_flight", "Predict requests that run or wait for a thread.")
 VERSIONS = RecentVersions(PREDICTIONS)
 _STAGES = {stage: STAGE_SECONDS.labels(stage) for stage in ("prepare", "text", "image", "fusion")}
 
@@ -63,59 +59,24 @@ class Caller:
 
 
 class Predictor:
-    """Predicts with the bundle that serves when the request comes in."""
+    """Predicts on whichever thread it is called."""
 
-    def __init__(
-        self,
-        champion: ChampionLoader,
-        categories: Categories,
-        limits: PhotoLimits,
-        prediction_log: PredictionLog,
-        *,
-        threads: int,
-        max_waiting: int,
-    ) -> None:
-        self._champion = champion
-        self._categories = categories
+    def __init__(self, categories: Categories, limits: PhotoLimits, prediction_log: PredictionLog) -> None:
+        self._categories = {language: categories.translated(language) for language in (None, *categories.translations)}
         self._limits = limits
         self._log = prediction_log
-        self._capacity = threads + max_waiting
-        self._in_flight = 0
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="predict")
 
     @property
     def languages(self) -> Collection[str]:
         """The languages in which categories have names."""
-        return self._categories.translations.keys()
+        return [language for language in self._categories if language is not None]
 
-    async def predict(self, product: PredictRequest, caller: Caller) -> bytes:
-        """Return the prediction as JSON; it is counted and logged. Raises ModelNotReady, or Overloaded at once.
-
-        A fast text model runs on the event loop, since handing its work to a thread would take longer.
-        """
-        bundle = self._champion.bundle
-        if product.photo is None and bundle.text_model is not None and bundle.text_model.fast:
-            return self._predict(bundle, product, caller)
-        if self._in_flight >= self._capacity:
-            raise Overloaded("All threads are busy and the queue is full; try again in a second.")
-        self._in_flight += 1
-        IN_FLIGHT.set(self._in_flight)
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._predict, bundle, product, caller)
-        finally:
-            self._in_flight -= 1
-            IN_FLIGHT.set(self._in_flight)
-
-    def close(self) -> None:
-        """Wait for the predictions under way; those that still wait for a thread are cancelled."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
-
-    def _predict(self, bundle: Bundle, product: PredictRequest, caller: Caller) -> bytes:
+    def predict(self, bundle: Bundle, product: PredictRequest, caller: Caller) -> PredictionDocument:
+        """Return the prediction; it is counted and logged. Raises what `predict_product` raises."""
         fields = product.fields
         timed = predict_product(
             bundle,
-            self._categories.translated(caller.language),
+            self._categories[caller.language],
             fields.designation,
             fields.description,
             product.photo,
@@ -125,16 +86,16 @@ class Predictor:
             received_at=caller.received_at,
         )
         self._record(timed, product, caller)
-        return timed.prediction.model_dump_json().encode()
+        return timed.document
 
     def _record(self, timed: TimedPrediction, product: PredictRequest, caller: Caller) -> None:
-        prediction, stages = timed.prediction, timed.stages
+        prediction, stages = timed.document, timed.stages
         for stage, (begin, end) in stages.items():
             _STAGES[stage].observe(end - begin)
         if caller.span is not None and (traces := tracing()) is not None:
             traces.stages(caller.span, {"read": (caller.received_at, stages["prepare"][0]), **stages})
-        version = prediction.model.version
+        version = prediction["model"]["version"]
         VERSIONS.served(version)
-        PREDICTIONS.labels(prediction.predicted, prediction.decision, version).inc()
-        CONFIDENCE.observe(prediction.confidence)
+        PREDICTIONS.labels(prediction["predicted"], prediction["decision"], version).inc()
+        CONFIDENCE.observe(prediction["confidence"])
         self._log.add(prediction, product.fields, product.photo, username=caller.username, request_id=caller.request_id)

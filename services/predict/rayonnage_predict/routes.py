@@ -1,4 +1,7 @@
-"""HTTP of predict: predictions, feedback, and the model versions."""
+"""HTTP of predict: predictions, feedback, and the model versions.
+
+The three predict routes are declared here for the API document; `answering.py` answers them, ahead of FastAPI.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,13 @@ from rayonnage_predict.feedback import FeedbackWriter
 from rayonnage_predict.model_versions import champion_info, describe_model, list_models
 from rayonnage_predict.openapi import request_body
 from rayonnage_predict.predictor import Caller, Predictor
-from rayonnage_predict.request_parsing import Only, read_predict_request
+from rayonnage_predict.request_parsing import Only, check_media_type, parse
 from rayonnage_predict.settings import PredictSettings
 from rayonnage_shared.auth.dependencies import CurrentUser
 from rayonnage_shared.auth.tokens import Principal
 from rayonnage_shared.core.validation import Matching
 from rayonnage_shared.feedback.schemas import Feedback, FeedbackRequest
 from rayonnage_shared.http.languages import preferred_language
-from rayonnage_shared.http.middleware import SPAN
 from rayonnage_shared.http.problems import problems, request_id_of
 from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.evaluation.plot_files import PLOT_NAME_PATTERN, read_plot
@@ -54,15 +56,19 @@ def _state(request: Request) -> PredictState:
     return state
 
 
-async def _predict(request: Request, user: Principal, only: Only) -> Response:
-    span = getattr(request.state, SPAN, None)
-    received_at = time.perf_counter()
-    predictor = _state(request).predictor
-    language = preferred_language(request.headers.get("accept-language", ""), predictor.languages)
-    caller = Caller(user.username, request_id_of(request), received_at, language, span)
-    product = await read_predict_request(request, only)
-    headers = {"Content-Language": language} if language else None
-    return Response(await predictor.predict(product, caller), media_type="application/json", headers=headers)
+async def _predict(request: Request, response: Response, user: Principal, only: Only) -> Prediction:
+    """Predict as `answering.py` does, which answers these routes in its place: its answers are compared with these."""
+    state = _state(request)
+    language = preferred_language(request.headers.get("accept-language", ""), state.predictor.languages)
+    if language:
+        response.headers["Content-Language"] = language
+    caller = Caller(user.username, request_id_of(request), time.perf_counter(), language)
+    content_type = request.headers.get("content-type", "")
+    check_media_type(content_type)
+    bundle, body = state.champion.bundle, await request.body()
+    product = parse(content_type, body, only)
+    document = await anyio.to_thread.run_sync(state.predictor.predict, bundle, product, caller)
+    return Prediction.model_validate(document)
 
 
 @router.post(
@@ -72,12 +78,12 @@ async def _predict(request: Request, user: Principal, only: Only) -> Response:
     responses=PREDICT_ERRORS,
     openapi_extra=request_body(),
 )
-async def predict(request: Request, user: CurrentUser) -> Response:
+async def predict(request: Request, response: Response, user: CurrentUser) -> Prediction:
     """Predict a product's category from its title, photo and description, of which at least one is needed.
 
     `Accept-Language: en` returns the names of the categories in English; by default they are in French.
     """
-    return await _predict(request, user, None)
+    return await _predict(request, response, user, None)
 
 
 @router.post(
@@ -87,9 +93,9 @@ async def predict(request: Request, user: CurrentUser) -> Response:
     responses=PREDICT_ERRORS,
     openapi_extra=request_body("text"),
 )
-async def predict_text(request: Request, user: CurrentUser) -> Response:
+async def predict_text(request: Request, response: Response, user: CurrentUser) -> Prediction:
     """Predict from title and description alone."""
-    return await _predict(request, user, "text")
+    return await _predict(request, response, user, "text")
 
 
 @router.post(
@@ -99,9 +105,9 @@ async def predict_text(request: Request, user: CurrentUser) -> Response:
     responses=PREDICT_ERRORS,
     openapi_extra=request_body("image"),
 )
-async def predict_image(request: Request, user: CurrentUser) -> Response:
+async def predict_image(request: Request, response: Response, user: CurrentUser) -> Prediction:
     """Predict from the photo alone."""
-    return await _predict(request, user, "image")
+    return await _predict(request, response, user, "image")
 
 
 @router.post(

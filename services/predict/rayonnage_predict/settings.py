@@ -23,8 +23,17 @@ class PredictSettings(ServiceSettings, StorageSettings, DatabaseSettings, Predic
         1, ge=1, description="Number of this replica, set by `make run`; replica 2 logs to predict-2.log."
     )
     predict_threads: int = Field(2, ge=1, le=64, description="Threads that run models; each uses one core.")
-    predict_max_waiting: int = Field(
-        64, ge=1, description="Requests that may wait for a thread; further ones are answered 503 with Retry-After."
+    predict_max_wait_s: float = Field(
+        0.5,
+        gt=0,
+        le=60,
+        description="Seconds that a request may wait for a thread; one that would wait longer is answered 503 with "
+        "Retry-After at once.",
+    )
+    predict_max_bytes_in_flight: int = Field(
+        100_000_000,
+        ge=1_000_000,
+        description="Memory for request bodies above 64 kB, all together; a body that does not fit is answered 503.",
     )
     prediction_log_texts: bool = Field(
         True,

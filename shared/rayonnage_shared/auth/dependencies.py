@@ -30,12 +30,21 @@ bearer = OAuth2PasswordBearer(tokenUrl="token", refreshUrl="token/refresh", auto
 # `async` although nothing is awaited: FastAPI would run plain functions in a thread, which costs more.
 async def current_user(request: Request, token: Annotated[str | None, Depends(bearer)]) -> Principal:
     """Return the calling user. Raises NotAuthenticated."""
-    if not token:
-        raise NotAuthenticated("Send `Authorization: Bearer <access_token>`; get one at POST /token.")
-    verifier: TokenVerifier = request.app.state.verifier
-    principal = verifier.verify(token)
+    principal = _verified(request.app.state.verifier, token)
     request.state.user = principal.username
     return principal
+
+
+def verified_caller(verifier: TokenVerifier, authorization: bytes | None) -> Principal:
+    """Return the user of an `Authorization` header, as `current_user` does. Raises NotAuthenticated."""
+    scheme, _, token = (authorization or b"").decode("latin-1").partition(" ")
+    return _verified(verifier, token.strip() if scheme.lower() == "bearer" else None)
+
+
+def _verified(verifier: TokenVerifier, token: str | None) -> Principal:
+    if not token:
+        raise NotAuthenticated("Send `Authorization: Bearer <access_token>`; get one at POST /token.")
+    return verifier.verify(token)
 
 
 async def current_admin(user: Annotated[Principal, Depends(current_user)]) -> Principal:

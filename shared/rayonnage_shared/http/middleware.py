@@ -41,7 +41,7 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = _incoming_request_id(scope) or str(ULID())
+        request_id = request_id_from(_header(scope, b"x-request-id")) or str(ULID())
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         quiet = state["quiet"] = scope["path"] in self._quiet
@@ -66,14 +66,14 @@ class RequestContext:
         try:
             limit = self._max_body_bytes
             if limit is not None and _announced_bytes(scope) > limit:
-                await problem_response(request_id, BodyTooLarge(_too_large(limit)))(scope, receive, send_with_id)
+                await problem_response(request_id, BodyTooLarge(too_large(limit)))(scope, receive, send_with_id)
             else:
                 await self.app(scope, receive if limit is None else _limited(receive, limit), send_with_id)
         except Exception:
             log.exception("http.request.failed", path=scope["path"])
             if status:
                 raise
-            await problem_response(request_id, _unexpected())(scope, receive, send_with_id)
+            await problem_response(request_id, unexpected())(scope, receive, send_with_id)
         finally:
             if not quiet:
                 log.info(
@@ -89,11 +89,9 @@ class RequestContext:
             structlog.contextvars.unbind_contextvars(*about)
 
 
-def _incoming_request_id(scope: Scope) -> str | None:
-    value = _header(scope, b"x-request-id")
-    if value is None:
-        return None
-    text = value.decode("latin-1")
+def request_id_from(header: bytes | None) -> str | None:
+    """Return the request id of an `X-Request-Id` header, or None if it is absent or could not stand in a log line."""
+    text = "" if header is None else header.decode("latin-1")
     return text if _REQUEST_ID.fullmatch(text) else None
 
 
@@ -120,15 +118,17 @@ def _limited(receive: Receive, limit: int) -> Receive:
         message = await receive()
         received += len(message.get("body", b""))
         if received > limit:
-            raise HTTPException(413, _too_large(limit))  # FastAPI would turn any other error into a 400
+            raise HTTPException(413, too_large(limit))  # FastAPI would turn any other error into a 400
         return message
 
     return counting
 
 
-def _too_large(limit: int) -> str:
+def too_large(limit: int) -> str:
+    """Return the sentence that refuses a body of more bytes."""
     return f"The request body may have at most {limit:,} bytes."
 
 
-def _unexpected() -> RayonnageError:
+def unexpected() -> RayonnageError:
+    """Return the error that stands for one that nobody foresaw."""
     return RayonnageError("The error was logged with this request id; trying again may help.")

@@ -50,7 +50,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def problem_response(request_id: str, error: RayonnageError) -> Response:
     """Return the response for this error."""
-    document = problem_document(
+    return _problem(problem_of(request_id, error), error.headers)
+
+
+def problem_of(request_id: str, error: RayonnageError) -> dict[str, Any]:
+    """Return the problem document of this error."""
+    return problem_document(
         status=error.status,
         code=error.code,
         title=error.title,
@@ -58,7 +63,6 @@ def problem_response(request_id: str, error: RayonnageError) -> Response:
         request_id=request_id,
         **error.extra,
     )
-    return _problem(document, error.headers)
 
 
 def invalid_input(found: Sequence[Fault]) -> BadInput:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from ulid import ULID
 
 from rayonnage_shared.core.errors import BadInput, RayonnageError
@@ -21,7 +20,7 @@ from rayonnage_shared.ml.base.model import FloatArray, Pixels, ProductText
 from rayonnage_shared.ml.bundles.bundle import Bundle, Interval
 from rayonnage_shared.ml.features.photos import PhotoLimits, read_photo
 from rayonnage_shared.ml.features.text import product_text
-from rayonnage_shared.predictions.schemas import CategoryProbability, Modalities, Modality, ModelReference, Prediction
+from rayonnage_shared.predictions.schemas import CategoryDocument, ModalityDocument, Prediction, PredictionDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +30,13 @@ class TimedPrediction:
     A stage that was not needed is absent.
     """
 
-    prediction: Prediction
+    document: PredictionDocument
     stages: Mapping[str, Interval]
+
+    @property
+    def prediction(self) -> Prediction:
+        """The prediction as a model, which takes longer to build than the document."""
+        return Prediction.model_validate(self.document)
 
 
 def predict_product(
@@ -58,24 +62,25 @@ def predict_product(
     output = bundle.predict(text, pixels)
     duration_s = time.perf_counter() - (begin if received_at is None else received_at)
     ranked = _most_probable(bundle, categories, output.probabilities, top_k)
-    prediction = Prediction(
-        prediction_id=str(ULID()),
-        predicted=str(ranked[0].category_id),
-        predicted_category=str(ranked[0].category_id),
-        category_id=ranked[0].category_id,
-        label=ranked[0].label,
-        confidence=ranked[0].probability,
-        predictions=ranked,
-        modalities=Modalities(
-            text=_modality(bundle, "text", output.text, sent=text is not None),
-            image=_modality(bundle, "image", output.image, sent=photo is not None),
-        ),
-        model=ModelReference(version=bundle.version, family=bundle.family),
-        decision="accept" if output.accepted else "review",
-        product_identifier=product_identifier,
-        duration_ms=round(1000 * duration_s, 3),
-    )
-    return TimedPrediction(prediction, {"prepare": (begin, prepared), **output.stages})
+    best = ranked[0]
+    document: PredictionDocument = {
+        "prediction_id": str(ULID()),
+        "predicted": str(best["category_id"]),
+        "predicted_category": str(best["category_id"]),
+        "category_id": best["category_id"],
+        "label": best["label"],
+        "confidence": best["probability"],
+        "predictions": ranked,
+        "modalities": {
+            "text": _modality(bundle, "text", output.text, sent=text is not None),
+            "image": _modality(bundle, "image", output.image, sent=photo is not None),
+        },
+        "model": {"version": bundle.version, "family": bundle.family},
+        "decision": "accept" if output.accepted else "review",
+        "product_identifier": product_identifier,
+        "duration_ms": round(1000 * duration_s, 3),
+    }
+    return TimedPrediction(document, {"prepare": (begin, prepared), **output.stages})
 
 
 def predict_catalogue(
@@ -100,15 +105,15 @@ def _catalogue_row(
     empty = {"prdtypecode": "", "label": "", "confidence": "", "decision": ""}
     try:
         photo = _catalogue_photo(row, images)
-        found = predict_product(bundle, categories, row.get("designation"), row.get("description"), photo).prediction
+        found = predict_product(bundle, categories, row.get("designation"), row.get("description"), photo).document
     except RayonnageError as error:
         return {**answer, **empty, "error": error.detail}
     return {
         **answer,
-        "prdtypecode": found.category_id,
-        "label": found.label,
-        "confidence": round(found.confidence, 4),
-        "decision": found.decision,
+        "prdtypecode": found["category_id"],
+        "label": found["label"],
+        "confidence": round(found["confidence"], 4),
+        "decision": found["decision"],
         "error": "",
     }
 
@@ -135,15 +140,15 @@ def _prepare(
 
 def _most_probable(
     bundle: Bundle, categories: Categories, probabilities: FloatArray, top_k: int
-) -> list[CategoryProbability]:
-    positions = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
+) -> list[CategoryDocument]:
+    positions = (-probabilities).argsort(kind="stable")[:top_k]
     return [
-        CategoryProbability(
-            category_id=bundle.codes[position],
-            label=_label(bundle, categories, bundle.codes[position]),
-            probability=float(probabilities[position]),
-        )
-        for position in positions
+        {
+            "category_id": bundle.codes[position],
+            "label": _label(bundle, categories, bundle.codes[position]),
+            "probability": probability,
+        }
+        for position, probability in zip(positions.tolist(), probabilities[positions].tolist(), strict=True)
     ]
 
 
@@ -153,8 +158,10 @@ def _label(bundle: Bundle, categories: Categories, code: int) -> str:
 
 def _modality(
     bundle: Bundle, modality: Literal["text", "image"], probabilities: FloatArray | None, *, sent: bool
-) -> Modality:
+) -> ModalityDocument:
     if probabilities is None:
-        return Modality(used=False, reason=bundle.why_unused(modality) if sent else None)
+        reason = bundle.why_unused(modality) if sent else None
+        return {"used": False, "category_id": None, "probability": None, "reason": reason}
     position = int(probabilities.argmax())
-    return Modality(used=True, category_id=bundle.codes[position], probability=float(probabilities[position]))
+    probability = float(probabilities[position])
+    return {"used": True, "category_id": bundle.codes[position], "probability": probability, "reason": None}

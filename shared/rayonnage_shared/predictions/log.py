@@ -17,7 +17,7 @@ from prometheus_client import Counter, Gauge
 
 from rayonnage_shared.predictions.record import LoggedPrediction
 from rayonnage_shared.predictions.row_buffer import DROPPED, RowBuffer
-from rayonnage_shared.predictions.schemas import Prediction, ProductFields
+from rayonnage_shared.predictions.schemas import PredictionDocument, ProductFields
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -67,14 +67,20 @@ class PredictionLog:
         self._next_removal = 0.0
 
     def add(
-        self, prediction: Prediction, product: ProductFields, photo: bytes | None, *, username: str, request_id: str
+        self,
+        prediction: PredictionDocument,
+        product: ProductFields,
+        photo: bytes | None,
+        *,
+        username: str,
+        request_id: str,
     ) -> None:
-        """Have a prediction written soon. Takes 3 µs, and 0.1 ms more for the sha256 of a 44 kB photo."""
-        text, image = prediction.modalities.text, prediction.modalities.image
+        """Have a prediction written soon. Takes 2 µs, and 0.1 ms more for the sha256 of a 44 kB photo."""
+        text, image = prediction["modalities"]["text"], prediction["modalities"]["image"]
         row = LoggedPrediction(
-            prediction.prediction_id,
+            prediction["prediction_id"],
             time.time(),
-            prediction.model.version,
+            prediction["model"]["version"],
             username,
             request_id,
             product.designation if self._keep_texts else None,
@@ -82,14 +88,14 @@ class PredictionLog:
             product.product_identifier,
             photo is not None,
             None if photo is None else hashlib.sha256(photo).hexdigest(),
-            prediction.category_id,
-            prediction.confidence,
-            prediction.decision,
-            text.category_id,
-            text.probability,
-            image.category_id,
-            image.probability,
-            prediction.duration_ms,
+            prediction["category_id"],
+            prediction["confidence"],
+            prediction["decision"],
+            text["category_id"],
+            text["probability"],
+            image["category_id"],
+            image["probability"],
+            prediction["duration_ms"],
         )
         if self._buffer.add(row) == BATCH_ROWS:
             self._full_batch.set()

@@ -30,6 +30,6 @@ def load_function() -> Callable[[str | None, str | None], dict[str, Any]]:
     categories = load_categories(None)
 
     def answer(designation: str | None, description: str | None) -> dict[str, Any]:
-        return predict_product(bundle, categories, designation, description, None).prediction.model_dump()
+        return dict(predict_product(bundle, categories, designation, description, None).document)
 
     return answer

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from rayonnage_predict.openapi import request_body
-from rayonnage_predict.request_parsing import Only, read_predict_request
+from rayonnage_predict.request_parsing import Only, parse
 from rayonnage_shared.ml.features.photos import PhotoLimits, read_photo
-from tests.unit.predict.requests import request
 
 
 def content(only: Only, media_type: str) -> dict[str, Any]:
@@ -19,10 +18,10 @@ def content(only: Only, media_type: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("only", [None, "text", "image"])
-async def test_the_json_example_is_a_product_that_the_route_takes(only: Only) -> None:
+def test_the_json_example_is_a_product_that_the_route_takes(only: Only) -> None:
     example = content(only, "application/json")["example"]
 
-    product = await read_predict_request(request("application/json", json.dumps(example).encode()), only)
+    product = parse("application/json", json.dumps(example).encode(), only)
 
     assert (product.photo is not None) == (only != "text")
     assert (product.fields.designation is not None) == (only != "image")
@@ -43,19 +42,19 @@ def as_shown() -> dict[str, Any]:
     return {name: field.get("example", field.get("default")) for name, field in fields.items()}
 
 
-async def test_the_form_as_it_stands_is_the_product_of_the_json_example() -> None:
+def test_the_form_as_it_stands_is_the_product_of_the_json_example() -> None:
     parts = "".join(
         f'--xyz\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
         for name, value in as_shown().items()
     )
 
-    product = await read_predict_request(request("multipart/form-data; boundary=xyz", f"{parts}--xyz--".encode()), None)
+    product = parse("multipart/form-data; boundary=xyz", f"{parts}--xyz--".encode(), None)
 
     example = content(None, "application/json")["example"]
     assert product.fields.model_dump(exclude_none=True) == {name: example[name] for name in example if name != "image"}
 
 
-async def test_a_form_sent_with_its_defaults_and_a_title_is_that_title_alone() -> None:
+def test_a_form_sent_with_its_defaults_and_a_title_is_that_title_alone() -> None:
     defaults = {
         name: field.get("default", "")
         for name, field in content(None, "multipart/form-data")["schema"]["properties"].items()
@@ -65,7 +64,7 @@ async def test_a_form_sent_with_its_defaults_and_a_title_is_that_title_alone() -
         f'--xyz\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n' for name, value in filled.items()
     )
 
-    product = await read_predict_request(request("multipart/form-data; boundary=xyz", f"{parts}--xyz--".encode()), None)
+    product = parse("multipart/form-data; boundary=xyz", f"{parts}--xyz--".encode(), None)
 
     assert product.photo is None
     assert product.fields.model_dump(exclude_none=True) == {"designation": "Piscine", "top_k": 3}
