@@ -27,9 +27,14 @@ SMALL_TRANSFORMER = {"weights": "none", "layers": 1, "width": 32, "vocabulary": 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """A platform with products and a champion of the two cheapest families."""
-    settings = {"CAMEMBERT_PYTHON": str(PROJECT / ".venv-camembert" / "bin" / "python")}
-    with running_platform(tmp_path_factory.mktemp("platform"), settings) as running:
+    """A platform with products and a champion of the two cheapest families.
+
+    Its first training of `camembert` has to install the environment, for which its Makefile links the real one.
+    """
+    home = tmp_path_factory.mktemp("platform")
+    environment = PROJECT / ".venv-camembert"
+    (home / "Makefile").write_text(f"camembert-env:\n\t@echo Linking {environment}\n\t@ln -s {environment}\n")
+    with running_platform(home, {"TRAIN_INSTALL_FAMILIES": "true"}) as running:
         with running.client(running.admin_token()) as client:
             some = catalogue(SAMPLE, 0, ROWS)
             answer = ingest(client, some.features, some.target, some.images)
@@ -91,6 +96,14 @@ def test_a_family_is_trained_by_a_worker_and_served_without_its_library(
         assert left_out or shown["families"][modality] == wanted[modality]
     assert shown["evaluation"] is not None
     assert loaded_libraries(platform) == set()
+
+
+def test_what_a_family_lacked_was_installed_by_its_job(platform: Platform, admin: httpx2.Client) -> None:
+    if not (platform.home / ".venv-camembert").exists():  # this test runs alone
+        wanted = {"text": "camembert", "parameters": SMALL_TRANSFORMER, "promote": "never"}
+        finished_job(admin, start_training(admin, "/train/text", **wanted), WITHIN_S)
+    assert platform.has_logged("train-runner", "install.output", "Linking", "job_id")
+    assert platform.has_logged("train-runner", "install.succeeded", "camembert-env")
 
 
 def test_a_network_whose_worker_was_killed_goes_on_at_its_last_epoch(platform: Platform, admin: httpx2.Client) -> None:

@@ -18,6 +18,7 @@ from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.registry.promotion import record_champion
 from rayonnage_train.drift_routes import drift_routes
 from rayonnage_train.events import EventStreams
+from rayonnage_train.family_installs import may_install
 from rayonnage_train.metrics import TrainMetrics
 from rayonnage_train.routes import Train, job_routes, model_routes, self_check_routes, train_routes
 from rayonnage_train.self_check import SelfCheck
@@ -43,6 +44,7 @@ def create_app(settings: TrainSettings) -> FastAPI:
                 datasets=datasets,
                 models_path=settings.models_path,
                 max_queued=settings.train_max_queued,
+                may_install=may_install(settings),
                 streams=EventStreams(settings.train_max_event_streams),
                 self_check=SelfCheck(settings.train_self_check_timeout_s),
             )

@@ -49,6 +49,8 @@ class Train:
     datasets: DatasetStore
     models_path: Path
     max_queued: int
+    may_install: bool
+    """Whether jobs install what their families lack."""
     streams: EventStreams
     self_check: SelfCheck
 
@@ -123,7 +125,7 @@ def start_search(train: CurrentTrain, admin: CurrentAdmin, response: Response, w
 
 
 def _submit(job_type: JobType, train: Train, by: str, wanted: PipelineRequest, response: Response) -> Job:
-    request = validate_request(wanted, train.datasets)
+    request = validate_request(wanted, train.datasets, may_install=train.may_install)
     job = train.queue.submit(
         job_type.name,
         request.model_dump(mode="json"),

@@ -24,9 +24,11 @@ from rayonnage_shared.core.validation import faults
 from rayonnage_shared.database.engine import DATABASE_AWAY, open_database
 from rayonnage_shared.jobs.leases import JobLeases, LeaseLost
 from rayonnage_shared.jobs.rows import HeldJob
+from rayonnage_shared.ml.training.requests import PipelineRequest
 from rayonnage_shared.observability.logging import set_up_logging
 from rayonnage_shared.observability.tracing import set_up_tracing, stop_tracing, tracing
 from rayonnage_shared.pipelines.run_context import RunContext
+from rayonnage_train.family_installs import install_missing
 from rayonnage_train.job_reporter import JobReporter
 from rayonnage_train.job_types import DEFAULT_JOB_TYPES, JobType, load_job_types
 from rayonnage_train.settings import TrainSettings
@@ -47,17 +49,19 @@ def main() -> int:
     parser.add_argument("lease_token")
     parser.add_argument("--job-types", default=DEFAULT_JOB_TYPES)
     parser.add_argument("--parent", type=int, help="exit when this process exits")
+    parser.add_argument("--installed", action="store_true", help="started again after an installation")
     arguments = parser.parse_args()
     if arguments.parent is not None:
         die_with(arguments.parent)
-    os.nice(NICENESS)
+    if not arguments.installed:
+        os.nice(NICENESS)
     settings = TrainSettings()
     set_up_logging("train-runner", settings)
     set_up_tracing("train-runner", settings)
     structlog.contextvars.bind_contextvars(job_id=arguments.job_id)  # in every line of this process
     job_types = load_job_types(arguments.job_types)
     engine = open_database(settings.database_url)
-    leases = JobLeases(engine)
+    leases, start_again = JobLeases(engine), False
     try:
         held = leases.held(arguments.job_id, arguments.lease_token)
         watch_lease(leases, held)
@@ -72,27 +76,45 @@ def main() -> int:
                 stage=reporter.stage,
                 progress=reporter.progress,
             )
-            run_job(job_types[held.kind], held, leases, reporter, run)
+            start_again = run_job(
+                job_types[held.kind], held, leases, reporter, run, may_install=not arguments.installed
+            )
     except LeaseLost as error:
         log.warning("job.lease_lost", job_id=arguments.job_id, detail=error.detail)
         return EXIT_LEASE_LOST
     finally:
         engine.dispose()
         stop_tracing()
+    if start_again:
+        # The same process id, so that the worker goes on watching it, with the packages that are there now.
+        command = [sys.executable, "-m", "rayonnage_train.runner", *sys.argv[1:], "--installed"]
+        os.execv(command[0], command)  # noqa: S606 - becomes the command
     return 0
 
 
 def run_job(
-    job_type: JobType, held: HeldJob, leases: JobLeases, reporter: JobReporter, run: RunContext[TrainSettings]
-) -> None:
-    """Run the job's handler and write how it ended. Raises LeaseLost."""
+    job_type: JobType,
+    held: HeldJob,
+    leases: JobLeases,
+    reporter: JobReporter,
+    run: RunContext[TrainSettings],
+    *,
+    may_install: bool = False,
+) -> bool:
+    """Run the job's handler and write how it ended; return whether the job must be run by a fresh process instead.
+
+    That is so if what its families lacked has been installed. Raises LeaseLost.
+    """
     try:
         request = job_type.request.model_validate(held.request)
     except ValidationError as error:  # queued by another version
         log.warning("job.request_invalid", job_id=held.job_id, error=repr(error))
         _fail(held, leases, reporter, f"The request is not valid: {faults(error)[0].message} Submit the job again.", [])
-        return
+        return False
     try:
+        if may_install and isinstance(request, PipelineRequest) and install_missing(request, run):
+            reporter.flush()
+            return True
         result = job_type.load_handler()(request, run)
         reporter.flush()
         _write_end(lambda: leases.succeed(held, result))
@@ -105,6 +127,7 @@ def run_job(
         log.exception("job.failed", job_id=held.job_id)
         lines = "".join(traceback.format_exception(error)).splitlines()[-TRACEBACK_LINES:]
         _fail(held, leases, reporter, f"{type(error).__name__}: {error}", lines)
+    return False
 
 
 def _fail(held: HeldJob, leases: JobLeases, reporter: JobReporter, error: str, lines: list[str]) -> None:

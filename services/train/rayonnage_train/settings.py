@@ -21,6 +21,12 @@ class TrainSettings(ServiceSettings, PipelineSettings, DriftSettings, SyncSettin
     train_self_check_timeout_s: float = Field(
         10, gt=0, description="Time limit of GET /test/preprocess/text/manual; less than GATEWAY_TIMEOUT_S, seconds."
     )
+    train_install_families: bool = Field(
+        False,
+        description="Let jobs install what the families lstm, vgg16, resnet50 and camembert need, as `make keras` and "
+        "`make camembert-env` do; not in containers.",
+    )
+    train_install_timeout_s: float = Field(1800, gt=0, description="Time limit of such an installation, seconds.")
     train_worker_metrics_host: str = Field("127.0.0.1", description="Address of the worker's metrics.")
     train_worker_metrics_port: int = Field(8012, ge=1, le=65535, description="Port of the worker's metrics.")
     train_lease_s: float = Field(

@@ -155,6 +155,8 @@ class Family(ABC):
     """The values that parameters may have; a request with any other is refused before it is queued."""
     search_space: ClassVar[Mapping[str, Span | Choice]] = {}
     """The search ranges of parameters."""
+    installed_by: ClassVar[str | None] = None
+    """The make target that installs what `fit` needs besides the default installation, such as `keras`."""
 
     @classmethod
     def resolve(cls, parameters: Parameters) -> dict[str, Parameter]:

@@ -58,6 +58,7 @@ class PhotoNetwork(ImageModel):
         "balance": Bounds(0, 2),
         "precision": Choice(PRECISIONS),
     }
+    installed_by = "keras"
     search_space: ClassVar[Mapping[str, Span | Choice]] = {
         "learning_rate": Span(0.0002, 0.005, logarithmic=True),
         "fine_tune_epochs": Span(0, 8, whole=True),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from rayonnage_shared.core.errors import BadInput
-from rayonnage_shared.ml.base.model import Family
+from rayonnage_shared.ml.base.model import Family, FamilyNotTrainable
 from rayonnage_shared.ml.base.parameters import Parameter, UnknownParameter
 from rayonnage_shared.ml.catalogue.datasets import DatasetNotFound, DatasetStore
 from rayonnage_shared.ml.families import Component, family_class
@@ -21,15 +21,17 @@ class DatasetTooSmall(BadInput):
     code, title = "dataset_too_small", "There is too little to learn from"
 
 
-def validate_request(request: R, store: DatasetStore) -> R:
+def validate_request(request: R, store: DatasetStore, *, may_install: bool = False) -> R:
     """Return the request with the dataset version that it refers to now, whatever is ingested later.
 
-    Raises FamilyNotTrainable, UnknownParameter, WrongParameter, BadInput for a parameter out of bounds,
-    NothingToSearch, DatasetNotFound or DatasetTooSmall.
+    With `may_install`, a family that cannot be trained here is accepted if `make` can install what it lacks. Raises
+    FamilyNotTrainable, UnknownParameter, WrongParameter, BadInput for a parameter out of bounds, NothingToSearch,
+    DatasetNotFound or DatasetTooSmall.
     """
     _check_parameters(request.training())
     for family in _families(request.training()).values():
-        family.check_trainable()
+        if not (may_install and family.installed_by):
+            family.check_trainable()
     if isinstance(request, SearchRequest):
         space_to_search(family_class(request.component, request.family), request.fixed)
     version = request.dataset_version or store.current()
@@ -39,6 +41,19 @@ def validate_request(request: R, store: DatasetStore) -> R:
     dataset = store.describe(version)
     check_size(version, dataset.rows_train, len(dataset.classes))
     return request.model_copy(update={"dataset_version": version})
+
+
+def missing_installs(request: TrainRequest) -> list[str]:
+    """Return the make targets that install what the request's families lack here."""
+    targets: list[str] = []
+    for family in _families(request).values():
+        if family.installed_by is None or family.installed_by in targets:
+            continue
+        try:
+            family.check_trainable()
+        except FamilyNotTrainable:
+            targets.append(family.installed_by)
+    return targets
 
 
 def check_size(dataset_version: str, rows: int, categories: int) -> None:

@@ -88,6 +88,7 @@ class Camembert(TextModel):
         "width": Bounds(_HEAD_WIDTH, 1024),
         "vocabulary": Bounds(100, 64_000),
     }
+    installed_by = "camembert-env"
     search_space: ClassVar[Mapping[str, Span | Choice]] = {
         "learning_rate": Span(1e-5, 2e-4, logarithmic=True),
         "balance": Span(0.0, 1.0),

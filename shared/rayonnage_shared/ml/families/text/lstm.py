@@ -56,6 +56,7 @@ class Lstm(TextModel):
         "balance": Bounds(0, 2),
         "precision": Choice(PRECISIONS),
     }
+    installed_by = "keras"
     search_space: ClassVar[Mapping[str, Span | Choice]] = {
         "learning_rate": Span(0.0005, 0.01, logarithmic=True),
         "units": Span(32, 128, whole=True),
