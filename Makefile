@@ -236,6 +236,7 @@ bench: install-dev ## measure the speed of the platform on this machine
 
 quality: install-dev ## measure model quality on real products: make quality DATA=folder
 	@$(BIN)/python -m tests.bench.quality $(DATA)
+	@$(BIN)/python -m tests.bench.after_demo $(DATA)
 
 models: install-models camembert-env ## compare every family and fusion on real products: make models DATA=folder
 	@$(BIN)/python -m tests.bench.families $(DATA)
