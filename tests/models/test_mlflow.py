@@ -28,7 +28,7 @@ from rayonnage_shared.ml.base.categories import load_categories
 from rayonnage_shared.ml.base.progress import silent
 from rayonnage_shared.ml.bundles.bundle import load_bundle
 from rayonnage_shared.ml.bundles.champion import read_champion
-from rayonnage_shared.ml.bundles.manifest import list_versions
+from rayonnage_shared.ml.bundles.manifest import creation_time, list_versions
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
 from rayonnage_shared.ml.training.requests import TrainRequest
@@ -39,6 +39,7 @@ from rayonnage_shared.predictions.inference import predict_product
 from rayonnage_shared.registry.promotion import promote, rollback
 from rayonnage_shared.sync.base import SyncTarget, SyncTargetUnavailable
 from rayonnage_shared.sync.mlflow.client import TrackingStore, connect
+from rayonnage_shared.sync.mlflow.record import MODEL_DESCRIPTION
 from rayonnage_shared.sync.mlflow.target import MlflowTarget
 from rayonnage_shared.sync.mlflow.traffic import RUN_NAME, TrafficTarget
 from rayonnage_shared.sync.runner import Result, sync
@@ -163,6 +164,7 @@ class Shop:
         runs = self.runs()
         assert {version: len(found) for version, found in runs.items()} == dict.fromkeys(self.versions, 1)
         assert all(run.info.status == "FINISHED" for (run,) in runs.values())
+        assert all(run.info.end_time > run.info.start_time for (run,) in runs.values())
         assert sorted(model.source_run_id for model in models) == sorted(run.info.run_id for (run,) in runs.values())
         assert all(str(model.status) == "READY" for model in models)
         assert sorted(self.registered()) == self.versions
@@ -242,6 +244,9 @@ def test_a_run_tells_all_of_its_bundle(shop: Shop) -> None:
     shop.assert_followed()
     ((run,), client) = shop.runs()[version], shop.client
     assert run.info.run_name == version
+    assert run.info.start_time == 1000 * creation_time(version).timestamp()
+    assert run.info.end_time == 1000 * datetime.fromisoformat(manifest["created_at"]).timestamp()
+    assert run.info.end_time > run.info.start_time, "a training takes more than a second"
     assert run.data.params["text_family"] == "tfidf-svm"
     assert run.data.params["seed"] == "0"
     assert run.data.metrics["f1_macro"] == pytest.approx(manifest["metrics"]["f1_macro"])
@@ -265,6 +270,34 @@ def test_a_run_tells_all_of_its_bundle(shop: Shop) -> None:
         one for one in client.search_logged_models([run.info.experiment_id]) if one.source_run_id == run.info.run_id
     )
     assert {metric.key for metric in model.metrics} >= {"accuracy", "f1_macro"}
+
+
+def test_the_pages_of_model_version_and_run_say_what_it_is_and_how_to_promote_it(shop: Shop) -> None:
+    shop.sync()
+
+    client, version = shop.client, shop.versions[0]
+    model = client.get_registered_model("rayonnage")
+    assert model.description == MODEL_DESCRIPTION
+    registered = client.get_model_version("rayonnage", shop.registered()[version])
+    manifest = json.loads((shop.models / version / "manifest.json").read_text())
+    assert "text `tfidf-svm`" in registered.description
+    assert f"| macro F1 | {manifest['metrics']['f1_macro']:.3f} |" in registered.description
+    assert manifest["dataset"]["version"] in registered.description
+    assert f"rayonnage promote {version}" in registered.description
+    (run,) = shop.runs()[version]
+    assert run.data.tags["mlflow.note.content"] == registered.description
+
+
+def test_a_description_that_somebody_wrote_stays_and_an_empty_one_is_filled(shop: Shop) -> None:
+    client = shop.client
+    client.create_registered_model("rayonnage")
+    shop.sync()
+    assert client.get_registered_model("rayonnage").description == MODEL_DESCRIPTION
+
+    client.update_registered_model("rayonnage", "Ask Jane.")
+    train_one(shop.home, "three")
+    shop.sync()
+    assert client.get_registered_model("rayonnage").description == "Ask Jane."
 
 
 def test_the_alias_follows_promotion_and_rollback(shop: Shop) -> None:

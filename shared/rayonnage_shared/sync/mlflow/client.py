@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from rayonnage_shared.sync.base import SyncTargetUnavailable
 from rayonnage_shared.sync.mlflow.address import check_reachable, redacted, sqlite_path
 from rayonnage_shared.sync.mlflow.pyfunc_model import save_pyfunc
-from rayonnage_shared.sync.mlflow.record import VERSION_TAG, BundleRecord, Point
+from rayonnage_shared.sync.mlflow.record import MODEL_DESCRIPTION, VERSION_TAG, BundleRecord, Point
 from rayonnage_shared.sync.mlflow.settings import MlflowSettings
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class TrackingStore:
     def log_bundle(self, record: BundleRecord) -> Logged:
         """Log the bundle: a complete run, and a version in the model registry."""
         with away(self._uri):
-            run = self._run(VERSION_TAG, record.version, start_ms=record.created_ms, name=record.version)
+            run = self._run(VERSION_TAG, record.version, start_ms=record.started_ms, name=record.version)
             run_id = run.info.run_id
             self._describe(run_id, record)
             model = self._model(run, record)
@@ -236,10 +236,12 @@ class TrackingStore:
 
         name = self._settings.mlflow_model_name
         try:
-            self._client.create_registered_model(name)
+            self._client.create_registered_model(name, description=MODEL_DESCRIPTION)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+            if not self._client.get_registered_model(name).description:  # somebody's own words stay
+                self._client.update_registered_model(name, MODEL_DESCRIPTION)
         found = self._registered(run_id)
         if not found:
             self._client.create_model_version(

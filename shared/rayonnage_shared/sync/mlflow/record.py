@@ -10,12 +10,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rayonnage_shared.ml.bundles.manifest import MANIFEST_NAME, DatasetReference, Manifest, read_manifest_in
+from rayonnage_shared.ml.bundles.manifest import (
+    MANIFEST_NAME,
+    DatasetReference,
+    Manifest,
+    creation_time,
+    read_manifest_in,
+)
 from rayonnage_shared.ml.catalogue.datasets import DatasetBroken, DatasetNotFound, DatasetStore
 
 VERSION_TAG = "rayonnage.version"
 ARTIFACTS = (MANIFEST_NAME, "evaluation.json", "figures")
 DIGEST_CHARACTERS = 36  # MLflow's limit
+MODEL_DESCRIPTION = """\
+Predicts the product type code of a product from its title, description and photo. Each version is one training of
+Rayonnage, with its figures and dataset; the alias `champion` is at the version that serves.
+
+Promote a version with `rayonnage promote VERSION` or `POST /models/VERSION/promote`, where VERSION is its tag
+`rayonnage.version`. The alias follows within seconds; moving it here has no effect on what serves.
+"""
+_HEADLINE = {
+    "accuracy": "accuracy",
+    "f1_macro": "macro F1",
+    "accepted": "share accepted without review",
+    "accepted_precision": "precision of the accepted",
+}
 _NOT_IN_A_NAME = re.compile(r"[^\w\-./ :]")
 
 
@@ -41,10 +60,14 @@ class DatasetRecord:
 
 @dataclass(frozen=True, slots=True)
 class BundleRecord:
-    """Everything that is logged about one bundle. The same bundle always gives the same record."""
+    """Everything that is logged about one bundle. The same bundle always gives the same record.
+
+    `started_ms` and `created_ms`: when its training was planned and when it was complete, in milliseconds since 1970.
+    """
 
     version: str
     folder: Path
+    started_ms: int
     created_ms: int
     description: str
     params: dict[str, str]
@@ -59,6 +82,8 @@ def bundle_record(folder: Path, store: DatasetStore) -> BundleRecord:
     manifest = read_manifest_in(folder)
     created_ms = int(1000 * manifest.created_at.timestamp())
     dataset = manifest.dataset
+    described = _dataset(dataset, store)
+    description = _description(manifest, json.loads(described.profile))
     tags = {
         VERSION_TAG: manifest.version,
         "rayonnage.dataset_version": dataset.version,
@@ -68,6 +93,7 @@ def bundle_record(folder: Path, store: DatasetStore) -> BundleRecord:
         "rayonnage.submitted_by": manifest.submitted_by,
         "rayonnage.base_version": manifest.base_version or "none",
         "mlflow.user": manifest.submitted_by,
+        "mlflow.note.content": description,  # shown on the page of the run
     }
     evaluation = _evaluation(folder)
     values = [*_numbers(manifest.metrics), *_numbers(_costs(evaluation))]
@@ -75,19 +101,41 @@ def bundle_record(folder: Path, store: DatasetStore) -> BundleRecord:
     return BundleRecord(
         version=manifest.version,
         folder=folder,
+        started_ms=min(created_ms, int(1000 * creation_time(manifest.version).timestamp())),
         created_ms=created_ms,
-        description=_description(manifest),
+        description=description,
         params=_params(manifest),
         tags=tags,
         points=[*points, *_curve_points(evaluation, created_ms)],
-        dataset=_dataset(dataset, store),
+        dataset=described,
         artifacts=[folder / name for name in ARTIFACTS if (folder / name).exists()],
     )
 
 
-def _description(manifest: Manifest) -> str:
-    demo = ", the demo catalogue" if manifest.dataset.demo else ""
-    return f"{' + '.join(manifest.families.present().values())}, trained on {manifest.dataset.version}{demo}"
+def _description(manifest: Manifest, profile: Mapping[str, Any]) -> str:
+    """Return what the bundle is, its figures, its dataset and how to promote it, in Markdown."""
+    models = ", ".join(f"{model} `{family}`" for model, family in manifest.families.present().items())
+    figures = [
+        f"| {label} | {manifest.metrics[name]:.3f} |" for name, label in _HEADLINE.items() if name in manifest.metrics
+    ]
+    table = ["| on the test split | |", "|---|---|", *figures, ""] if figures else []
+    demo = " (the demo catalogue)" if manifest.dataset.demo else ""
+    rows = (
+        f", {profile['rows_train']:,} products for training, {profile['rows_test']:,} for the test"
+        if "rows" in profile
+        else ""
+    )
+    return "\n".join(
+        [
+            f"Predicts one of {len(manifest.categories.codes)} product type codes: {models}.",
+            "",
+            *table,
+            f"Dataset `{manifest.dataset.version}`{demo}{rows}. Trained by {manifest.submitted_by} "
+            f"with code version {manifest.code_version}.",
+            "",
+            f"Promote it with `rayonnage promote {manifest.version}` or `POST /models/{manifest.version}/promote`.",
+        ]
+    )
 
 
 def _params(manifest: Manifest) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,37 @@ def test_a_demo_bundle_says_so_where_people_look(tmp_path: Path) -> None:
 
     assert found.tags["rayonnage.demo"] == "true"
     assert "demo" in found.description
+
+
+def test_a_run_lasts_from_the_plan_of_the_training_to_the_complete_bundle(tmp_path: Path) -> None:
+    found = record(write_bundle(tmp_path, FIRST, created_at="2026-11-21T08:17:30+00:00"))
+
+    assert found.created_ms - found.started_ms == 150_000
+    assert found.created_ms == 1000 * datetime.fromisoformat("2026-11-21T08:17:30+00:00").timestamp()
+
+
+def test_a_run_never_ends_before_it_starts(tmp_path: Path) -> None:
+    found = record(write_bundle(tmp_path, FIRST, created_at="2026-11-20T08:00:00+00:00"))
+
+    assert found.started_ms == found.created_ms
+
+
+def test_the_description_has_models_figures_dataset_and_how_to_promote(tmp_path: Path) -> None:
+    found = record(write_bundle(tmp_path, FIRST, metrics={"accuracy": 0.91234, "f1_macro": 0.8, "rows": 80}))
+
+    assert found.description.splitlines() == [
+        "Predicts one of 2 product type codes: text `tfidf-svm`.",
+        "",
+        "| on the test split | |",
+        "|---|---|",
+        "| accuracy | 0.912 |",
+        "| macro F1 | 0.800 |",
+        "",
+        "Dataset `20261120T081500Z-aaaa`. Trained by jane with code version 1.0-dirty.",
+        "",
+        f"Promote it with `rayonnage promote {FIRST}` or `POST /models/{FIRST}/promote`.",
+    ]
+    assert found.tags["mlflow.note.content"] == found.description
 
 
 def test_files_and_plots_that_are_there_are_taken_along(tmp_path: Path) -> None:
