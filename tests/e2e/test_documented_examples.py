@@ -33,6 +33,7 @@ REFUSED = {
     ("POST", "/models/rollback", JSON): (409, "nothing_to_roll_back_to"),  # and an earlier champion
     ("POST", "/predict/image/manual", FORM): (422, "invalid_input"),  # a file that a page cannot fill in
     ("POST", "/ingest", FORM): (422, "invalid_input"),
+    ("GET", "/drift/{report_id}/page", ""): (403, "link_not_valid"),  # and link
 }
 
 

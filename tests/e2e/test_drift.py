@@ -117,5 +117,12 @@ def test_users_read_reports_and_a_large_page_comes_through_the_gateway_whole(
         assert page.content == path.read_bytes()
         problem(user.get("/drift/20200101T000000000000Z-ffff"), 404, "drift_report_not_found")
         problem(user.post("/drift"), 403)
+        url = user.post(f"/drift/{PADDED}/link").json()["url"]
     with shop.client() as nobody:
         problem(nobody.get("/drift"), 401)
+        opened = nobody.get(url)
+        assert opened.content == path.read_bytes()
+        assert opened.headers["referrer-policy"] == "no-referrer"
+        problem(nobody.get(url.replace(PADDED, PADDED.replace("2020", "2021"))), 403, "link_not_valid")
+    signature = url.rpartition("signature=")[2]
+    assert not [file.name for file in (shop.home / "logs").iterdir() if signature in file.read_text(encoding="utf-8")]

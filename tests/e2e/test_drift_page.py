@@ -13,9 +13,10 @@ from rayonnage_shared.drift.evidently.report import evidently_report
 from rayonnage_shared.drift.observations import ScoredProduct, observe
 from rayonnage_shared.drift.page import page
 from rayonnage_train.drift_routes import PAGE_HEADERS
+from tests.e2e.platform import Platform
 from tests.http_server import serving
 from tests.system.chromium import chromium
-from tests.unit.shared.drift.reports import report
+from tests.unit.shared.drift.reports import report, write_report
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.system
@@ -45,6 +46,19 @@ def address(tmp_path: Path) -> Iterator[str]:
 
     with serving(Page) as url:
         yield url
+
+
+def test_a_logged_in_person_opens_a_report_by_its_link(platform: Platform, tmp_path: Path) -> None:
+    report_id = "20200101T000000000000Z-0001"
+    write_report(platform.home / "data", report_id)
+    with platform.client(platform.admin_token()) as client:
+        url = client.post(f"/drift/{report_id}/link").json()["url"]
+    folder = tmp_path / "chromium"
+    folder.mkdir()
+    with chromium(folder, width=1200, height=1500) as browser:
+        browser.open(f"{platform.base_url}{url}")
+        assert "Rayonnage: drift" in browser.run("return document.body.innerText")
+        assert browser.run("return window.origin") == "null"
 
 
 def test_the_page_draws_and_can_neither_ask_the_platform_nor_remember(address: str, tmp_path: Path) -> None:

@@ -73,6 +73,8 @@ PUBLIC_ROUTES: tuple[PublicRoute, ...] = (
     PublicRoute("POST", "/drift", "train", "admin"),
     PublicRoute("GET", "/drift", "train", "user"),
     PublicRoute("GET", "/drift/{report_id}", "train", "user"),
+    PublicRoute("POST", "/drift/{report_id}/link", "train", "user"),
+    PublicRoute("GET", "/drift/{report_id}/page", "train", "public"),  # train verifies the link's signature
 )
 
 

@@ -20,6 +20,7 @@ from rayonnage_train.drift_routes import drift_routes
 from rayonnage_train.events import EventStreams
 from rayonnage_train.family_installs import may_install
 from rayonnage_train.metrics import TrainMetrics
+from rayonnage_train.report_links import ReportLinks
 from rayonnage_train.routes import Train, job_routes, model_routes, self_check_routes, train_routes
 from rayonnage_train.self_check import SelfCheck
 from rayonnage_train.settings import TrainSettings
@@ -47,6 +48,7 @@ def create_app(settings: TrainSettings) -> FastAPI:
                 may_install=may_install(settings),
                 streams=EventStreams(settings.train_max_event_streams),
                 self_check=SelfCheck(settings.train_self_check_timeout_s),
+                report_links=ReportLinks(settings.data_path),
             )
             app.state.metrics = TrainMetrics(queue, engine, settings.data_path)
             with app.state.metrics.registered():

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Body, Header, Query, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse
 
 from rayonnage_shared.auth.dependencies import CurrentAdmin, CurrentUser
 from rayonnage_shared.drift.report_files import newest_reports, read_report, report_page
-from rayonnage_shared.drift.schemas import DriftList, DriftReport, DriftRequest
+from rayonnage_shared.drift.schemas import DriftLink, DriftList, DriftReport, DriftRequest
 from rayonnage_shared.http.problems import problems
 from rayonnage_shared.jobs.schemas import Job
 from rayonnage_shared.ml.bundles.champion import read_champion
 from rayonnage_shared.ml.bundles.manifest import BundleNotFound
 from rayonnage_train.job_types import DRIFT
 from rayonnage_train.routes import CurrentTrain
+
+log = structlog.get_logger()
+
+ReportId = Annotated[str, PathParameter(max_length=64)]
 
 drift_routes = APIRouter(prefix="/drift", tags=["train"])
 
@@ -70,7 +75,7 @@ def list_drift_reports(
 def show_drift_report(
     train: CurrentTrain,
     _user: CurrentUser,
-    report_id: Annotated[str, PathParameter(max_length=64)],
+    report_id: ReportId,
     response: Response,
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> DriftReport | FileResponse:
@@ -80,6 +85,35 @@ def show_drift_report(
         return FileResponse(page, media_type="text/html", headers=PAGE_HEADERS | {"Vary": "Accept"})
     response.headers["Vary"] = "Accept"
     return read_report(train.datasets.data_path, report_id)
+
+
+@drift_routes.post("/{report_id}/link", status_code=201, response_model=DriftLink, responses=problems(401, 404, 500))
+def link_to_drift_report(train: CurrentTrain, user: CurrentUser, report_id: ReportId, response: Response) -> DriftLink:
+    """Create a link that opens the report's page in a browser, without a token, for five minutes."""
+    report_page(train.datasets.data_path, report_id)
+    response.headers["Cache-Control"] = "no-store"
+    log.info("drift.link.created", report_id=report_id, user=user.username)
+    return train.report_links.create(report_id)
+
+
+@drift_routes.get(
+    "/{report_id}/page",
+    response_class=FileResponse,
+    responses={
+        **problems(403, 404, 500),
+        200: {"content": {"text/html": {"schema": {"type": "string"}}}, "description": "The report's page."},
+    },
+)
+def open_drift_report(
+    train: CurrentTrain,
+    report_id: ReportId,
+    expires: Annotated[int, Query(ge=0, lt=2**40, description="From the link.")] = 0,
+    signature: Annotated[str, Query(max_length=64, description="From the link.")] = "",
+) -> FileResponse:
+    """Show the page of a report by a link of `POST /drift/{report_id}/link`; no token is needed."""
+    train.report_links.check(report_id, expires, signature)
+    page = report_page(train.datasets.data_path, report_id)
+    return FileResponse(page, media_type="text/html", headers=PAGE_HEADERS | {"Cache-Control": "private, no-store"})
 
 
 def prefers_html(accept: str) -> bool:

@@ -32,6 +32,7 @@ from rayonnage_shared.registry import promotion
 from rayonnage_shared.registry.schemas import PromoteRequest, Promotion, PromotionList
 from rayonnage_train.events import EVENT_HEADERS, EVENT_MEDIA_TYPE, EVENT_SCHEMA, EventStreams, job_events
 from rayonnage_train.job_types import JOB_TYPES, SEARCH, TRAIN, JobType, JobTypeName
+from rayonnage_train.report_links import ReportLinks
 from rayonnage_train.self_check import SelfCheck, SelfCheckResult
 
 train_routes = APIRouter(tags=["train"])
@@ -53,6 +54,7 @@ class Train:
     """Whether jobs install what their families lack."""
     streams: EventStreams
     self_check: SelfCheck
+    report_links: ReportLinks
 
 
 def train_of(request: Request) -> Train:

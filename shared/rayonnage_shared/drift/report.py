@@ -142,7 +142,7 @@ def _evidently(
     except (EvidentlyMissing, EvidentlyFailed) as error:
         if needed:
             raise
-        return None, f"{error.title}. {error.detail}"
+        return None, f"Without Evidently's plots: {error.title}. {error.detail}"
 
 
 def _scored(row: PredictionRow) -> ScoredProduct:

@@ -125,3 +125,10 @@ class DriftSummary(BaseModel):
 
 class DriftList(BaseModel):
     reports: list[DriftSummary]
+
+
+class DriftLink(BaseModel):
+    """A link that opens a report's page without a token."""
+
+    url: str = Field(description="Path and query; prepend the address of the API. Keep it secret until it expires.")
+    expires_at: datetime

@@ -6,10 +6,12 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
 import pytest
+import structlog
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
@@ -20,6 +22,7 @@ from rayonnage_shared.ml.bundles.champion import Champion, write_champion
 from rayonnage_train.app import create_app
 from rayonnage_train.drift_routes import prefers_html
 from rayonnage_train.metrics import TrainMetrics
+from rayonnage_train.report_links import LINK_LIFE_S
 from rayonnage_train.settings import TrainSettings
 from tests.tokens import SECRET
 from tests.unit.shared.drift.reports import MADE_AT, write_report
@@ -113,6 +116,64 @@ async def test_a_report_is_json_unless_html_is_asked_for(user: httpx2.AsyncClien
     policy = page.headers["content-security-policy"]
     assert policy.startswith("sandbox allow-scripts; default-src 'none'; ")
     assert "allow-same-origin" not in policy and "connect-src" not in policy
+
+
+async def test_a_link_opens_the_page_without_a_token(app: FastAPI, user: httpx2.AsyncClient, tmp_path: Path) -> None:
+    write_report(tmp_path / "data", NEWER)
+    with structlog.testing.capture_logs() as events:
+        answer = await user.post(f"/drift/{NEWER}/link")
+        assert answer.status_code == 201
+        assert answer.headers["cache-control"] == "no-store"
+        url = answer.json()["url"]
+        left_s = (datetime.fromisoformat(answer.json()["expires_at"]) - datetime.now(UTC)).total_seconds()
+        assert LINK_LIFE_S - 30 < left_s <= LINK_LIFE_S
+        async with anybody(app) as browser:
+            page = await browser.get(url)
+    assert page.status_code == 200
+    assert "Rayonnage: drift" in page.text
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"].startswith("sandbox allow-scripts; default-src 'none'; ")
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert page.headers["cache-control"] == "private, no-store"
+    signature = url.rpartition("signature=")[2]
+    assert len(signature) == 43
+    assert signature not in repr(events), "no log line has the link"
+    (created,) = (event for event in events if event["event"] == "drift.link.created")
+    assert (created["report_id"], created["user"]) == (NEWER, "claire")
+
+
+async def test_a_link_is_of_no_use_for_anything_else(app: FastAPI, user: httpx2.AsyncClient, tmp_path: Path) -> None:
+    for one in (OLDER, NEWER):
+        write_report(tmp_path / "data", one)
+    url = (await user.post(f"/drift/{NEWER}/link")).json()["url"]
+    query = url.partition("?")[2]
+    expires, signature = (part.partition("=")[2] for part in query.split("&"))
+    async with anybody(app) as browser:
+        for altered in (
+            f"/drift/{OLDER}/page?{query}",
+            f"/drift/{NEWER}/page",
+            f"/drift/{NEWER}/page?expires={expires}",
+            f"/drift/{NEWER}/page?expires={int(expires) + 1}&signature={signature}",
+            f"/drift/{NEWER}/page?expires={expires}&signature={signature[:-1]}",
+            f"/drift/{NEWER}/page?expires={expires}&signature=%C3%A9",
+        ):
+            refused = await browser.get(altered)
+            assert (refused.status_code, refused.json()["code"]) == (403, "link_not_valid"), altered
+        for other in (f"/drift/{NEWER}?{query}", f"/drift?{query}", f"/train/jobs?{query}"):
+            assert (await browser.get(other)).status_code == 401
+        assert (await browser.post(f"/drift/{NEWER}/link?{query}")).status_code == 401
+        bearer = {"Authorization": f"Bearer {signature}"}
+        assert (await browser.get("/drift", headers=bearer)).status_code == 401
+
+
+async def test_a_link_to_what_is_no_report_is_refused(user: httpx2.AsyncClient) -> None:
+    for report_id in (NEWER, "..%2f..", "%00"):
+        assert (await user.post(f"/drift/{report_id}/link")).status_code == 404
+
+
+def anybody(app: FastAPI) -> httpx2.AsyncClient:
+    """Return a client without a token."""
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://test")
 
 
 async def test_what_is_no_report_is_a_problem(user: httpx2.AsyncClient, tmp_path: Path) -> None:

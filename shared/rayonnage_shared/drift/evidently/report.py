@@ -53,7 +53,7 @@ def evidently_report(
     if before.empty or not len(before.columns):
         return None
     if importlib.util.find_spec("evidently") is None:
-        raise EvidentlyMissing("Install it with `make monitor`, or rayonnage-shared with its extra `monitor`.")
+        raise EvidentlyMissing("`make monitor` installs it for this and later reports; the train image has it.")
     before.to_parquet(work / "reference.parquet")
     after.to_parquet(work / "current.parquet")
     _run(work, limit_s)
