@@ -22,7 +22,7 @@ from rayonnage_shared.http.app import create_service
 from rayonnage_shared.http.hot_routes import HotRoutes
 from rayonnage_shared.http.server import time_to_close
 from rayonnage_shared.ml.base.categories import load_categories
-from rayonnage_shared.ml.features.photos import PhotoLimits
+from rayonnage_shared.ml.features.photos import SERVING_DECODER_BYTES, PhotoLimits
 from rayonnage_shared.predictions.log import STOP_WITHIN_S, PredictionLog
 
 
@@ -38,7 +38,7 @@ def create_app(settings: PredictSettings) -> FastAPI:
         keep_texts=settings.prediction_log_texts,
     )
     categories = load_categories(settings.categories_path)
-    limits = PhotoLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels)
+    limits = PhotoLimits(settings.max_image_bytes, settings.max_image_pixels, SERVING_DECODER_BYTES)
     predictor = Predictor(categories, limits, prediction_log)
     workers = Workers(settings.predict_threads, settings.predict_max_wait_s)
     memory = BodyMemory(settings.predict_max_bytes_in_flight)

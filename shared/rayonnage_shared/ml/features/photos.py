@@ -17,14 +17,21 @@ from PIL import Image
 
 from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.ml.base.model import Pixels
-from rayonnage_shared.ml.features.photo_headers import BadHeader, PhotoHeader, read_header
+from rayonnage_shared.ml.features.photo_headers import MAX_SIDE, BadHeader, PhotoHeader, first_scans, read_header
 
 _HASH_INPUT = 32
 _HASH_SIDE = 8
 _BLANK_CONTRAST = 3.0
 """Standard deviation of grey levels (0–255) below which a photo counts as blank and gets no hash."""
 
+SERVING_DECODER_BYTES = 80_000_000
+"""For `PhotoLimits.max_decoder_bytes` where strangers send photos: 8 megapixels of PNG, 4 of WebP."""
+_MAX_SCANNED_PIXELS = 200_000_000
+"""Pixels times scans of a JPEG that are decoded; one costs about a nanosecond. The scans after that refine detail of a
+photo of 20 megapixels, of which nothing is left after the reduction to the model's input."""
+
 _CMYK_CHANNELS = 4
+_CMYK_ROWS = 256
 _WHITE = (255, 255, 255, 255)
 
 
@@ -46,6 +53,8 @@ class PhotoLimits:
 
     max_bytes: int = 5_000_000
     max_pixels: int = 25_000_000
+    max_decoder_bytes: int | None = None
+    """Memory for decoding, estimated from the header. None accepts what was stored before there was this limit."""
 
 
 def read_photo(data: bytes, size: int, limits: PhotoLimits) -> Pixels:
@@ -82,9 +91,15 @@ def _checked_header(data: bytes, limits: PhotoLimits) -> PhotoHeader:
         header = read_header(data)
     except BadHeader as err:
         raise NotAnImage(f"The photo cannot be read: {err}. Send a whole JPEG, PNG or WebP file.") from err
+    size = f"The photo has {header.width} × {header.height} pixels"
     if header.width * header.height > limits.max_pixels:
+        raise ImageTooLarge(f"{size}; at most {limits.max_pixels:,} are accepted.")
+    if max(header.width, header.height) > MAX_SIDE:
+        raise ImageTooLarge(f"{size}; each side may have at most {MAX_SIDE:,}.")
+    if limits.max_decoder_bytes is not None and header.decoder_bytes > limits.max_decoder_bytes:
         raise ImageTooLarge(
-            f"The photo has {header.width} × {header.height} pixels; at most {limits.max_pixels:,} are accepted."
+            f"{size}, too many for {header.format}{' in several scans' if header.scans > 1 else ''}: decoding them "
+            "would take too much memory. Send a smaller one, or a baseline JPEG."
         )
     return header
 
@@ -93,9 +108,10 @@ def _decode(data: bytes, header: PhotoHeader, size: int, mode: Literal["RGB", "L
     try:
         is_jpeg = header.format == "JPEG"
         image = _open_jpeg(data, header, size, mode) if is_jpeg else _open_other(data, header)
-        if image.mode != mode:
+        if image.mode not in (mode, "RGBA"):
             image = image.convert(mode)
-        return np.asarray(image.resize((size, size), _resampling(image, size)))
+        image = image.resize((size, size), _resampling(image, size))
+        return np.asarray(_on_white(image).convert(mode) if image.mode == "RGBA" else image)
     except NotAnImage:
         raise
     except Exception as err:  # hostile bytes make decoders raise all kinds of exceptions
@@ -113,16 +129,25 @@ def _resampling(image: Image.Image, size: int) -> Image.Resampling:
 
 
 def _open_jpeg(data: bytes, header: PhotoHeader, size: int, mode: Literal["RGB", "L"]) -> Image.Image:
+    scans = max(1, _MAX_SCANNED_PIXELS // (header.width * header.height))
+    if header.scans > scans:
+        data = first_scans(data, scans)
     if header.channels == _CMYK_CHANNELS:
-        inks = simplejpeg.decode_jpeg(data, "CMYK", min_height=size, min_width=size)
-        # CMYK JPEGs are stored inverted, as Adobe does: 255 is no ink.
-        light = inks.astype(np.uint16)
-        return Image.fromarray((light[..., :3] * light[..., 3:] // 255).astype(np.uint8))
+        return _from_cmyk(simplejpeg.decode_jpeg(data, "CMYK", min_height=size, min_width=size))
     if mode == "L":
         pixels = simplejpeg.decode_jpeg(data, "GRAY", min_height=size, min_width=size)[..., 0]
     else:
         pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=size, min_width=size)
     return Image.fromarray(pixels)
+
+
+def _from_cmyk(inks: Pixels) -> Image.Image:
+    """Return the colours of inks (height, width, 4); CMYK JPEGs are stored inverted, as Adobe does: 255 is no ink."""
+    colours = np.empty((*inks.shape[:2], 3), np.uint8)
+    for start in range(0, len(inks), _CMYK_ROWS):  # in parts, since the products take five times the memory
+        light = inks[start : start + _CMYK_ROWS].astype(np.uint16)
+        colours[start : start + _CMYK_ROWS] = light[..., :3] * light[..., 3:] // 255
+    return Image.fromarray(colours)
 
 
 def _open_other(data: bytes, header: PhotoHeader) -> Image.Image:
@@ -133,15 +158,20 @@ def _open_other(data: bytes, header: PhotoHeader) -> Image.Image:
     if image.mode.startswith("I"):
         image = _from_16_bits(image)
     if image.has_transparency_data:
-        behind = Image.new("RGBA", image.size, _WHITE)
-        behind.alpha_composite(image.convert("RGBA"))
-        image = behind
+        return image if image.mode == "RGBA" else image.convert("RGBA")
     return image if image.mode in ("RGB", "L") else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return a picture with transparency on white; after the reduction, since it takes twice the picture's memory."""
+    behind = Image.new("RGBA", image.size, _WHITE)
+    behind.alpha_composite(image)
+    return behind
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:
     # Pillow clips 16-bit grey at 255 instead of scaling it.
-    grey = np.asarray(image).astype(np.uint32)
+    grey = np.asarray(image)
     clear = image.info.get("transparency")
     levels = (grey // 257).astype(np.uint8)
     if isinstance(clear, int):

@@ -7,12 +7,20 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from rayonnage_shared.ml.base.model import Pixels
-from rayonnage_shared.ml.features.photos import ImageTooLarge, NotAnImage, PhotoLimits, perceptual_hash, read_photo
+from rayonnage_shared.ml.features.photos import (
+    SERVING_DECODER_BYTES,
+    ImageTooLarge,
+    NotAnImage,
+    PhotoLimits,
+    perceptual_hash,
+    read_photo,
+)
 from tests.unit.shared.ml.features.drawn_photos import (
     BLUE,
     GREEN,
@@ -252,6 +260,72 @@ def test_a_jpeg_of_endless_passes_is_refused_before_decoding() -> None:
 
     with pytest.raises(NotAnImage):
         read(data[:-2] + scan * 200 + b"\xff\xd9")
+
+
+SERVING = PhotoLimits(max_decoder_bytes=SERVING_DECODER_BYTES)
+BIG = Image.new("RGB", (5000, 5000), RED)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (png_of_size(1, 25_000_000), "each side may have"),
+        (png_of_size(25_000_000, 1), "each side may have"),
+        (png_of_size(2900, 2900), "too many for PNG"),
+        (encoded(Image.new("RGBA", (2100, 2100)), "WEBP", lossless=True, method=0), "too many for WEBP"),
+        (encoded(BIG, progressive=True, subsampling=0), "too many for JPEG in several scans"),
+    ],
+)
+def test_a_small_file_that_needs_much_memory_is_refused_from_its_header(data: bytes, reason: str) -> None:
+    with pytest.raises(ImageTooLarge, match=reason):
+        read_photo(data, 64, SERVING)
+
+
+def test_photos_as_cameras_and_shops_make_them_are_within_the_limits() -> None:
+    for data in (
+        encoded(BIG),
+        encoded(BIG, progressive=True),
+        encoded(Image.new("CMYK", (2000, 2000))),
+        encoded(Image.new("RGBA", (2800, 2800)), "PNG"),
+        encoded(Image.new("RGB", (2000, 2000)), "WEBP"),
+    ):
+        assert read_photo(data, 64, SERVING).shape == (64, 64, 3)
+
+
+def test_of_a_large_photo_with_countless_scans_only_the_first_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(BIG, progressive=True)
+    last = data.rindex(b"\xff\xda")
+    bomb = data[:-2] + data[last:-2] * 85 + b"\xff\xd9"
+    decoded: list[bytes] = []
+    decode = simplejpeg.decode_jpeg
+
+    def noting(data: bytes, *rest: object, **more: object) -> object:
+        decoded.append(data)
+        return decode(data, *rest, **more)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", noting)
+    assert (read_photo(bomb, 64, SERVING)[32, 32] - np.array(RED) < 12).all()
+    assert [one.count(b"\xff\xda") for one in (bomb, *decoded)] == [95, 8]
+
+
+def test_the_scans_of_an_ordinary_photo_are_all_decoded() -> None:
+    photo = textured(600, 600)
+    complete = read(encoded(photo, progressive=True, quality=95))
+    assert np.abs(complete.astype(int) - read(encoded(photo, quality=95)).astype(int)).max() <= 2
+
+
+@pytest.mark.parametrize("frame", [0xC3, 0xC9, 0xCA])
+def test_lossless_and_arithmetic_jpegs_are_refused(frame: int) -> None:
+    with pytest.raises(NotAnImage, match="not supported"):
+        read(WHOLE["jpeg"].replace(b"\xff\xc0", bytes((0xFF, frame)), 1))
+
+
+def test_transparency_is_put_on_white_after_the_reduction() -> None:
+    stripes = Image.new("RGBA", (128, 128), (0, 0, 0, 0))
+    for column in range(0, 128, 2):
+        stripes.paste((200, 0, 0, 255), (column, 0, column + 1, 128))
+    found = read(encoded(stripes, "PNG"), 32).astype(int)
+    assert np.abs(found[:, 1:-1] - [227, 127, 127]).max() <= 2, "half white, half red, as if composed before"
 
 
 def test_a_compressed_text_bomb_in_a_png_is_refused() -> None:
