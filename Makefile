@@ -15,7 +15,7 @@ IMAGES = $$(docker compose --profile airflow config --images | grep ^rayonnage/ 
 SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometheus, Chromium), \`make test-monitoring\` (alerts and dashboards), \`make test-models\` (networks, S3, MLflow), \`make test-compose\` and \`make test-profiles\` (containers).
 
 .DEFAULT_GOAL := help
-.PHONY: run stop status logs swagger mlflow keras camembert-env env certs up down down-v ps docker-up docker-down \
+.PHONY: run stop status logs swagger dvc mlflow mlflow-client keras camembert-env env certs up down down-v ps docker-up docker-down \
 	docker-ps docker-cp-traincsv init-airflow start api full-run full-run-api no-train-run create_environment requirements \
 	airflow-up airflow-down backup restore images image-sizes scan-images sample ingest train evaluate predict monitor \
 	dashboard push pull lint types format check test suites test-compose test-models test-monitoring test-system \
@@ -29,8 +29,8 @@ run: ## install and start the platform; Ctrl-C stops it (DEMO=0 starts without s
 
 api: run ## same as `make run`
 
-create_environment: ## create .venv with everything that `make run` needs, and configure the remote of `dvc pull`
-	@$(BOOTSTRAP) rayonnage dvc-config
+create_environment: ## create .venv with what `make run` needs and DVC, and configure the remote of `dvc pull`
+	@$(BOOTSTRAP) --extra dvc rayonnage dvc-config
 	@echo "Activate it with: source .venv/bin/activate"
 
 requirements: ## bring .venv up to date with uv.lock
@@ -56,6 +56,12 @@ swagger: ## print the address of the API documentation page
 
 mlflow: ## start the MLflow server on port 5001 over the runs recorded here; installs it the first time
 	@$(BOOTSTRAP) --extra mlflow rayonnage mlflow
+
+dvc: ## install DVC, for `make push`, `make pull` and data from S3; a running platform pushes from then on
+	@$(BOOTSTRAP) --extra dvc
+
+mlflow-client: ## install MLflow's client, to record runs on a server; a running platform does so from then on
+	@$(BOOTSTRAP) --extra mlflow-client
 
 keras: ## install TensorFlow, for the families lstm, vgg16 and resnet50
 	@$(BOOTSTRAP) --extra keras
@@ -160,10 +166,10 @@ no-train-run: ## predict the products of PRODUCTS, write a drift report and show
 	@$(BOOTSTRAP) --no-sync rayonnage dashboard --once
 
 push: ## push datasets, photos and models to the DVC remote, and write the pointer files to commit
-	@$(BOOTSTRAP) rayonnage push $(ARGS)
+	@$(BOOTSTRAP) --extra dvc rayonnage push $(ARGS)
 
 pull: ## pull the champion and the current dataset from the DVC remote (ARGS="--all")
-	@$(BOOTSTRAP) rayonnage pull $(ARGS)
+	@$(BOOTSTRAP) --extra dvc rayonnage pull $(ARGS)
 
 ##@ Check a change
 

@@ -3,8 +3,8 @@
     python3 deployments/local/bootstrap.py [--dev | --no-sync | --extra NAME] [COMMAND [ARGUMENT ...]]
 
 Finds uv, or installs it with pip into `.uv`, and lets it bring `.venv` up to date: `--dev` adds the development tools,
-`--extra` an optional part such as `mlflow`, and nothing is removed. Then this process is replaced by
-`.venv/bin/COMMAND`. `--no-sync` uses `.venv` as it is.
+`--extra` an optional part such as `mlflow`, and nothing is removed. Parts that a setting asks for are added too. Then
+this process is replaced by `.venv/bin/COMMAND`. `--no-sync` uses `.venv` as it is.
 Uses only the standard library and no syntax newer than Python 3.7, so that an older interpreter prints a clear message.
 """
 
@@ -12,21 +12,24 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 OLDEST, NEWEST = (3, 11), (3, 13)
 OLDEST_UV = (0, 8)  # can read this revision of the lock, and supports dependency groups
 UV_REQUIREMENT = "uv>=0.9,<1"
+DONE = re.compile(rb"(?:Installed|Uninstalled|Audited|Checked) ")  # begins what uv says before it lists all packages
 INTERPRETERS = ("python3.13", "python3.12", "python3.11", "python3", "python")
 SYSTEM_PYTHON = "/usr/bin/python3"  # the one for which a distribution packages pip
+ASKED_FOR_BY = {"DVC_REMOTE_URL": "dvc", "MLFLOW_TRACKING_URI": "mlflow-client"}
+"""Settings, in the environment or `.env`, and the extra that a value of theirs needs."""
 OF_ANOTHER_PYTHON = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON")
 
 
@@ -44,7 +47,8 @@ def main(arguments: list[str]) -> int:
     venv = ROOT / ".venv"
     try:
         if option != "--no-sync":
-            synchronise(venv, development=option == "--dev", extra=extra)
+            extras = sorted({extra, *asked_for()} - {""})
+            synchronise(venv, development=option == "--dev", extras=extras)
         elif not works(venv / "bin" / "python"):
             raise Unusable("nothing is installed yet; `make run` installs and starts the platform.")
     except Unusable as err:
@@ -59,7 +63,18 @@ def main(arguments: list[str]) -> int:
     )
 
 
-def synchronise(venv: Path, *, development: bool, extra: str = "") -> None:
+def asked_for() -> list[str]:
+    """Return the extras that settings need, and DVC where git has pointers to models or datasets."""
+    settings = dict(os.environ)
+    with contextlib.suppress(OSError):
+        for line in (ROOT / ".env").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition("=")
+            settings.setdefault(name.strip(), value.strip(" '\""))
+    pointers = [*ROOT.glob("models/*.dvc"), *ROOT.glob("data/datasets/*.dvc")]
+    return [extra for name, extra in ASKED_FOR_BY.items() if settings.get(name)] + (["dvc"] if pointers else [])
+
+
+def synchronise(venv: Path, *, development: bool, extras: Sequence[str] = ()) -> None:
     """Install what `uv.lock` names into `.venv`; an incomplete `.venv` of an interrupted installation is replaced."""
     with only_one(ROOT / ".run" / "bootstrap.lock"):
         half_made = ROOT / ".run" / "installing"
@@ -70,23 +85,19 @@ def synchronise(venv: Path, *, development: bool, extra: str = "") -> None:
         uv = find_uv(python)
         environment = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
         if not venv.exists():
-            print("Installing into .venv (the first time, most of a minute or two is downloads) …", flush=True)
+            print("Installing the libraries into .venv …", flush=True)
             call([*uv, "venv", "--quiet", "--python", python, str(venv)], environment)
         half_made.touch()
-        chosen = ["--group", "dev"] if development else ["--extra", extra] if extra else []
-        command = [*uv, "sync", "--frozen", "--inexact", "--quiet", *chosen]
-        # Six services start at once: compiling all packages first, in parallel, spares each of them doing it alone.
-        compiled = venv / "-".join([".compiled", *chosen[1:]])  # what an extra brings comes later than the rest
-        lock = hashlib.sha256((ROOT / "uv.lock").read_bytes()).hexdigest()
-        if not compiled.exists() or compiled.read_text() != lock:
-            command.append("--compile-bytecode")
+        chosen = ["--group", "dev"] if development else []
+        for extra in extras:
+            chosen += ["--extra", extra]
+        # Python compiles what is imported; compiling all packages here took both cores half a minute.
         try:
-            call(command, environment)
+            install([*uv, "sync", "--frozen", "--inexact", *chosen], environment)
         except Unusable:
             half_made.unlink()  # uv changes nothing where it cannot get everything; only a killed one leaves a mess
             raise
         half_made.unlink()
-        compiled.write_text(lock)
 
 
 @contextlib.contextmanager
@@ -200,14 +211,52 @@ def quietly(command: list[str]) -> bool:
     return answer.returncode == 0
 
 
+def install(command: list[str], environment: dict[str, str]) -> None:
+    """Run `uv sync` with its progress bars, if this is a terminal, and say what was installed. Raises Unusable."""
+    started = time.monotonic()
+    terminal = sys.stderr.isatty()
+    reading, writing = os.openpty() if terminal else os.pipe()
+    with subprocess.Popen(command, env=environment, stdout=writing, stderr=writing) as process:
+        os.close(writing)
+        output = b""
+        while chunk := read(reading):
+            if terminal and not DONE.search(output):
+                os.write(2, DONE.split(chunk)[0])
+            output += chunk
+        os.close(reading)
+    if terminal:
+        os.write(2, b"\x1b[0m\r\x1b[2K")
+    if process.returncode != 0:
+        if not terminal:
+            sys.stderr.write(output.decode(errors="replace"))
+        raise failed(command, process.returncode)
+    found = re.search(rb"Installed (?:\x1b\[\d*m)*(\d+) package", output)
+    if found:
+        count, seconds = int(found.group(1)), time.monotonic() - started
+        print(f"Installed {count} package{'s' if count > 1 else ''} in {seconds:.0f} s.", flush=True)
+
+
+def read(descriptor: int) -> bytes:
+    """Return the next bytes; none at the end, which a terminal of a process that has ended reports as an error."""
+    try:
+        return os.read(descriptor, 1 << 16)
+    except OSError:
+        return b""
+
+
 def call(command: list[str], environment: dict[str, str]) -> None:
     """Run a step that must succeed, and show its output. Raises Unusable."""
     status = subprocess.run(command, check=False, env=environment).returncode
     if status != 0:
-        raise Unusable(
-            f"`{' '.join(command)}` failed with status {status}, as said above. "
-            "A network that came back is enough for the next try to work."
-        )
+        raise failed(command, status)
+
+
+def failed(command: list[str], status: int) -> Unusable:
+    """Return what to raise for a command that failed after it had said why."""
+    return Unusable(
+        f"`{' '.join(command)}` failed with status {status}, as said above. "
+        "A network that came back is enough for the next try to work."
+    )
 
 
 if __name__ == "__main__":

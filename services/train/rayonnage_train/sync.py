@@ -18,7 +18,7 @@ import structlog
 from rayonnage_shared.core.parent_process import die_with
 from rayonnage_shared.observability.logging import set_up_logging
 from rayonnage_shared.sync.base import SyncTarget
-from rayonnage_shared.sync.runner import last_success, sync, sync_targets
+from rayonnage_shared.sync.runner import last_success, missing_parts, sync, sync_targets
 from rayonnage_train.children import describe_exit, exited_within, signal_group
 from rayonnage_train.settings import TrainSettings
 from rayonnage_train.worker_metrics import WorkerMetrics
@@ -48,7 +48,9 @@ class SyncProcess:
     ) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._targets = sync_targets(settings) if chosen is None else chosen
+        self._chosen = chosen
+        for part in missing_parts(settings, asked_for=True):
+            log.warning("sync.part_missing", remedy=part.remedy)
         self._command = [*command, "--parent", str(os.getpid())]
         self._clock = clock
         self.child: subprocess.Popen[bytes] | None = None
@@ -97,11 +99,15 @@ class SyncProcess:
     def _any_pending(self) -> bool:
         """Return whether any target has pending work; update the metrics."""
         found = False
-        for one in self._targets:
+        for one in self._targets():
             pending = self._is_pending(one)
             self._metrics.synced(one.name, pending=pending, last_success=last_success(self._settings, one.name))
             found = found or pending
         return found
+
+    def _targets(self) -> Sequence[SyncTarget]:
+        """Return the targets; those of a part that is installed while the platform runs appear by themselves."""
+        return sync_targets(self._settings) if self._chosen is None else self._chosen
 
     def _is_pending(self, target: SyncTarget) -> bool:
         try:

@@ -32,14 +32,18 @@ def sync(
 ) -> None:
     """Bring MLflow and DVC up to date with the volumes. Exits with 1 if work is left to do."""
     from rayonnage_shared.sync.mlflow.target import MlflowTarget
+    from rayonnage_shared.sync.runner import missing_parts, sync_targets
     from rayonnage_shared.sync.runner import sync as run
-    from rayonnage_shared.sync.runner import sync_targets
 
     settings = SyncSettings()
     known = {one.name: one for one in sync_targets(settings)}
     unknown = set(names or ()) - known.keys()
+    for part in missing_parts(settings):
+        print(part.remedy, file=sys.stderr)
     if unknown:
-        print(f"Unknown sync target {', '.join(sorted(unknown))}; known: {', '.join(known)}.", file=sys.stderr)
+        print(
+            f"Unknown sync target {', '.join(sorted(unknown))}; known: {', '.join(known) or 'none'}.", file=sys.stderr
+        )
         raise typer.Exit(2)
     chosen = [one for one in known.values() if not names or one.name in names]
     for one in chosen:
@@ -72,6 +76,7 @@ def mlflow() -> None:
         print(err, file=sys.stderr)
         raise typer.Exit(1) from err
     _make_store(settings)
+    catch_up()  # with what happened before MLflow was installed
     print(f"MLflow starts at http://{settings.mlflow_host}:{settings.mlflow_port}; Ctrl-C stops it.", flush=True)
     os.execve(command[0], command, {**os.environ, **server_environment()})  # noqa: S606 - signals reach the server
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from rayonnage_shared.core.optional_parts import DVC
 from rayonnage_shared.sync.settings import SyncSettings
 
 
@@ -25,6 +26,7 @@ def push(
     from rayonnage_shared.sync.dvc.target import DvcTarget
     from rayonnage_shared.sync.runner import sync
 
+    DVC.require()
     settings = SyncSettings()
     address = remote_address(settings)
     if not address:

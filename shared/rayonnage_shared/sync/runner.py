@@ -16,6 +16,7 @@ from typing import Literal, TextIO
 import structlog
 
 from rayonnage_shared.core.files import FileLocked, open_locked
+from rayonnage_shared.core.optional_parts import DVC, MLFLOW, OptionalPart
 from rayonnage_shared.sync.base import MARKERS_FOLDER, Say, SyncTarget, SyncTargetUnavailable
 from rayonnage_shared.sync.settings import SyncSettings
 
@@ -23,17 +24,30 @@ log = structlog.get_logger()
 
 
 def sync_targets(settings: SyncSettings) -> list[SyncTarget]:
-    """Return the configured sync targets. Cheap: each imports its heavy libraries when it syncs."""
+    """Return the sync targets that are configured and installed. Each imports its heavy libraries when it syncs."""
     from rayonnage_shared.sync.dvc.target import DvcTarget
     from rayonnage_shared.sync.mlflow.target import MlflowTarget
     from rayonnage_shared.sync.mlflow.traffic import TrafficTarget
 
     found: list[SyncTarget] = []
-    if settings.mlflow_tracking_uri:
+    if settings.mlflow_tracking_uri and MLFLOW.is_installed():
         found += [MlflowTarget(settings), TrafficTarget(settings)]
-    if settings.dvc_remote_url:
+    if settings.dvc_remote_url and DVC.is_installed():
         found.append(DvcTarget(settings))
     return found
+
+
+def missing_parts(settings: SyncSettings, *, asked_for: bool = False) -> list[OptionalPart]:
+    """Return the parts that configured targets need and that are not installed.
+
+    With `asked_for`, only those whose address somebody has set; the defaults of both addresses ask for nothing.
+    """
+    needed = {"mlflow_tracking_uri": MLFLOW, "dvc_remote_url": DVC}
+    return [
+        part
+        for name, part in needed.items()
+        if getattr(settings, name) and not part.is_installed() and (name in settings.model_fields_set or not asked_for)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ echo "$@" >> {tmp_path}/calls""",
     assert not (venv / "lib" / "torn").exists()
     calls = (tmp_path / "calls").read_text()
     assert "venv --quiet --python" in calls
-    assert "sync --frozen --inexact --quiet --group dev --compile-bytecode" in calls
+    assert "sync --frozen --inexact --group dev" in calls
     assert not (tmp_path / ".run" / "installing").exists()
 
 
@@ -144,22 +144,86 @@ def test_an_optional_part_is_installed_beside_what_is_there(
 
     bootstrap.main(["--extra", "mlflow", "rayonnage", "mlflow"])
 
-    assert "sync --frozen --inexact --quiet --extra mlflow --compile-bytecode" in calls.read_text()
+    assert "sync --frozen --inexact --extra mlflow" in calls.read_text()
     assert started == [(tmp_path / ".venv" / "bin" / "rayonnage", ["rayonnage", "mlflow"])]
 
 
-def test_an_optional_part_is_compiled_when_it_comes_later_than_the_rest(bootstrap: ModuleType, calls: Path) -> None:
-    venv = calls.parent / ".venv"
-    bootstrap.synchronise(venv, development=False)
-    bootstrap.synchronise(venv, development=False, extra="mlflow")
-    bootstrap.synchronise(venv, development=False, extra="mlflow")
+@pytest.mark.parametrize(
+    ("in_file", "environment", "extras"),
+    [
+        ("", {}, []),
+        ("DVC_REMOTE_URL='s3://shop/rayonnage'\n", {}, ["dvc"]),
+        ("MLFLOW_TRACKING_URI=\n", {"MLFLOW_TRACKING_URI": "http://mlflow:5000"}, ["mlflow-client"]),
+        ("MLFLOW_TRACKING_URI=http://mlflow:5000\n", {"MLFLOW_TRACKING_URI": ""}, []),
+    ],
+)
+def test_a_setting_asks_for_the_part_that_it_needs(
+    bootstrap: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    in_file: str,
+    environment: dict[str, str],
+    extras: list[str],
+) -> None:
+    (bootstrap.ROOT / ".env").write_text(in_file)
+    for name in bootstrap.ASKED_FOR_BY:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
 
-    assert ["--compile-bytecode" in line for line in calls.read_text().splitlines()] == [True, True, False]
+    assert bootstrap.asked_for() == extras
 
 
-def test_packages_are_compiled_only_when_the_lock_changed(bootstrap: ModuleType, calls: Path) -> None:
-    for _ in range(2):
-        bootstrap.synchronise(calls.parent / ".venv", development=False)
-    first, second = calls.read_text().splitlines()
-    assert "--compile-bytecode" in first
-    assert "--compile-bytecode" not in second
+def test_what_is_asked_for_is_installed(bootstrap: ModuleType, calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path.cwd())
+    monkeypatch.setenv("DVC_REMOTE_URL", "s3://shop")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+    assert bootstrap.main([]) == 0
+
+    assert calls.read_text() == "sync --frozen --inexact --extra dvc\n"
+
+
+def test_a_checkout_with_pointers_needs_dvc(bootstrap: ModuleType, calls: Path) -> None:
+    models = calls.parent / "models"
+    models.mkdir()
+    assert "dvc" not in bootstrap.asked_for()
+    (models / "2026-11-01.dvc").touch()
+    assert "dvc" in bootstrap.asked_for()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_installing_says_how_many_packages_and_does_not_list_them(
+    bootstrap: ModuleType,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,
+) -> None:
+    uv = executable(
+        tmp_path / "uv", "echo 'Prepared 2 packages'; echo 'Installed 2 packages in 3ms'; echo ' + fastapi==1'"
+    )
+    monkeypatch.setattr(bootstrap.sys.stderr, "isatty", lambda: terminal)
+
+    bootstrap.install([str(uv)], {})
+
+    out, err = capfd.readouterr()
+    assert out.startswith("Installed 2 packages in ")
+    assert ("Prepared 2" in err) is terminal
+    assert "fastapi" not in out + err
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_installation_that_fails_shows_the_reason(
+    bootstrap: ModuleType,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: bool,
+) -> None:
+    uv = executable(tmp_path / "uv", "echo 'error: no network'; exit 2")
+    monkeypatch.setattr(bootstrap.sys.stderr, "isatty", lambda: terminal)
+
+    with pytest.raises(bootstrap.Unusable, match="failed with status 2"):
+        bootstrap.install([str(uv)], {})
+
+    assert "error: no network" in capfd.readouterr().err

@@ -81,7 +81,7 @@ def test_full_run_trains_first_and_full_run_api_starts_the_platform_at_the_end(r
 
 
 def test_the_environment_is_created_and_brought_up_to_date(recorder: Recorder) -> None:
-    assert recorder.calls("create_environment") == ["bootstrap rayonnage dvc-config"]
+    assert recorder.calls("create_environment") == ["bootstrap --extra dvc rayonnage dvc-config"]
     assert "source .venv/bin/activate" in recorder.make("create_environment").stdout
     assert recorder.calls("requirements") == ["bootstrap"]
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
+from rayonnage_shared.core import optional_parts
 from rayonnage_shared.sync.base import Say
+from rayonnage_shared.sync.dvc.target import DvcTarget
 from rayonnage_train.settings import TrainSettings
 from rayonnage_train.sync import LONGEST_PAUSE_S, SyncProcess
 from rayonnage_train.worker_metrics import WorkerMetrics
@@ -192,3 +194,26 @@ def test_prometheus_sees_who_is_behind_and_since_when(scene: Scene) -> None:
     page = generate_latest(scene.metrics.registry).decode()
     assert 'rayonnage_sync_pending{target="shelf"} 1.0' in page
     assert 'rayonnage_sync_last_success_timestamp_seconds{target="shelf"} 1.7e+09' in page
+
+
+def test_a_part_that_is_installed_while_the_platform_runs_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, now = tmp_path / "runs", [1000.0]
+    monkeypatch.setattr(optional_parts, "find_spec", lambda name: None)
+    made = SyncProcess(
+        TrainSettings(models_path=tmp_path / "models", data_path=tmp_path / "data"),
+        WorkerMetrics(),
+        command=[sys.executable, "-S", "-c", ENDS_WELL, str(runs)],
+        clock=lambda: now[0],
+    )
+    made.tick()
+    assert made.child is None
+
+    monkeypatch.undo()
+    monkeypatch.setattr(DvcTarget, "pending", lambda self: True)
+    now[0] += 10
+    made.tick()
+
+    assert made.child is not None
+    made.stop()

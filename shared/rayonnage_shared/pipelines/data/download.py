@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from rayonnage_shared.core.files import sync_to_disk
+from rayonnage_shared.core.optional_parts import S3
 from rayonnage_shared.ml.base.progress import Progress, silent
 from rayonnage_shared.pipelines.data.addresses import DownloadFailed, DownloadRefused, allowed_address, connect
 from rayonnage_shared.pipelines.data.settings import DataStageSettings
@@ -29,7 +30,7 @@ def download(settings: DataStageSettings, source: str | None = None, progress: P
     """Download what `source`, else DATASET_URL, names into `data/raw`; return the files.
 
     A file appears under its name once it is complete and replaces an earlier one. Raises DownloadRefused or
-    DownloadFailed; files that were complete by then stay.
+    DownloadFailed; files that were complete by then stay. Raises PartMissing for an s3:// address without an S3 client.
     """
     wanted = source or settings.dataset_url
     if not wanted:
@@ -154,6 +155,7 @@ def _save(content: _Readable, length: str, target: Path, budget: _Budget) -> Pat
 
 
 def _from_s3(settings: DataStageSettings, address: SplitResult, budget: _Budget, progress: Progress) -> Iterator[Path]:
+    S3.require()
     from botocore.exceptions import BotoCoreError, ClientError
 
     client, bucket, prefix = _s3_client(settings), address.netloc, address.path.lstrip("/")

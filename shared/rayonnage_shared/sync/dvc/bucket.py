@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rayonnage_shared.core.errors import DependencyDown
+from rayonnage_shared.core.optional_parts import S3
 from rayonnage_shared.sync.dvc.connection import PROBE_TIMEOUT_S, READ_TIMEOUT_S
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
 
@@ -29,8 +30,10 @@ def bucket_name(settings: VersioningSettings) -> str | None:
 def make_bucket(settings: VersioningSettings, name: str, *, wait_s: float = WAIT_S) -> bool:
     """Create the bucket unless it exists, waiting for a server that is starting; return whether it was created.
 
-    Raises BucketNotCreated at once if the server refuses, and after `wait_s` if it does not answer.
+    Raises BucketNotCreated at once if the server refuses, and after `wait_s` if it does not answer. Raises
+    PartMissing without an S3 client.
     """
+    S3.require()
     from botocore.exceptions import BotoCoreError, ClientError
 
     client = _client(settings)

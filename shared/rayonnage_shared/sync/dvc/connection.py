@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rayonnage_shared.core.files import FileLocked, open_locked, write_atomically
+from rayonnage_shared.core.optional_parts import DVC
 from rayonnage_shared.sync.base import SyncTargetUnavailable
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
 
@@ -59,8 +60,9 @@ def open_repository(settings: VersioningSettings) -> Iterator[Any]:
     """Open DVC's `Repo` for one operation, with the remote configured. Other users of DVC in this project wait.
 
     Git is not used. Secrets are passed to DVC in memory and never written. Raises SyncTargetUnavailable when the
-    remote does not answer within seconds, or another process holds the lock too long.
+    remote does not answer within seconds, or another process holds the lock too long, and PartMissing without DVC.
     """
+    DVC.require()
     folder = project_folder(settings)
     _prepare(folder)
     _probe(settings)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from rayonnage_shared.core import optional_parts
+from rayonnage_shared.core.optional_parts import DVC, MLFLOW
 from rayonnage_shared.sync.base import Markers, Say, SyncTarget, SyncTargetUnavailable
-from rayonnage_shared.sync.runner import last_success, sync
+from rayonnage_shared.sync.runner import last_success, missing_parts, sync, sync_targets
 from rayonnage_shared.sync.settings import SyncSettings
 
 
@@ -117,3 +119,29 @@ def test_a_torn_marker_counts_as_none(tmp_path: Path, content: str) -> None:
     (markers.folder / "a.json").write_text(content)
 
     assert markers.read("a") is None
+
+
+@pytest.fixture
+def nothing_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC and MLflow are not installed."""
+    monkeypatch.setattr(optional_parts, "find_spec", lambda name: None)
+    for name in ("DVC_REMOTE_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("nothing_optional")
+def test_targets_that_are_not_installed_are_left_out_and_can_be_named(settings: SyncSettings) -> None:
+    assert sync_targets(settings) == []
+    assert missing_parts(settings) == [MLFLOW, DVC]
+    assert missing_parts(settings, asked_for=True) == []
+
+
+@pytest.mark.usefixtures("nothing_optional")
+def test_only_a_set_address_asks_for_its_part(tmp_path: Path) -> None:
+    asking = SyncSettings(models_path=tmp_path, dvc_remote_url="s3://shop", mlflow_tracking_uri=None)
+    assert missing_parts(asking) == missing_parts(asking, asked_for=True) == [DVC]
+
+
+def test_installed_targets_are_found(settings: SyncSettings) -> None:
+    assert [one.name for one in sync_targets(settings)] == ["mlflow", "mlflow-traffic", "dvc"]
+    assert missing_parts(settings) == []
