@@ -123,10 +123,7 @@ def test_what_the_platform_refuses_fails_the_run_and_its_log_says_why(airflow: h
 
 def test_a_part_that_is_killed_comes_back(airflow: httpx2.Client, platform: Stack) -> None:
     before = platform.container("airflow")
-    kill = (
-        "import os, pathlib; [os.kill(int(one.parent.name), 9) for one in pathlib.Path('/proc').glob('[0-9]*/cmdline') "
-    )
-    kill += "if one.read_bytes().endswith(b'airflow\\0scheduler\\0')]"
+    kill = "import psutil; [one.kill() for one in psutil.process_iter() if one.cmdline()[-1:] == ['scheduler']]"
     platform.compose("--profile", "airflow", "exec", "-T", "airflow", "python", "-c", kill)
 
     def restarted() -> bool:

@@ -22,6 +22,7 @@ from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from tests.e2e.api import Catalogue, catalogue, finished_job, ingest, job_events, start_training
 from tests.e2e.callers import Callers
 from tests.e2e.platform import Platform, running_platform
+from tests.processes import children
 from tests.waiting import PATIENCE_S, eventually
 
 LONGEST_ANSWER_S = 30.0
@@ -256,13 +257,6 @@ class StoredPhotos:
         return sum(1 for _ in self._folder.glob("[0-9a-f][0-9a-f]/*"))
 
 
-def works_of(pid: int) -> list[int]:
-    """Return the child processes."""
-    with contextlib.suppress(FileNotFoundError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
-
-
 @pytest.mark.parametrize("victim", ["service", "work"])
 def test_an_ingest_that_is_killed_leaves_the_datasets_whole(
     shaken: Platform, admin: httpx2.Client, sample: Path, victim: str
@@ -275,12 +269,12 @@ def test_an_ingest_that_is_killed_leaves_the_datasets_whole(
     stored = StoredPhotos(shaken)
     sending = Sending(admin, products)
     sending.start()
-    assert eventually(lambda: stored.new() > 5 and works_of(service), every_s=0.002)
+    assert eventually(lambda: stored.new() > 5 and children(service), every_s=0.002)
 
     if victim == "service":
         wait_until_whole(shaken, "ingest", shaken.kill("ingest"))
     else:
-        os.kill(works_of(service)[0], signal.SIGKILL)
+        os.kill(children(service)[0], signal.SIGKILL)
     sending.join(PATIENCE_S)
 
     assert sending.answer is not None and sending.answer.status_code in {500, 502, 503}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 import pytest
 
 from tests.e2e.api import catalogue, finished_job, ingest, job_events, start_training
@@ -65,8 +66,8 @@ def predicted(client: httpx2.Client, *, title: bool = True, photo: bool = True) 
 
 def loaded_libraries(platform: Platform) -> set[str]:
     """Return which training libraries predict's process has mapped."""
-    maps = Path(f"/proc/{platform.pid('predict')}/maps").read_text()
-    return {name for name in TRAINING_LIBRARIES if f"/{name}/" in maps}
+    paths = [one.path for one in psutil.Process(platform.pid("predict")).memory_maps()]
+    return {name for name in TRAINING_LIBRARIES if any(f"/{name}/" in path for path in paths)}
 
 
 @pytest.mark.parametrize(

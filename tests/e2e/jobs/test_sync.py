@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from rayonnage_shared.core import host
 from rayonnage_shared.jobs.queue import JobQueue
 from tests.e2e.jobs.conftest import Workers, ended
+from tests.processes import children
 from tests.unit.shared.ml.bundles.manifests import VERSION, write_bundle
 from tests.waiting import PATIENCE_S, eventually
+
+SYNC = "rayonnage_train.sync"
 
 
 @pytest.fixture
@@ -28,22 +32,12 @@ def silent_mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
         yield server
 
 
-def children(process: subprocess.Popen[bytes], module: str) -> list[int]:
-    """Return the ids of a worker's children that run this module."""
-    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(pid) for pid in found if module in Path(f"/proc/{pid}/cmdline").read_text()]
-
-
 def with_sync_process(workers: Workers) -> tuple[subprocess.Popen[bytes], int]:
     """Return a worker and its child that waits for MLflow."""
     write_bundle(workers.models, VERSION)
     worker = workers.start()
-    assert eventually(lambda: children(worker, "rayonnage_train.sync"))
-    return worker, children(worker, "rayonnage_train.sync")[0]
-
-
-def is_gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
+    assert eventually(lambda: children(worker.pid, SYNC))
+    return worker, children(worker.pid, SYNC)[0]
 
 
 def test_jobs_run_while_mlflow_does_not_answer(workers: Workers, queue: JobQueue, silent_mlflow: socket.socket) -> None:
@@ -52,7 +46,7 @@ def test_jobs_run_while_mlflow_does_not_answer(workers: Workers, queue: JobQueue
     job = ended(queue, queue.submit("in_stages", {}, by="claire", concurrency_group="models").job_id)
 
     assert (job.status, job.attempts) == ("succeeded", 1)
-    assert not is_gone(sync_process)
+    assert host.is_alive(sync_process)
 
 
 def test_a_stopped_worker_takes_its_sync_process_along(workers: Workers, silent_mlflow: socket.socket) -> None:
@@ -61,7 +55,7 @@ def test_a_stopped_worker_takes_its_sync_process_along(workers: Workers, silent_
     worker.terminate()
 
     assert worker.wait(PATIENCE_S) == 0, "it does not wait for MLflow, which never answers"
-    assert is_gone(sync_process)
+    assert not host.is_alive(sync_process)
 
 
 def test_a_killed_worker_takes_its_sync_process_along(workers: Workers, silent_mlflow: socket.socket) -> None:
@@ -73,7 +67,7 @@ def test_a_killed_worker_takes_its_sync_process_along(workers: Workers, silent_m
     worker.kill()
     worker.wait()
 
-    assert eventually(lambda: is_gone(sync_process))
+    assert host.wait_until_gone([sync_process], PATIENCE_S)
 
 
 def test_a_sync_process_without_pending_work_ends(
@@ -83,7 +77,7 @@ def test_a_sync_process_without_pending_work_ends(
     shutil.rmtree(workers.models / VERSION)
     silent_mlflow.close()
 
-    assert eventually(lambda: not children(worker, "rayonnage_train.sync"))
+    assert eventually(lambda: not children(worker.pid, SYNC))
 
     time.sleep(3)
-    assert not children(worker, "rayonnage_train.sync")
+    assert not children(worker.pid, SYNC)

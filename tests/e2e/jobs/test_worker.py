@@ -6,9 +6,9 @@ import os
 import signal
 from collections.abc import Mapping
 from itertools import pairwise
-from pathlib import Path
 from urllib.request import urlopen
 
+from rayonnage_shared.core import host
 from rayonnage_shared.jobs.queue import JobQueue
 from rayonnage_shared.jobs.rows import MAX_ATTEMPTS
 from rayonnage_shared.jobs.schemas import Job
@@ -78,7 +78,7 @@ def test_a_running_job_is_cancelled(workers: Workers, queue: JobQueue) -> None:
     queue.request_cancel(job.job_id)
     assert ended(queue, job.job_id).status == "cancelled"
     (_, child) = diary(workers, job)[0]
-    assert eventually(lambda: not Path(f"/proc/{child}").exists())
+    assert host.wait_until_gone([child], PATIENCE_S)
 
 
 def test_a_job_that_ignores_sigterm_is_killed_after_the_grace(workers: Workers, queue: JobQueue) -> None:
@@ -111,7 +111,7 @@ def test_a_killed_worker_takes_its_child_along_and_another_finishes_the_job_once
     first.kill()
     first.wait()
     child = diary(workers, job)[-1][1]
-    assert eventually(lambda: not Path(f"/proc/{child}").exists())
+    assert host.wait_until_gone([child], PATIENCE_S)
     workers.let_go()
     workers.start()
     done = ended(queue, job.job_id)
@@ -128,20 +128,12 @@ def test_a_suspended_worker_loses_the_job_and_its_child_stops(workers: Workers, 
         workers.start()
         assert eventually(lambda: queue.get(job.job_id).attempts == 2)
         child = diary(workers, job)[0][1]
-        assert eventually(lambda: is_dead(child)), "it ends while its parent is suspended"
+        assert host.wait_until_gone([child], PATIENCE_S), "it ends while its parent is suspended"
     finally:
         first.send_signal(signal.SIGCONT)
     workers.let_go()
     done = ended(queue, job.job_id)
     assert (done.status, done.attempts) == ("succeeded", 2)
-
-
-def is_dead(pid: int) -> bool:
-    """Return whether a process has ended; a suspended parent has not buried it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def test_a_job_that_kills_its_process_every_time_fails_after_the_last_attempt(

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from machine import Engine, missing_packages, stopped
+from rayonnage_shared.core import host
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -49,8 +51,7 @@ def test_a_command_is_stopped_with_its_children() -> None:
         with stopped(process):
             child = int(process.stdout.readline())
         assert process.returncode == -signal.SIGTERM
-        process.stdout.read()  # ends when the child has closed its end
-        assert not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes()
+        assert host.wait_until_gone([child], PATIENCE_S)
 
 
 def test_a_package_is_missing_when_its_command_is(commands: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
 from tests.unit.ci.repository import Repository
+
+STOPS_THE_RUN = 'import psutil; next(p for p in psutil.Process().parents() if p.name() == "make").parent().terminate()'
 
 
 def summary(output: str) -> list[str]:
@@ -118,7 +121,7 @@ def test_what_exceeds_its_limit_is_stopped_and_has_failed(repository: Repository
 
 
 def test_a_run_that_is_stopped_says_what_it_had_done(repository: Repository) -> None:
-    repository.replace("Makefile", "@echo the pages", "@kill -TERM $$(cut -d' ' -f4 /proc/$$PPID/stat); sleep 600")
+    repository.replace("Makefile", "@echo the pages", f"@{sys.executable} -c '{STOPS_THE_RUN}'; sleep 600")
     done = repository.run("suites")
     assert done.returncode == 143
     assert summary(done.stdout) == [

@@ -1,20 +1,18 @@
-"""Work in another interpreter: what it tells, how it fails, and that it never outlives who asked for it.
+"""Work in another interpreter: what it reports, how it fails, and that it never outlives who asked for it.
 
 A plain Python stands for the one with torch.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from rayonnage_shared.core import host
 from rayonnage_shared.core.errors import BadInput, RayonnageError
 from rayonnage_shared.ml.base.model import FamilyNotTrainable
 from rayonnage_shared.ml.base.progress import silent
@@ -24,7 +22,8 @@ from rayonnage_shared.ml.networks.camembert.torch_process import (
     WeightsUnavailable,
     run_in_torch,
 )
-from tests.waiting import eventually
+from tests.processes import killed_at_end
+from tests.waiting import PATIENCE_S, eventually
 
 CHILD = """
 import os, sys, time
@@ -65,31 +64,19 @@ def interpreter(tmp_path: Path) -> Callable[[str], Path]:
 Interpreter = Callable[[str], Path]
 
 
-def is_gone(pid: int) -> bool:
-    """Whether the process ends; one that nobody waited for yet counts."""
-
-    def ended() -> bool:
-        try:
-            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
-        except FileNotFoundError:
-            return True
-
-    return eventually(ended)
-
-
 def wait_for(path: Path) -> int:
     assert eventually(lambda: path.exists() and path.read_text(encoding="utf-8")), "the child did not start"
     return int(path.read_text(encoding="utf-8"))
 
 
 def test_work_is_done_in_the_folder_and_says_how_far_it_is(interpreter: Interpreter, tmp_path: Path) -> None:
-    told: list[tuple[float, str]] = []
+    reported: list[tuple[float, str]] = []
     python = interpreter('(folder / "made").write_text("yes"); progress(0.5, "halfway")')
 
-    run_in_torch(python, "any", tmp_path, lambda fraction, message: told.append((fraction, message)))
+    run_in_torch(python, "any", tmp_path, lambda fraction, message: reported.append((fraction, message)))
 
     assert (tmp_path / "made").read_text(encoding="utf-8") == "yes"
-    assert told[-1] == (0.5, "halfway")
+    assert reported[-1] == (0.5, "halfway")
 
 
 def test_what_libraries_print_is_no_message(interpreter: Interpreter, tmp_path: Path) -> None:
@@ -131,17 +118,17 @@ def test_progress_that_raises_ends_the_child(interpreter: Interpreter, tmp_path:
     with pytest.raises(Cancelled):
         run_in_torch(interpreter('progress(0.1, "under way"); time.sleep(600)'), "any", tmp_path, cancel)
 
-    assert is_gone(wait_for(tmp_path / "pid"))
+    assert host.wait_until_gone([wait_for(tmp_path / "pid")], PATIENCE_S)
 
 
 def test_a_silent_child_can_be_cancelled_too(interpreter: Interpreter, tmp_path: Path) -> None:
     class Cancelled(Exception):
         pass
 
-    started = time.monotonic()
+    pid = tmp_path / "pid"
 
     def cancel(fraction: float, message: str) -> None:
-        if time.monotonic() - started > 0.5:
+        if pid.exists():
             raise Cancelled
 
     with pytest.raises(Cancelled):
@@ -159,19 +146,9 @@ def test_a_child_that_is_stuck_is_ended(
 
 def test_the_child_ends_with_a_parent_that_is_killed(interpreter: Interpreter, tmp_path: Path) -> None:
     python = interpreter("time.sleep(600)")
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(python), str(tmp_path)])
-    child = wait_for(tmp_path / "pid")
-    assert not is_stopped(child)
+    command = [sys.executable, "-c", PARENT, str(python), str(tmp_path)]
+    with killed_at_end(subprocess.Popen(command)):
+        child = wait_for(tmp_path / "pid")
+        assert host.is_alive(child)
 
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-
-    assert is_gone(child)
-
-
-def is_stopped(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
+    assert host.wait_until_gone([child], PATIENCE_S)
