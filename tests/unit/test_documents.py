@@ -21,8 +21,10 @@ MAKE = re.compile(r"\bmake ((?:[a-z][a-z-]+(?= |`|$)[ ]?)+)", re.MULTILINE)
 CODE = re.compile(r"`([^`\n]+)`|```bash\n(.*?)```", re.DOTALL)
 PATH = re.compile(r"`([\w.-]+(?:/[\w.-]+)+/?|[\w.-]+\.(?:md|toml|yml))`")
 
+CLI: Any = typer.main.get_command(create_app())
 ROUTE = re.compile(r"`(GET|POST|PUT|PATCH|DELETE) (/\w[\w/{}.-]*)`")
-COMMAND = re.compile(r"\brayonnage ((?:users |keys )?[a-z][a-z-]+)((?: [^`|\n]*)?)")
+GROUPS = "|".join(sorted(name for name, one in CLI.commands.items() if hasattr(one, "commands")))
+COMMAND = re.compile(rf"\brayonnage ((?:(?:{GROUPS}) )?[a-z][a-z-]+)((?: [^`|\n]*)?)")
 SOURCE = re.compile(r"`([\w/]+\.py)`")
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -62,7 +64,7 @@ def test_commands_and_their_options_exist(document: Path) -> None:
     code = "\n".join("".join(found) for found in CODE.findall(document.read_text(encoding="utf-8")))
     unknown = []
     for name, rest in COMMAND.findall(code):
-        command: Any = typer.main.get_command(create_app())
+        command: Any = CLI
         for word in name.split():
             command = command.commands.get(word) if command is not None else None
         options = (

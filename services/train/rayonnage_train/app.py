@@ -38,35 +38,38 @@ def create_app(settings: TrainSettings) -> FastAPI:
         try:
             await to_thread.run_sync(migrate, engine)
             await to_thread.run_sync(record_champion, settings.models_path, engine)
-            queue, datasets = JobQueue(engine), DatasetStore(settings.data_path)
+            queue = JobQueue(engine)
             app.state.train = Train(
                 queue=queue,
                 engine=engine,
-                datasets=datasets,
+                datasets=DatasetStore(settings.data_path),
                 models_path=settings.models_path,
                 max_queued=settings.train_max_queued,
                 may_install=may_install(settings),
                 streams=EventStreams(settings.train_max_event_streams),
                 self_check=SelfCheck(settings.train_self_check_timeout_s),
                 report_links=ReportLinks(settings.data_path),
+                metrics=TrainMetrics(queue, engine, settings.data_path),
             )
-            app.state.metrics = TrainMetrics(queue, engine, settings.data_path)
-            with app.state.metrics.registered():
+            with opened().metrics.registered():
                 async with refreshing_keys(verifier, settings):
                     yield
         finally:
             engine.dispose()
 
-    async def database() -> str | None:
+    def opened() -> Train:
         train: Train = app.state.train
+        return train
+
+    async def database() -> str | None:
         try:
-            await to_thread.run_sync(train.queue.counts)
+            await to_thread.run_sync(opened().queue.counts)
         except DATABASE_AWAY as error:
             return f"the database cannot be reached ({type(error.orig).__name__})"
         return None
 
     async def shown(request: Request) -> Response:
-        await app.state.metrics.refresh()
+        await opened().metrics.refresh()
         return await metrics(request)
 
     app = create_service(

@@ -17,7 +17,7 @@ from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.core.errors import NotAuthenticated
 from rayonnage_shared.core.validation import Matching
 from rayonnage_shared.http.problems import problems
-from rayonnage_shared.jobs.queue import JobNotFound, JobQueue
+from rayonnage_shared.jobs.queue import NO_SUCH_JOB, JobNotFound, JobQueue
 from rayonnage_shared.jobs.schemas import Job, JobList, JobStatus
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.training.requests import (
@@ -32,6 +32,7 @@ from rayonnage_shared.registry import promotion
 from rayonnage_shared.registry.schemas import PromoteRequest, Promotion, PromotionList
 from rayonnage_train.events import EVENT_HEADERS, EVENT_MEDIA_TYPE, EVENT_SCHEMA, EventStreams, job_events
 from rayonnage_train.job_types import JOB_TYPES, SEARCH, TRAIN, JobType, JobTypeName
+from rayonnage_train.metrics import TrainMetrics
 from rayonnage_train.report_links import ReportLinks
 from rayonnage_train.self_check import SelfCheck, SelfCheckResult
 
@@ -55,6 +56,7 @@ class Train:
     streams: EventStreams
     self_check: SelfCheck
     report_links: ReportLinks
+    metrics: TrainMetrics
 
 
 def train_of(request: Request) -> Train:
@@ -71,7 +73,7 @@ def existing_job(
     """Return the job with this id. Raises JobNotFound, also for a job of an unknown type."""
     job = train.queue.get(job_id)
     if job.kind not in JOB_TYPES:
-        raise JobNotFound("There is no job with this id; GET /train/jobs lists them.")
+        raise JobNotFound(NO_SUCH_JOB)
     return job
 
 

@@ -20,7 +20,7 @@ from rayonnage_shared.ops.log_following import LogFollower
 from rayonnage_shared.ops.log_search import find_request, log_files, parse_event
 from rayonnage_shared.ops.run_lock import holder
 from rayonnage_shared.ops.settings_catalogue import env_example
-from rayonnage_shared.ops.supervision import Supervisor
+from rayonnage_shared.ops.supervision import ProcessState, Supervisor
 
 HOME = Path()
 _SAMPLE = Path("data/sample")
@@ -60,7 +60,8 @@ def status() -> None:
     unready = supervisor.unready()
     table = Table("process", "state", "pid", "up", "ready")
     for process in supervisor.processes:
-        state = states[process.name]
+        # The supervisor may have been started by a version that had other processes.
+        state = states.get(process.name) or ProcessState(process.name, "unknown", pid=None, uptime_s=0)
         uptime = str(timedelta(seconds=round(state.uptime_s))) if state.pid else "–"
         table.add_row(process.name, state.state, str(state.pid or "–"), uptime, unready.get(process.name, "yes"))
     Console().print(table)

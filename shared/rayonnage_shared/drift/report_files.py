@@ -19,6 +19,7 @@ from rayonnage_shared.drift.schemas import DriftReport, DriftSummary
 log = structlog.get_logger()
 
 HTML_NAME, JSON_NAME = "drift_report.html", "drift_report.json"
+_NO_SUCH_REPORT = "There is no drift report with this id; GET /drift lists them."
 _ID = re.compile(r"[0-9]{8}T[0-9]{12}Z-[0-9a-f]{4}")
 
 
@@ -54,7 +55,7 @@ def read_report(data_path: Path, report_id: str) -> DriftReport:
             raise DriftReportBroken(f"Drift report {report_id} cannot be read: {error.strerror}.") from error
         except ValidationError as error:
             raise DriftReportBroken(f"Drift report {report_id} is not valid: {first_fault(error)}.") from error
-    raise DriftReportNotFound("There is no drift report with this id; GET /drift lists them.")
+    raise DriftReportNotFound(_NO_SUCH_REPORT)
 
 
 def report_page(data_path: Path, report_id: str) -> Path:
@@ -62,7 +63,7 @@ def report_page(data_path: Path, report_id: str) -> Path:
     path = reports_folder(data_path) / report_id / HTML_NAME
     if _ID.fullmatch(report_id) and path.is_file():
         return path
-    raise DriftReportNotFound("There is no drift report with this id; GET /drift lists them.")
+    raise DriftReportNotFound(_NO_SUCH_REPORT)
 
 
 def newest_reports(data_path: Path, limit: int) -> list[DriftSummary]:

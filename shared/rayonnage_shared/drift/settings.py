@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, field_validator
 
 from rayonnage_shared.core.settings import StorageSettings
+from rayonnage_shared.core.validation import wrong_value
 
 
 class DriftSettings(StorageSettings):
@@ -38,5 +39,5 @@ class DriftSettings(StorageSettings):
             unknown = named - {*column_names()}
             if unknown:
                 known = ", ".join(column_names())
-                raise ValueError(f"DRIFT_RETRAIN_COLUMNS names {', '.join(sorted(unknown))}; there are {known}")
+                raise wrong_value(f"names {', '.join(sorted(unknown))}, but the columns are {known}")
         return value

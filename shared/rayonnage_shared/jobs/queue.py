@@ -19,6 +19,8 @@ from rayonnage_shared.jobs.rows import as_job, end, expired, with_lines
 from rayonnage_shared.jobs.schemas import FINAL_STATUSES, Job, JobStatus
 from rayonnage_shared.jobs.transactions import Clock, database_time, lock_queue
 
+NO_SUCH_JOB = "There is no job with this id; GET /train/jobs or `rayonnage jobs list` shows all jobs."
+
 log = structlog.get_logger()
 
 
@@ -210,5 +212,5 @@ def _by_id(job_id: str) -> SelectOfScalar[JobRow]:
 def _existing(session: Session, statement: SelectOfScalar[JobRow]) -> JobRow:
     row = session.exec(statement).first()
     if row is None:
-        raise JobNotFound("There is no job with this id; GET /train/jobs lists them.")
+        raise JobNotFound(NO_SUCH_JOB)
     return row

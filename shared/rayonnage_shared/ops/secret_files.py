@@ -18,6 +18,7 @@ from rayonnage_shared.core.errors import BadInput
 from rayonnage_shared.core.files import write_mounted
 from rayonnage_shared.core.processes import EnvironmentValues
 from rayonnage_shared.core.settings import OptionalSecret, Settings, is_example_secret
+from rayonnage_shared.core.validation import wrong_value
 from rayonnage_shared.ops.env_file import ENV_FILE, complete_env_file, effective, secret_values
 
 FOLDER = ".secrets"
@@ -65,7 +66,7 @@ class SecretFileSettings(Settings):
     @classmethod
     def _is_an_address(cls, value: SecretStr | None) -> SecretStr | None:
         if value and not value.get_secret_value().startswith(("https://", "http://")):
-            raise ValueError("SLACK_WEBHOOK_URL must begin with https://")
+            raise wrong_value("must begin with https://")
         return value
 
 

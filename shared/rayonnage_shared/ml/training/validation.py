@@ -24,6 +24,9 @@ class DatasetTooSmall(BadInput):
 def validate_request(request: R, store: DatasetStore, *, may_install: bool = False) -> R:
     """Return the request with the dataset version that it refers to now, whatever is ingested later.
 
+    It is cheap, since it reads only the dataset's manifest, and is called twice: before a request is queued, so that
+    the caller learns at once what is wrong, and before it is trained, since the files may have changed meanwhile.
+
     With `may_install`, a family that cannot be trained here is accepted if `make` can install what it lacks. Raises
     FamilyNotTrainable, UnknownParameter, WrongParameter, BadInput for a parameter out of bounds, NothingToSearch,
     DatasetNotFound or DatasetTooSmall.

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from rayonnage_shared.core.settings import OptionalSecret, OptionalText, StorageSettings
+from rayonnage_shared.core.validation import wrong_value
 from rayonnage_shared.sync.dagshub import DagshubSettings, with_dagshub
 
 DVC_SCHEMES = ("s3", "https", "http")
@@ -38,7 +39,7 @@ class VersioningSettings(StorageSettings, DagshubSettings):
     def _known_scheme(cls, value: str | None) -> str | None:
         scheme, found, _ = (value or "").partition("://")
         if found and scheme not in DVC_SCHEMES:
-            raise ValueError(f"DVC_REMOTE_URL must be a folder or begin with one of {', '.join(DVC_SCHEMES)} and ://")
+            raise wrong_value("must be a folder or begin with s3://, https:// or http://")
         return value
 
     @model_validator(mode="before")

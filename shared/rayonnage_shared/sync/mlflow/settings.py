@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from rayonnage_shared.core.settings import OptionalSecret, OptionalText
+from rayonnage_shared.core.validation import wrong_value
 from rayonnage_shared.sync.dagshub import DagshubSettings, with_dagshub
 
 MLFLOW_SCHEMES = ("sqlite:///", "http://", "https://")
@@ -41,7 +42,7 @@ class MlflowSettings(DagshubSettings):
     @classmethod
     def _known_store(cls, value: str | None) -> str | None:
         if value and not value.startswith(MLFLOW_SCHEMES):
-            raise ValueError(f"MLFLOW_TRACKING_URI is empty or begins with one of {', '.join(MLFLOW_SCHEMES)}")
+            raise wrong_value("must be empty or begin with sqlite:///, http:// or https://")
         return value
 
     @model_validator(mode="before")
