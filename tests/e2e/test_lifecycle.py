@@ -124,6 +124,7 @@ def test_a_fusion_that_is_no_better_than_text_is_left_out(shop: Shop, sample: Pa
     assert manifest["families"] == {"text": "tfidf-svm", "image": "efficientnet-lite0", "fusion": None}
     assert manifest["best_part"] == "text"
     assert "the fusion is right" in manifest["left_out"]["fusion"]
+    assert manifest["models"]["fusion"]["family"] == "weighted", "so that the next training tries it again"
     assert shop.serves(made["version"])
     photo = (sample / "exemple.jpg").read_bytes()
     both = predict_form(shop.client, photo, designation=TITLE).json()

@@ -182,6 +182,17 @@ def test_a_training_takes_over_what_a_search_found_for_the_champion() -> None:
     )
 
 
+def test_a_training_tries_a_fusion_again_that_was_left_out() -> None:
+    champion = a_manifest(
+        families={"text": "tfidf-svm", "image": "efficientnet-lite0", "fusion": None},
+        models={"fusion": {"family": "concatenate", "parameters": {"penalty": 0.25}}},
+        left_out={"fusion": "Text alone is right more often."},
+    )
+    assert request_like(champion) == TrainRequest(
+        text="tfidf-svm", image="efficientnet-lite0", fusion="concatenate", parameters={"fusion.penalty": 0.25}
+    )
+
+
 def test_a_report_without_evidently_says_how_to_add_it(shop: AnsweredShop, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object) -> None:
         raise EvidentlyMissing("Install it with `make monitor`.")

@@ -161,8 +161,11 @@ def _queue_training(queue: JobQueue, settings: TrainSettings, report: DriftRepor
 
 
 def request_like(manifest: Manifest) -> TrainRequest:
-    """Return the request for a bundle of the same families, with the parameters that differ from their defaults."""
-    families = manifest.families
+    """Return the request for a bundle of the same families, with the parameters that differ from their defaults.
+
+    A fusion that was left out is tried again.
+    """
+    families = manifest.families.model_copy(update={"fusion": manifest.fitted_fusion()})
     parameters: dict[str, Parameter] = {}
     for component, family in families.present().items():
         defaults = family_class(component, family).parameters

@@ -94,12 +94,18 @@ class Manifest(_Section):
     submitted_by: str
     metrics: dict[str, float | int] = Field(description="Measured on the test split.")
     libraries: dict[str, str]
-    models: dict[str, FittedModel] = Field({}, description="Empty for a bundle from before this was recorded.")
+    models: dict[str, FittedModel] = Field(
+        {}, description="A fusion that was left out is named too; empty for a bundle from before this was recorded."
+    )
     best_part: Literal["text", "image"] | None = Field(
         None, description="Without a fusion, the model that predicts products with text and photo; null: text."
     )
     left_out: dict[Component, str] = Field({}, description="Why the bundle has no such model.")
     files: dict[str, str] = Field(description="The sha256 of each file, by its path in the bundle.")
+
+    def fitted_fusion(self) -> str | None:
+        """Return the family of the fusion that was fitted, also if it was then left out; None without one."""
+        return self.models["fusion"].family if "fusion" in self.models else self.families.fusion
 
 
 def read_manifest(models_path: Path, version: str) -> Manifest:

@@ -86,7 +86,7 @@ def make_plan(request: TrainRequest, store: DatasetStore, models_path: Path, cat
     if not any(families.values()):
         reasons = " ".join(left_out.values())
         raise BadInput(f"Name a text family, or an image family and enough photos. {reasons}")
-    fusion = request.fusion or (base.families.fusion if base else None) or DEFAULT_FUSION
+    fusion = request.fusion or (base.fitted_fusion() if base else None) or DEFAULT_FUSION
     fusion_family(fusion).resolve(request.parameters_of("fusion"))  # refused now, since it is fitted last
     return Plan(
         version=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",

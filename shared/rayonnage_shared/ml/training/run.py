@@ -242,9 +242,8 @@ class Training:
         return self.work / "instead_of_fusion.json"
 
     def _drop_fusion(self, alone: BestPart) -> None:
-        """Remove the fusion from the bundle, and note which part predicts instead."""
+        """Remove the fusion from the bundle, but for its facts, and note which part predicts instead."""
         shutil.rmtree(self.building / "fusion")
-        facts_path(self.building, "fusion").unlink()
         write_atomically(self._alone_path, json.dumps(asdict(alone)).encode())
 
     def _instead_of_fusion(self) -> BestPart | None:
@@ -337,7 +336,7 @@ class Training:
             libraries=library_versions(),
             models={
                 model: ModelFacts.load(self.building, model, family).described()
-                for model, family in families.present().items()
+                for model, family in plan.families().present().items()
             },
             best_part=alone.part if alone else None,
             left_out=left_out,

@@ -112,6 +112,16 @@ def test_a_model_that_could_be_trained_again_is_asked_for_before_anything_is_fit
         plan(volumes, KEEPS_TEXT, new_category)
 
 
+@pytest.mark.parametrize(
+    ("models", "fusion"), [({"fusion": {"family": "concatenate"}}, "concatenate"), ({}, "weighted")]
+)
+def test_a_fusion_that_was_left_out_is_tried_again(volumes: Path, models: dict[str, Any], fusion: str) -> None:
+    families = {"text": "tfidf-svm", "image": "vgg16", "fusion": None}
+    write_bundle(volumes / "models", families=families, models=models, left_out={"fusion": "Text alone is better."})
+
+    assert plan(volumes, KEEPS_NOTHING).fusion == fusion
+
+
 def test_a_plan_is_read_as_it_was_written(volumes: Path) -> None:
     found = plan(volumes, KEEPS_NOTHING)
     assert found.left_out["image"].startswith(f"Champion {VERSION} has no photo model to keep.")
