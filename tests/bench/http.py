@@ -30,6 +30,7 @@ from tests.bench.in_process import predictions_per_second
 from tests.bench.load import LoadResult, build_form, build_request, run_load
 from tests.e2e.platform import Platform, running_platform
 from tests.ports import free_ports
+from tests.processes import killed_at_end
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 PHOTO_BYTES = 44_000  # the average size of a marketplace photo of 500×500
@@ -145,13 +146,9 @@ def form_requests(titles: list[str], photos: list[bytes], token: str) -> list[by
 def _plain_fastapi(data: Path) -> Iterator[int]:
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "tests.bench.plain_fastapi", "--data", str(data), "--port", str(port)]
-    server = subprocess.Popen(command)
-    try:
+    with killed_at_end(subprocess.Popen(command)):
         _wait_until_ready(f"http://127.0.0.1:{port}", 120)
         yield port
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 def _restart_predict(platform: Platform) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.compose.stack import BUILD_S, CHECKOUT, CommandFailed, Stack, run
 from tests.e2e.api import TRAINED_WITHIN_S
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = [pytest.mark.profiles, pytest.mark.timeout(1800)]
 
@@ -58,7 +58,9 @@ def airflow(platform: Stack) -> Iterator[httpx2.Client]:
             )
         except CommandFailed as error:
             raise CommandFailed(f"{error}\n{platform.logs(*parts)}") from error
-        with httpx2.Client(base_url=f"http://127.0.0.1:{platform.values['AIRFLOW_PORT']}", timeout=60) as client:
+        with httpx2.Client(
+            base_url=f"http://127.0.0.1:{platform.values['AIRFLOW_PORT']}", timeout=PATIENCE_S
+        ) as client:
             password = (platform.folder / ".secrets" / "airflow_admin_password").read_text(encoding="utf-8").strip()
             answer = client.post("/auth/token", json={"username": "admin", "password": password}).raise_for_status()
             client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
@@ -134,7 +136,7 @@ def test_a_part_that_is_killed_comes_back(airflow: httpx2.Client, platform: Stac
 
 
 def test_it_answers_nobody_who_has_not_logged_in(airflow: httpx2.Client, platform: Stack) -> None:
-    assert httpx2.get(f"{airflow.base_url}{DAG}").status_code == 401
+    assert httpx2.get(f"{airflow.base_url}{DAG}", timeout=PATIENCE_S).status_code == 401
     published = platform.docker("port", platform.container("airflow").id).split()
     assert [part for part in published if ":" in part] == [f"127.0.0.1:{platform.values['AIRFLOW_PORT']}"]
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.compose.stack import Stack
 from tests.e2e.api import job_events, predict_form, problem, start_training
+from tests.waiting import PATIENCE_S
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 
@@ -48,7 +49,7 @@ def test_tls_is_new_enough_and_http_2_is_spoken(platform: Stack) -> None:
 
 
 def test_plain_http_is_sent_to_https_with_its_method(platform: Stack) -> None:
-    answer = httpx2.post(f"http://localhost:{port(platform, 'HTTP_PORT')}/predict?x=1", json={})
+    answer = httpx2.post(f"http://localhost:{port(platform, 'HTTP_PORT')}/predict?x=1", json={}, timeout=PATIENCE_S)
     assert answer.status_code == 308
     assert answer.headers["location"] == "https://localhost/predict?x=1"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2
 
 from tests.ports import free_port
+from tests.processes import killed_at_end
 from tests.waiting import PATIENCE_S, eventually
 
 PASSWORD = "correct-horse-battery"
@@ -29,15 +30,14 @@ def auth_process(folder: Path, **settings: str) -> Iterator[httpx2.Client]:
         "ADMIN_PASSWORD": PASSWORD,
         **settings,
     }
-    process = subprocess.Popen([sys.executable, "-m", "rayonnage_auth"], cwd=folder, env=environment)
-    try:
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
-            assert eventually(lambda: process.poll() is not None or is_ready(client)), "auth did not become ready"
-            assert process.poll() is None, "auth ended before it was ready"
-            yield client
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
+    command = [sys.executable, "-m", "rayonnage_auth"]
+    with (
+        killed_at_end(subprocess.Popen(command, cwd=folder, env=environment)) as process,
+        httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client,
+    ):
+        assert eventually(lambda: process.poll() is not None or is_ready(client)), "auth did not become ready"
+        assert process.poll() is None, "auth ended before it was ready"
+        yield client
 
 
 def is_ready(client: httpx2.Client) -> bool:

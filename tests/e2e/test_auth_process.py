@@ -17,7 +17,7 @@ from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.core.errors import NotAuthenticated
 from rayonnage_shared.core.settings import TokenSettings
 from tests.e2e.auth_process import PASSWORD, auth_process
-from tests.waiting import eventually_async
+from tests.waiting import PATIENCE_S, eventually_async
 
 
 def _guess(client: httpx2.Client, number: int, address: str) -> int:
@@ -90,7 +90,7 @@ def test_a_weak_password_outside_development_stops_the_start_with_a_clear_messag
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode != 0

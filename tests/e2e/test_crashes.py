@@ -9,12 +9,11 @@ import os
 import signal
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx2
+import psutil
 import pytest
 
 from rayonnage_shared.core.processes import PROCESSES
@@ -25,8 +24,8 @@ from tests.e2e.platform import Platform, running_platform
 from tests.processes import children
 from tests.waiting import PATIENCE_S, eventually
 
-LONGEST_ANSWER_S = 30.0
-"""No caller was left alone: the gateway answers 504 after 15 s, and callers give up after 120 s."""
+RECOVERY_CPU_S = 10.0
+"""Processor time in which a killed process is ready again; 2 s on an idle machine."""
 PAUSE_S = 0.2
 SMALL = 150
 """Rows of a catalogue that trains in seconds, and yet slowly enough to be killed in the middle."""
@@ -36,7 +35,9 @@ SMALL = 150
 def shaken(trained_volume: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform to kill parts of, with the sample's model, and a small catalogue to train on."""
     home = tmp_path_factory.mktemp("shaken")
-    with running_platform(home, {"TRAIN_LEASE_S": "2"}, volume=trained_volume) as platform:
+    # A request that takes this long has been lost; a service that is merely slow on a busy machine is no outage.
+    settings = {"TRAIN_LEASE_S": "2", "GATEWAY_TIMEOUT_S": f"{PATIENCE_S / 2:g}"}
+    with running_platform(home, settings, volume=trained_volume) as platform:
         with platform.client(platform.admin_token()) as client:
             small = catalogue(sample, 0, SMALL)
             answer = ingest(client, small.features, small.target, small.images)
@@ -53,12 +54,11 @@ def admin(shaken: Platform) -> Iterator[httpx2.Client]:
     shaken.wait_until_ready()
 
 
-def wait_until_whole(platform: Platform, name: str, killed: int) -> float:
-    """Return once a new process is in place of the killed one and all is ready, and how many seconds that took.
+def wait_until_whole(platform: Platform, name: str, killed: int) -> None:
+    """Return once a new process is in place of the killed one and all is ready.
 
     The gateway says so last: what it knows of the others may be half a second old.
     """
-    began = time.monotonic()
     missing: dict[str, str] = {}
 
     def is_whole() -> bool:
@@ -69,7 +69,26 @@ def wait_until_whole(platform: Platform, name: str, killed: int) -> float:
         return not missing and gateway_says(platform) == "ok"
 
     assert eventually(is_whole), f"{missing}\n{platform.log_tail(name)}"
-    return time.monotonic() - began
+
+
+def assert_recovered_at_once(platform: Platform, name: str, starts_before: int) -> None:
+    """Assert that the process which took the killed one's place was the first attempt, and was quickly ready.
+
+    "Whole again within 10 s" is not measured by the clock: on a busy machine a process waits for a processor for any
+    number of seconds. It is measured by what the platform decides: the supervisor starts the process again within a
+    second, and only a start that fails makes it wait longer; and the start needs less than 10 s of processor time.
+    """
+    assert starts(platform, name) == starts_before + 1
+    pid = platform.pid(name)
+    assert pid is not None
+    used = psutil.Process(pid).cpu_times()
+    assert used.user + used.system < RECOVERY_CPU_S
+
+
+def starts(platform: Platform, name: str) -> int:
+    """Return how often the supervisor has started the process, failed attempts included."""
+    log = (platform.supervisor.folder / "supervisord.log").read_text(encoding="utf-8")
+    return log.count(f"spawned: '{name}' with pid")
 
 
 def gateway_says(platform: Platform) -> str | None:
@@ -80,55 +99,51 @@ def gateway_says(platform: Platform) -> str | None:
 
 
 class Buyers(Callers):
-    """Ask for predictions all the time, a few dozen a second, and note every answer with how long it took."""
+    """Ask for predictions all the time, a few dozen a second, and note every answer."""
 
     def __init__(self, platform: Platform, token: str) -> None:
         super().__init__(number=3)
         self.platform = platform
         self.token = token
-        self.answers: list[tuple[int, str, float]] = []
+        self.answers: list[tuple[int, str]] = []
         self.broken: list[str] = []
 
     def ask(self, number: int) -> None:
         with self.platform.client(self.token) as client:
             while not self.stopping.wait(PAUSE_S):
-                began = time.monotonic()
                 try:
                     answer = client.post("/predict", json={"designation": "Pompe de piscine"})
                 except httpx2.HTTPError as error:
                     self.broken.append(repr(error))
                     continue
-                kind = answer.headers["content-type"]
-                self.answers.append((answer.status_code, kind, time.monotonic() - began))
+                self.answers.append((answer.status_code, answer.headers["content-type"]))
 
     def statuses(self) -> set[int]:
-        return {status for status, _, _ in self.answers}
+        return {status for status, _ in self.answers}
 
     def check(self) -> None:
-        """Assert that no caller waited for a timeout, and that every refusal was a problem document."""
-        assert max(seconds for _, _, seconds in self.answers) < LONGEST_ANSWER_S
-        refusals = {(status, kind) for status, kind, _ in self.answers if status != 200}
+        """Assert that every refusal was a problem document, and no time-out (504)."""
+        refusals = {(status, kind) for status, kind in self.answers if status != 200}
         assert refusals <= {(503, "application/problem+json")}
         assert self.answers[-1][0] == 200
 
 
 @pytest.mark.parametrize("name", [process.name for process in PROCESSES])
-def test_a_killed_process_is_back_and_predictions_go_on(
-    shaken: Platform, admin: httpx2.Client, name: str, record_property: Any
-) -> None:
+def test_a_killed_process_is_back_and_predictions_go_on(shaken: Platform, admin: httpx2.Client, name: str) -> None:
+    starts_before = starts(shaken, name)
     with Buyers(shaken, shaken.admin_token()) as callers:
         assert eventually(lambda: callers.answers)
-        took = wait_until_whole(shaken, name, shaken.kill(name))
+        wait_until_whole(shaken, name, shaken.kill(name))
+        assert_recovered_at_once(shaken, name, starts_before)
         count = len(callers.answers)
         assert eventually(lambda: len(callers.answers) > count + 2 * callers.number)
-    record_property("recovered_s", round(took, 2))  # 2 s on two idle cores
     callers.check()
     if name != "gateway":
         assert not callers.broken, "the gateway answers whatever happens behind it"
     if name not in {"gateway", "predict"}:
         assert callers.statuses() == {200}, f"predictions need no {name}"
     assert admin.get("/status").status_code == 200
-    assert httpx2.get(f"{shaken.base_url}/health/ready").json()["status"] == "ok"
+    assert httpx2.get(f"{shaken.base_url}/health/ready", timeout=PATIENCE_S).json()["status"] == "ok"
 
 
 def test_logins_and_logouts_of_before_hold_after_auth_was_killed(shaken: Platform, admin: httpx2.Client) -> None:
@@ -139,7 +154,10 @@ def test_logins_and_logouts_of_before_hold_after_auth_was_killed(shaken: Platfor
     urls = (f"{shaken.base_url}/info", f"{shaken.url('train')}/train/jobs", f"{shaken.url('auth')}/users/me")
 
     def statuses() -> set[int]:
-        return {httpx2.get(url, headers={"Authorization": f"Bearer {ended}"}).status_code for url in urls}
+        return {
+            httpx2.get(url, headers={"Authorization": f"Bearer {ended}"}, timeout=PATIENCE_S).status_code
+            for url in urls
+        }
 
     # A service that had not asked before auth died learns of the logout once auth is back.
     assert eventually(lambda: statuses() == {401})

@@ -41,12 +41,12 @@ def test_starts_everything_once_and_stops_on_ctrl_c(run: Run) -> None:
     gateway = f"http://127.0.0.1:{run.ports['GATEWAY_PORT']}"
     assert f"{gateway}/docs" in run.output
     credentials = {"username": env["ADMIN_USERNAME"], "password": env["ADMIN_PASSWORD"]}
-    assert httpx2.post(f"{gateway}/token", data=credentials).status_code == 200
+    assert httpx2.post(f"{gateway}/token", data=credentials, timeout=PATIENCE_S).status_code == 200
     table = run.command("status").stdout
     assert all(f" {one.name} " in table for one in with_replicas({"PREDICT_REPLICAS": "2"}))
     replica = f"http://127.0.0.1:{run.ports['PREDICT_PORT'] + 10}"
     assert replica in run.output
-    assert httpx2.get(f"{replica}/health/live").status_code == 200
+    assert httpx2.get(f"{replica}/health/live", timeout=PATIENCE_S).status_code == 200
     assert " predict-2 " in run.command("dashboard", "--once").stdout
     assert (run.home / "logs" / "gateway.log").stat().st_size > 0
 

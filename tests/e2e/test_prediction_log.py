@@ -154,7 +154,7 @@ def test_predict_serves_while_its_database_is_away_from_the_start(platform: Plat
             answer = httpx2.post(f"{url}/predict", json={"designation": TITLE}, headers=headers, timeout=PATIENCE_S)
             assert answer.status_code == 200, answer.text
             waiting = "rayonnage_prediction_log_waiting 1.0"
-            assert eventually(lambda: waiting in httpx2.get(f"{url}/metrics").text)
+            assert eventually(lambda: waiting in httpx2.get(f"{url}/metrics", timeout=PATIENCE_S).text)
         finally:
             os.kill(process.pid, signal.SIGTERM)
         output, _ = process.communicate(timeout=PATIENCE_S)

@@ -56,7 +56,7 @@ def predict_all_at_once(platform: Platform) -> list[int]:
 
 
 def metrics(platform: Platform, name: str) -> Readings:
-    return Readings.of(httpx2.get(platform.metrics_url(name)).text)
+    return Readings.of(httpx2.get(platform.metrics_url(name), timeout=PATIENCE_S).text)
 
 
 def total(platform: Platform, metric: str) -> float:
@@ -221,7 +221,7 @@ def test_a_replica_that_is_stopped_ends_by_itself_and_the_other_serves(
     pids = [platform.pid(name) for name in REPLICAS]
     platform.stop("predict")
     assert predict(admin) == 200
-    with httpx2.Client() as direct, pytest.raises(httpx2.ConnectError):
+    with httpx2.Client(timeout=PATIENCE_S) as direct, pytest.raises(httpx2.ConnectError):
         direct.get(f"{platform.url('predict')}/health/live")
     platform.stop("predict-2")
     assert predict(admin) == 503

@@ -111,4 +111,4 @@ def test_without_its_collector_the_platform_answers_and_stops_as_ever(make_platf
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     with pytest.raises(httpx2.ConnectError):
-        httpx2.get(f"{platform.url('predict')}/health/live")
+        httpx2.get(f"{platform.url('predict')}/health/live", timeout=PATIENCE_S)

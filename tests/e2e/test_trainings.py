@@ -19,6 +19,7 @@ from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.features.photo_feature_cache import PhotoFeatureCache
 from tests.e2e.api import TRAINED_WITHIN_S, problem
 from tests.e2e.platform import Platform, environment_without_settings, write_settings
+from tests.processes import killed_at_end
 from tests.waiting import eventually
 
 RAYONNAGE = [sys.executable, "-m", "rayonnage_shared.cli.main"]
@@ -105,15 +106,15 @@ def test_a_training_takes_features_of_known_photos_from_the_cache(home: Path) ->
 
 def test_a_training_by_command_that_was_killed_is_resumed_by_the_same_command(home: Path) -> None:
     arguments = ("train", "--text", "tfidf-svm", "--image", "none", "--promote", "never")
-    with subprocess.Popen(
+    training = subprocess.Popen(
         [*RAYONNAGE, *arguments],
         cwd=home,
         env=environment_without_settings(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-    ) as process:
+    )
+    with killed_at_end(training):
         assert eventually(lambda: any((home / "models").glob(".work/cli-*/text.done")), TRAINED_WITHIN_S)
-        process.kill()
     (work,) = (home / "models").glob(".work/cli-*")
     model = {path.name: path.stat().st_mtime_ns for path in (work / "bundle" / "text").iterdir()}
     planned = json.loads((work / "plan.json").read_text())["version"]

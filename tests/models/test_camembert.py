@@ -27,7 +27,8 @@ from rayonnage_shared.ml.networks.scoring_network import ScoringNetwork
 from rayonnage_shared.ml.networks.subwords import Subwords
 from tests.models.hub import REVISION, hub
 from tests.models.tiny_camembert import MAX_TOKENS
-from tests.waiting import eventually
+from tests.processes import killed_at_end
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = [pytest.mark.models, pytest.mark.timeout(900)]
 
@@ -198,15 +199,12 @@ def test_serving_cuts_words_as_transformers_does(saved: Path, shelf: Shelf) -> N
 
 
 def test_a_killed_training_goes_on_to_the_same_end(fitted: Fitted[Camembert], shelf: Shelf, tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", TRAINER], stdin=subprocess.PIPE) as parent:
-        try:
-            assert parent.stdin is not None
-            with parent.stdin:
-                pickle.dump((shelf.texts, shelf.labels, shelf.fitting(tmp_path)), parent.stdin)
-            assert eventually(lambda: list(tmp_path.glob("*/checkpoint.pt")) != [], 120)
-            assert torch_processes(tmp_path)
-        finally:
-            parent.kill()
+    with killed_at_end(subprocess.Popen([sys.executable, "-c", TRAINER], stdin=subprocess.PIPE)) as parent:
+        assert parent.stdin is not None
+        with parent.stdin:
+            pickle.dump((shelf.texts, shelf.labels, shelf.fitting(tmp_path)), parent.stdin)
+        assert eventually(lambda: list(tmp_path.glob("*/checkpoint.pt")) != [], 120)
+        assert torch_processes(tmp_path)
     assert eventually(lambda: not torch_processes(tmp_path), 120)
     assert not list(tmp_path.glob("*/outcome.json"))
 
@@ -285,7 +283,7 @@ def test_without_a_hub_the_error_says_what_else_there_is(shelf: Shelf, monkeypat
     started = time.monotonic()
     with pytest.raises(WeightsUnavailable, match=r"\.pretrained"):
         Camembert.fit(shelf.texts, shelf.labels, shelf.fitting(weights="camembert-base"))
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < PATIENCE_S
 
 
 @pytest.mark.parametrize(

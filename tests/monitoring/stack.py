@@ -28,7 +28,7 @@ from tests.monitoring.host import Host, make_host
 from tests.monitoring.slack import Slack, slack_receiver
 from tests.ports import free_ports
 from tests.system.prometheus import configured_prometheus, query
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 DEPLOYMENTS = Path(__file__).parents[2] / "deployments"
 RULES = DEPLOYMENTS / "prometheus" / "rules"
@@ -88,7 +88,7 @@ class Daemon:
         """End it, if it runs."""
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(PATIENCE_S)
             self.process = None
 
 

@@ -29,7 +29,7 @@ from tests.monitoring.scaling import scaled
 from tests.monitoring.slack_story import SlackStory
 from tests.monitoring.stack import AWAY, MonitoringStack, monitoring_stack
 from tests.monitoring.trouble import PRODUCT, again_and_again, busy_processors, locked_database, paused, user_names
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = [pytest.mark.monitoring, pytest.mark.timeout(420)]
 
@@ -96,7 +96,7 @@ def predict(platform: Platform, token: str) -> Iterator[httpx2.Client]:
     """Predict itself, past the gateway and its limit."""
     headers = {"Authorization": f"Bearer {token}"}
     limits = httpx2.Limits(max_connections=200)
-    with httpx2.Client(base_url=platform.url("predict"), headers=headers, timeout=60, limits=limits) as client:
+    with httpx2.Client(base_url=platform.url("predict"), headers=headers, timeout=PATIENCE_S, limits=limits) as client:
         yield client
 
 

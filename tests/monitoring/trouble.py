@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 
 from tests.e2e.platform import Platform
+from tests.processes import killed_at_end
 
 PRODUCT = {"designation": "Piscine hors sol ronde avec pompe", "description": "Diamètre 3 m, filtre à sable"}
 
@@ -46,13 +47,10 @@ def again_and_again(act: Callable[[], Any], *, threads: int = 1, every_s: float 
 def busy_processors() -> Iterator[None]:
     """Keep every processor busy with work that gives way to any other."""
     command = [sys.executable, "-c", "import os\nos.nice(19)\nwhile True: pass"]
-    running = [subprocess.Popen(command) for _ in range(os.cpu_count() or 1)]
-    try:
+    with contextlib.ExitStack() as stack:
+        for _ in range(os.cpu_count() or 1):
+            stack.enter_context(killed_at_end(subprocess.Popen(command)))
         yield
-    finally:
-        for process in running:
-            process.kill()
-            process.wait(10)
 
 
 @contextlib.contextmanager

@@ -160,7 +160,7 @@ def chromium(folder: Path, width: int, height: int) -> Iterator[Browser]:
         finally:
             # The driver's own group: whatever the session left of the browser ends with it.
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait()
 
 
 def _capabilities(browser: str, profile: Path, width: int, height: int) -> dict[str, Any]:

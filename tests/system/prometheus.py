@@ -14,6 +14,9 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from tests.processes import killed_at_end
+from tests.waiting import PATIENCE_S
+
 BINARY = "prometheus"
 STARTS_WITHIN_S = 30
 
@@ -56,15 +59,13 @@ def configured_prometheus(folder: Path, port: int, text: str) -> Iterator[httpx2
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=warn",
     ]
-    with (folder / "output").open("w+") as output:
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
-        try:
-            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
-                _wait_until_ready(client, process, folder / "output")
-                yield client
-        finally:
-            process.terminate()
-            process.wait(20)
+    with (
+        (folder / "output").open("w+") as output,
+        killed_at_end(subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)) as process,
+        httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client,
+    ):
+        _wait_until_ready(client, process, folder / "output")
+        yield client
 
 
 def query(client: httpx2.Client, expression: str) -> list[dict[str, Any]]:

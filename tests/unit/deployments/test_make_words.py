@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -35,7 +37,7 @@ class Recorder:
             env={"PATH": f"{self.home / 'bin'}:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
         )
 
     def calls(self, *words: str) -> list[str]:
@@ -135,6 +137,6 @@ def test_the_interpreter_is_the_one_that_make_is_told(recorder: Recorder) -> Non
         cwd=recorder.home,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert done.stdout.strip() == f"{sys.executable} deployments/local/bootstrap.py"

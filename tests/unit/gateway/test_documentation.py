@@ -14,7 +14,7 @@ import pytest
 from rayonnage_gateway.documentation import add_examples, merge
 from rayonnage_gateway.routes import PublicRoute
 from tests.unit.gateway.servers import Conversation, Service, running
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 ROUTES = (
     PublicRoute("GET", "/models", "predict", "user"),
@@ -146,7 +146,7 @@ def test_the_document_grows_as_services_come_up_and_survives_their_end(monkeypat
     monkeypatch.setattr("rayonnage_gateway.documentation.REFRESH_S", 0.05)
     service = Service(answers_openapi=True)
     service.script = describing({"/train": {"post": operation("A")}})
-    with running(train_url=service.url) as gateway, httpx2.Client(base_url=gateway.url) as client:
+    with running(train_url=service.url) as gateway, httpx2.Client(base_url=gateway.url, timeout=PATIENCE_S) as client:
         assert eventually(lambda: shown(client, "/train"))
         text = client.get("/openapi.json").json()["info"]["description"]
         assert "predict" in text.partition("Not shown")[2]
@@ -169,8 +169,8 @@ def test_a_document_that_cannot_be_parsed_does_not_end_the_refresh(monkeypatch: 
 
     service = Service(answers_openapi=True)
     service.play(nest, describing({"/train": {"post": operation("A")}}))
-    with running(train_url=service.url) as gateway, httpx2.Client(base_url=gateway.url) as client:
-        assert asked.wait(10)
+    with running(train_url=service.url) as gateway, httpx2.Client(base_url=gateway.url, timeout=PATIENCE_S) as client:
+        assert asked.wait(PATIENCE_S)
         assert eventually(lambda: shown(client, "/train"))
     service.close()
 

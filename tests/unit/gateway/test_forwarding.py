@@ -330,7 +330,7 @@ def test_an_ingest_finishes_though_the_caller_has_left(gateway: Gateway, service
 def test_a_caller_who_never_reads_the_answers_frees_its_slot(service: Service) -> None:
     with (
         running(predict_url=service.url, gateway_connections=1, gateway_waiting=0, gateway_client_timeout_s=0.3) as one,
-        httpx2.Client(base_url=one.url, headers=bearer()) as other,
+        httpx2.Client(base_url=one.url, headers=bearer(), timeout=PATIENCE_S) as other,
     ):
         caller = one.connect()
         caller.sock.settimeout(0.5)

@@ -47,7 +47,10 @@ def hang(conversation: Conversation) -> None:
 
 
 def test_a_service_that_is_down_is_named() -> None:
-    with running(predict_rate_limit="off") as gateway, httpx2.Client(base_url=gateway.url) as client:
+    with (
+        running(predict_rate_limit="off") as gateway,
+        httpx2.Client(base_url=gateway.url, timeout=PATIENCE_S) as client,
+    ):
         for path, service in (("/predict", "predict"), ("/train", "train"), ("/ingest", "ingest"), ("/token", "auth")):
             answer = client.post(path, content=b"x", headers=bearer(role="admin"))
             assert problem(answer) == (503, "dependency_unavailable")
@@ -231,15 +234,15 @@ def test_an_answer_that_falls_silent_is_cut(service: Service) -> None:
 def test_a_stream_that_says_something_in_time_lives_longer_than_any_timeout(service: Service) -> None:
     def comments(conversation: Conversation) -> None:
         conversation.read_head()
-        conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 70\r\n\r\n")
-        for _ in range(10):
+        conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 175\r\n\r\n")
+        for _ in range(25):
             time.sleep(0.25)
             conversation.send(b": alive")
 
     service.play(comments)
-    timeouts = dict.fromkeys(("gateway_timeout_s", "gateway_idle_timeout_s", "gateway_client_timeout_s"), 2.0)
+    timeouts = dict.fromkeys(("gateway_timeout_s", "gateway_idle_timeout_s", "gateway_client_timeout_s"), 6.0)
     with reached(train_url=service.url, role="admin", **timeouts) as client:
-        assert len(client.get("/train/jobs/1/events").content) == 70
+        assert len(client.get("/train/jobs/1/events").content) == 175
 
 
 def test_a_service_that_stops_reading_an_upload_is_left(impatient: Gateway, service: Service) -> None:
@@ -339,7 +342,7 @@ def test_open_event_streams_do_not_keep_jobs_from_being_asked_for(gateway: Gatew
         caller = gateway.connect()
         caller.send(request("GET", "/train/jobs/1/events"))
         assert caller.read_head().startswith(b"HTTP/1.1 200")
-    with httpx2.Client(base_url=gateway.url, headers=bearer(role="admin")) as client:
+    with httpx2.Client(base_url=gateway.url, headers=bearer(role="admin"), timeout=PATIENCE_S) as client:
         assert client.get("/train/jobs").status_code == 200
 
 

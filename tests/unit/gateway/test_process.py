@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from tests.ports import free_ports
+from tests.processes import killed_at_end
 from tests.tokens import SECRET, bearer
 from tests.unit.gateway.servers import Service
 from tests.waiting import PATIENCE_S
@@ -36,28 +37,28 @@ def process(service: Service, tmp_path: Path) -> Iterator[tuple[subprocess.Popen
         "PREDICT_RATE_LIMIT": "1/minute",
         "GATEWAY_FORWARDED_ALLOW_IPS": "127.0.0.0/8",
     }
-    with subprocess.Popen(
-        [sys.executable, "-m", "rayonnage_gateway"], env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL
-    ) as started:
+    command = [sys.executable, "-m", "rayonnage_gateway"]
+    with killed_at_end(subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL)) as started:
         url, metrics = (f"http://127.0.0.1:{port}" for port in ports)
         deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                httpx2.get(f"{url}/health/live")
+                httpx2.get(f"{url}/health/live", timeout=PATIENCE_S)
                 break
             except httpx2.TransportError:
                 assert started.poll() is None, "the gateway did not start"
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
         yield started, url, metrics
-        started.kill()
 
 
 def test_a_process_serves_counts_by_template_logs_and_ends_in_order(
     process: tuple[subprocess.Popen[bytes], str, str], tmp_path: Path
 ) -> None:
     started, url, metrics = process
-    with httpx2.Client(base_url=url, headers=bearer(role="admin") | {"X-Request-ID": "seen-in-the-log"}) as client:
+    with httpx2.Client(
+        base_url=url, headers=bearer(role="admin") | {"X-Request-ID": "seen-in-the-log"}, timeout=PATIENCE_S
+    ) as client:
         assert client.post("/predict", content=b"x").status_code == 200
         assert client.post("/predict", content=b"x").status_code == 429
         heard = client.get("/models/one", headers={"X-Forwarded-For": "203.0.113.7"}).json()["fields"]
@@ -66,7 +67,7 @@ def test_a_process_serves_counts_by_template_logs_and_ends_in_order(
         assert client.get("/nowhere/at-all").status_code == 404
         assert client.get("/metrics").status_code == 404
 
-    counted = httpx2.get(f"{metrics}/metrics").text
+    counted = httpx2.get(f"{metrics}/metrics", timeout=PATIENCE_S).text
     assert 'http_requests_total{handler="/models/{version}",method="GET",status="200"} 2.0' in counted
     assert 'http_requests_total{handler="/predict",method="POST",status="429"} 1.0' in counted
     assert 'http_requests_total{handler="none",method="GET",status="404"}' in counted

@@ -16,6 +16,7 @@ from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_shared.core.errors import InvalidSetting
 from tests.tokens import bearer
 from tests.unit.gateway.servers import Gateway, Service, reached, running
+from tests.waiting import PATIENCE_S
 
 DOORS = ("/predict", "/predict/text/manual", "/predict/image/manual")
 
@@ -33,7 +34,7 @@ def hits() -> float:
 
 def test_the_three_routes_share_one_bucket_for_each_user(limited: Gateway) -> None:
     before = hits()
-    with httpx2.Client(base_url=limited.url) as client:
+    with httpx2.Client(base_url=limited.url, timeout=PATIENCE_S) as client:
         assert [client.post(door, headers=bearer("ada")).status_code for door in DOORS] == [200, 200, 200]
         refused = [client.post(door, headers=bearer("ada")) for door in DOORS]
         assert [answer.status_code for answer in refused] == [429] * 3
@@ -57,7 +58,7 @@ def test_the_limit_is_that_of_every_prediction_route_and_of_no_other(limited: Ga
 
 
 def test_another_token_header_case_or_query_is_no_new_bucket(limited: Gateway) -> None:
-    with httpx2.Client(base_url=limited.url) as client:
+    with httpx2.Client(base_url=limited.url, timeout=PATIENCE_S) as client:
         codes = [
             client.post(
                 f"/predict?n={number}",
@@ -72,7 +73,7 @@ def test_another_token_header_case_or_query_is_no_new_bucket(limited: Gateway) -
 
 
 def test_who_is_not_let_in_uses_up_nothing_and_other_routes_are_not_counted(limited: Gateway) -> None:
-    with httpx2.Client(base_url=limited.url) as client:
+    with httpx2.Client(base_url=limited.url, timeout=PATIENCE_S) as client:
         for _ in range(5):
             assert client.post("/predict", headers={"Authorization": "Bearer x"}).status_code == 401
             assert client.get("/info", headers=bearer("ada")).status_code == 200

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import httpx2
 
 from tests.unit.gateway.servers import Conversation, Script, Service, reached, running
+from tests.waiting import PATIENCE_S
 
 
 def ready(conversation: Conversation) -> None:
@@ -53,7 +54,7 @@ def test_status_names_what_predictions_lack() -> None:
 
 
 def test_status_is_503_while_services_are_away() -> None:
-    with running() as gateway, httpx2.Client(base_url=gateway.url) as client:
+    with running() as gateway, httpx2.Client(base_url=gateway.url, timeout=PATIENCE_S) as client:
         answer = client.get("/status")
         assert (answer.status_code, answer.json()["code"]) == (503, "dependency_unavailable")
         assert "predict" in answer.json()["detail"]
@@ -74,7 +75,7 @@ def test_the_gateway_is_ready_though_services_are_not_and_says_which() -> None:
 
 
 def test_the_gateway_is_not_ready_before_it_can_verify_tokens() -> None:
-    with running(algorithm="ES256") as gateway, httpx2.Client(base_url=gateway.url) as client:
+    with running(algorithm="ES256") as gateway, httpx2.Client(base_url=gateway.url, timeout=PATIENCE_S) as client:
         answer = client.get("/health/ready")
         assert answer.status_code == 503
         assert "keys" in answer.json()["dependencies"]

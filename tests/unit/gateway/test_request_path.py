@@ -14,6 +14,7 @@ import pytest
 import rayonnage_gateway
 from tests.tokens import bearer
 from tests.unit.gateway.servers import Service, running
+from tests.waiting import PATIENCE_S
 
 FOLDER = str(Path(rayonnage_gateway.__file__).parent)
 PATH = ("forwarding", "rate_limit", "upstream", "connection")
@@ -71,7 +72,10 @@ def test_a_request_passes_four_files_and_none_twice(
     service: Service, trace: Trace, method: str, path: str, passed: set[str]
 ) -> None:
     urls = {f"{name}_url": service.url for name in ("predict", "train", "ingest")}
-    with running(**urls) as gateway, httpx2.Client(base_url=gateway.url, headers=bearer(role="admin")) as client:
+    with (
+        running(**urls) as gateway,
+        httpx2.Client(base_url=gateway.url, headers=bearer(role="admin"), timeout=PATIENCE_S) as client,
+    ):
         for _ in range(2):  # over a new connection, and over a kept one
             trace.on = True
             assert client.request(method, path, content=b"x" if method == "POST" else None).status_code == 200

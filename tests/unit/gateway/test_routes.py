@@ -14,6 +14,7 @@ import pytest
 from rayonnage_gateway.routes import PUBLIC_ROUTES, PublicRoute
 from tests.tokens import bearer, token
 from tests.unit.gateway.servers import Conversation, Gateway, Gone, Service, echo, fields_of, reached, request, running
+from tests.waiting import PATIENCE_S
 
 GUARDED = [route for route in PUBLIC_ROUTES if route.access != "public"]
 
@@ -44,7 +45,7 @@ def test_a_route_reaches_its_service_for_those_who_may(
 ) -> None:
     gateway, services = counted
     others = {"public": {}, "user": bearer(), "admin": bearer(role="admin")}
-    with httpx2.Client(base_url=gateway.url) as client:
+    with httpx2.Client(base_url=gateway.url, timeout=PATIENCE_S) as client:
         answer = client.request(route.method, address(route), headers=others[route.access])
         assert answer.status_code == 200
         assert answer.json()["fields"]["host"] == f"127.0.0.1:{services[route.service].port}"
@@ -60,7 +61,7 @@ def test_nothing_of_a_refused_request_goes_on(counted: tuple[Gateway, dict[str, 
     refused.append(({"Authorization": f"Bearer {token(exp=time.time() - 1)}"}, 401))
     if route.access == "admin":
         refused.append((bearer(), 403))
-    with httpx2.Client(base_url=gateway.url) as client:
+    with httpx2.Client(base_url=gateway.url, timeout=PATIENCE_S) as client:
         for headers, status in refused:
             answer = client.request(route.method, address(route), headers=headers, content=b"secret")
             assert answer.status_code == status

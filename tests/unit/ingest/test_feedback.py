@@ -74,7 +74,7 @@ async def application(settings: IngestSettings) -> AsyncIterator[httpx2.AsyncCli
     transport = httpx2.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
-        httpx2.AsyncClient(transport=transport, base_url="http://ingest", timeout=60) as opened,
+        httpx2.AsyncClient(transport=transport, base_url="http://ingest", timeout=PATIENCE_S) as opened,
     ):
         yield opened
 

@@ -19,6 +19,7 @@ from rayonnage_ingest.metrics import ROWS, ROWS_WITH_IMAGE
 from rayonnage_ingest.routes import Ingest
 from rayonnage_ingest.settings import IngestSettings
 from tests.tokens import SECRET, bearer
+from tests.waiting import eventually_async
 
 GOOD = b"designation,productid,imageid,prdtypecode\nLampe de chevet,1,1,2060\nVase bleu,2,2,2060\n"
 BAD = b"designation,productid,imageid,prdtypecode\n=Lampe,1,1,99\n"
@@ -51,7 +52,7 @@ async def app(settings: IngestSettings) -> AsyncIterator[FastAPI]:
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://ingest", headers=ADMIN, timeout=60) as opened:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://ingest", headers=ADMIN) as opened:
         yield opened
 
 
@@ -118,12 +119,10 @@ async def test_one_more_than_may_wait_is_answered_503_with_retry_after(
 async def test_the_work_goes_on_when_the_caller_leaves(app: FastAPI, client: httpx2.AsyncClient) -> None:
     ingest: Ingest = app.state.ingest
     call = asyncio.create_task(send(client, GOOD))
-    async with asyncio.timeout(60):
-        while not ingest.ingestions.at_work:  # noqa: ASYNC110 - the service has no reason to tell of it
-            await asyncio.sleep(0.01)
-        work = asyncio.gather(*ingest.ingestions.at_work)
-        call.cancel()
-        await work
+    assert await eventually_async(lambda: ingest.ingestions.at_work)
+    work = asyncio.gather(*ingest.ingestions.at_work)
+    call.cancel()
+    await work
     assert ingest.datasets.current() is not None
 
 

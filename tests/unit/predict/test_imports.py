@@ -3,6 +3,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.waiting import PATIENCE_S
+
 TRAINING_LIBRARIES = [
     "tensorflow",
     "torch",
@@ -27,7 +29,11 @@ print(*(name for name in sys.argv[1:] if name in sys.modules))
 
 def test_predict_starts_without_training_libraries() -> None:
     found = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *TRAINING_LIBRARIES], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", PROGRAM, *TRAINING_LIBRARIES],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
     )
 
     assert found.stdout.split() == []

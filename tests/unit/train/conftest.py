@@ -1,4 +1,4 @@
-"""Clients of the application that a test module builds in its fixture `app`."""
+"""Clients of the application that a test module builds in its fixture `app`, and a job queue with a claimed job."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import Engine
 
 from rayonnage_shared.auth.schemas import Role
+from rayonnage_shared.jobs.leases import JobLeases
+from rayonnage_shared.jobs.queue import JobQueue
+from rayonnage_shared.jobs.rows import HeldJob
 from tests.tokens import bearer
 
 
@@ -27,3 +31,21 @@ async def admin(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
 async def user(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
     async with client_of(app, "user") as client:
         yield client
+
+
+@pytest.fixture
+def queue(engine: Engine) -> JobQueue:
+    return JobQueue(engine)
+
+
+@pytest.fixture
+def leases(engine: Engine) -> JobLeases:
+    return JobLeases(engine)
+
+
+@pytest.fixture
+def held(queue: JobQueue, leases: JobLeases) -> HeldJob:
+    queue.submit("train", {}, by="claire", concurrency_group="models")
+    claimed = leases.claim(["train"], 60)
+    assert claimed is not None
+    return claimed

@@ -22,24 +22,6 @@ def always() -> bool:
     return True
 
 
-@pytest.fixture
-def queue(engine: Engine) -> JobQueue:
-    return JobQueue(engine)
-
-
-@pytest.fixture
-def leases(engine: Engine) -> JobLeases:
-    return JobLeases(engine)
-
-
-@pytest.fixture
-def held(queue: JobQueue, leases: JobLeases) -> HeldJob:
-    queue.submit("train", {}, by="claire", concurrency_group="models")
-    claimed = leases.claim(["train"], 60)
-    assert claimed is not None
-    return claimed
-
-
 def follow(queue: JobQueue, job_id: str, keep_alive_s: float = 60) -> AsyncIterator[bytes]:
     return job_events(queue, job_id, always, poll_s=0.01, keep_alive_s=keep_alive_s)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from rayonnage_shared.jobs.leases import JobLeases, LeaseLost
@@ -19,24 +18,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(job_reporter, "time", made)
     return made
-
-
-@pytest.fixture
-def queue(engine: Engine) -> JobQueue:
-    return JobQueue(engine)
-
-
-@pytest.fixture
-def leases(engine: Engine) -> JobLeases:
-    return JobLeases(engine)
-
-
-@pytest.fixture
-def held(queue: JobQueue, leases: JobLeases) -> HeldJob:
-    queue.submit("train", {}, by="claire", concurrency_group="models")
-    claimed = leases.claim(["train"], 60)
-    assert claimed is not None
-    return claimed
 
 
 def test_a_stage_is_written_at_once_and_progress_twice_a_second(

@@ -12,6 +12,7 @@ import pytest
 
 from rayonnage_shared.core.healthcheck import main
 from tests.http_server import serving
+from tests.waiting import PATIENCE_S
 
 ANSWERS = {
     "/health/ready": (200, b"{}"),
@@ -67,7 +68,7 @@ def test_it_needs_nothing_that_takes_long_to_import() -> None:
         "import sys; before = set(sys.modules); import rayonnage_shared.core.healthcheck; "
         "print(*{name.partition('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names)"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE_S)
     assert found.stdout.split() == ["rayonnage_shared"]
 
 

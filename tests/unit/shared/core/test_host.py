@@ -13,17 +13,15 @@ from pathlib import Path
 import pytest
 
 from rayonnage_shared.core import host
+from tests.processes import killed_at_end
 from tests.waiting import PATIENCE_S, eventually
 
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(60)"], env=os.environ | {"A_MARK": "x=1"}
-    )
-    yield process
-    process.kill()
-    process.wait()
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    with killed_at_end(subprocess.Popen(command, env=os.environ | {"A_MARK": "x=1"})) as process:
+        yield process
 
 
 def test_a_free_port_is_free() -> None:
@@ -57,7 +55,7 @@ def test_ends_processes_that_listen_to_sigterm(sleeper: subprocess.Popen[bytes])
 
 def test_ends_processes_that_do_not() -> None:
     code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+    with killed_at_end(subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)) as process:
         assert process.stdout is not None
         process.stdout.readline()
         host.end([process.pid], within_s=0.2)
@@ -66,4 +64,4 @@ def test_ends_processes_that_do_not() -> None:
 
 def test_a_process_that_ended_but_was_not_waited_for_counts_as_gone(sleeper: subprocess.Popen[bytes]) -> None:
     sleeper.kill()
-    assert host.wait_until_gone([sleeper.pid], 5)
+    assert host.wait_until_gone([sleeper.pid], PATIENCE_S)

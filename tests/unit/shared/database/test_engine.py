@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from sqlmodel import SQLModel, select
 from rayonnage_shared.core.errors import InvalidSetting
 from rayonnage_shared.database.engine import MIGRATIONS, migrate, open_database, reading, writing
 from rayonnage_shared.database.tables import PromotionRow, UserRow, now
+from tests.processes import killed_at_end
 from tests.waiting import PATIENCE_S
 
 
@@ -72,11 +74,13 @@ def test_several_processes_may_migrate_an_empty_database_at_once(database_url: s
         "import sys; from rayonnage_shared.database.engine import migrate, open_database;"
         "migrate(open_database(sys.argv[1]))"
     )
-    started = [
-        subprocess.Popen([sys.executable, "-c", code, database_url], stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    errors = [process.communicate(timeout=PATIENCE_S)[1] for process in started]
+    command = [sys.executable, "-c", code, database_url]
+    with contextlib.ExitStack() as stack:
+        started = [
+            stack.enter_context(killed_at_end(subprocess.Popen(command, stderr=subprocess.PIPE, text=True)))
+            for _ in range(3)
+        ]
+        errors = [process.communicate(timeout=PATIENCE_S)[1] for process in started]
     assert [process.returncode for process in started] == [0] * 3, errors
 
 

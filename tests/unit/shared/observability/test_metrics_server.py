@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from rayonnage_shared.observability.metrics_server import metrics_server
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -21,10 +22,10 @@ def registry() -> CollectorRegistry:
 )
 def test_the_registry_is_served_until_the_block_ends(registry: CollectorRegistry, host: str, address: str) -> None:
     with metrics_server(host, 0, registry) as port:
-        assert "answer 42.0" in httpx2.get(f"http://{address}:{port}/metrics").text
+        assert "answer 42.0" in httpx2.get(f"http://{address}:{port}/metrics", timeout=PATIENCE_S).text
 
     with pytest.raises(httpx2.ConnectError):
-        httpx2.get(f"http://{address}:{port}/metrics")
+        httpx2.get(f"http://{address}:{port}/metrics", timeout=PATIENCE_S)
 
 
 def test_a_port_that_is_taken_is_an_error(registry: CollectorRegistry) -> None:
@@ -38,6 +39,6 @@ def test_a_port_that_is_taken_is_an_error(registry: CollectorRegistry) -> None:
 
 def test_scrapes_are_not_logged(registry: CollectorRegistry, capfd: pytest.CaptureFixture[str]) -> None:
     with metrics_server("127.0.0.1", 0, registry) as port:
-        httpx2.get(f"http://127.0.0.1:{port}/metrics")
+        httpx2.get(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S)
 
     assert capfd.readouterr() == ("", "")

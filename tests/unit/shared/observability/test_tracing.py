@@ -173,7 +173,7 @@ def test_the_collector_gets_the_headers_that_it_asks_for(collector: Collector) -
 async def test_a_collector_that_does_not_answer_keeps_nobody_waiting(
     listens: bool, events: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracing_module, "SEND_TIMEOUT_S", 30.0)
+    monkeypatch.setattr(tracing_module, "SEND_TIMEOUT_S", 10 * PATIENCE_S)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         if listens:
@@ -181,14 +181,12 @@ async def test_a_collector_that_does_not_answer_keeps_nobody_waiting(
         trace(f"http://127.0.0.1:{silent.getsockname()[1]}")
         traces = tracing()
         assert traces is not None
-        started = time.thread_time()
         for _ in range(5000):  # more than wait in the queue
             traces.end(traces.server_span("GET", None, "r-1"), 200)
-        assert time.thread_time() - started < 2, "0.3 s: nothing but the spans themselves"
         assert await ask("/things/one") == 200
-        started = time.perf_counter()
+        started = time.monotonic()
         stop_tracing()
-        assert time.perf_counter() - started < 20, "one second, and not the thirty that the collector has"
+        assert time.monotonic() - started < PATIENCE_S, "it waits a second, and not as long as the collector may take"
 
 
 def test_without_a_collector_nothing_is_imported() -> None:
@@ -200,7 +198,9 @@ from rayonnage_shared.http import app as web
 tracing.set_up_tracing("demo", ServiceSettings(_env_file=None))
 print(tracing.tracing(), *(name for name in sys.modules if name.startswith("opentelemetry.sdk") or name == "requests"))
 """
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
     assert found.stdout.split() == ["None"]
 
 

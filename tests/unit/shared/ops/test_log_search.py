@@ -6,7 +6,6 @@ import io
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,9 @@ import structlog
 from rayonnage_shared.core.settings import ServiceSettings
 from rayonnage_shared.observability.logging import set_up_logging
 from rayonnage_shared.ops.log_search import find_request, log_files
+from tests.processor_time import relative_cost
 from tests.unit.shared.observability.test_logging import logging_put_back  # noqa: F401 - used by each test
+from tests.waiting import PATIENCE_S
 
 WANTED = "01KXWANTED0000000000000000"
 
@@ -44,7 +45,7 @@ def command(folder: Path, *arguments: str, piped: str = "") -> subprocess.Comple
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
 
 
@@ -127,9 +128,8 @@ def test_a_hundred_megabytes_take_seconds(tmp_path: Path) -> None:
         for _ in range(100):
             file.write(other * (1_000_000 // len(other)))
         file.write(line(2, "it").encode() + b"\n")
-    started = time.process_time()
     assert found(tmp_path) == ["it"]
-    assert time.process_time() - started < 5, "it takes 0.03 s"
+    assert relative_cost(lambda: found(tmp_path), rounds=1) < 5000  # 30
 
 
 def test_lines_come_from_a_pipe_once() -> None:

@@ -14,6 +14,7 @@ from rayonnage_shared.core.processes import PROCESSES, REPLICA_PORT_STEP
 from rayonnage_shared.ops.platform_state import DashboardSettings, Picture, Watcher
 from tests.http_server import serving
 from tests.ports import free_ports_of_replicas
+from tests.waiting import PATIENCE_S
 
 Serve = Callable[..., int]
 READY = {"/health/ready": (200, "{}")}
@@ -78,7 +79,7 @@ def test_what_a_process_says_is_shown(tmp_path: Path, serve: Serve) -> None:
 
     predict = next(service for service in picture.services if service.name == "predict")
     assert (predict.trouble, predict.replicas, predict.memory_bytes) == (None, 1, 2.5e8)
-    assert predict.uptime is not None and 89 <= predict.uptime.total_seconds() <= 99
+    assert predict.uptime is not None and 89 <= predict.uptime.total_seconds() <= 90 + PATIENCE_S
     assert picture.log is not None and (picture.log.written, picture.log.waiting) == (12, 3)
 
 

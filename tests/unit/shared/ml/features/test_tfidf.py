@@ -18,6 +18,7 @@ from sklearn.svm import LinearSVC
 from rayonnage_shared.ml.base.model import FloatArray, IntArray
 from rayonnage_shared.ml.features.term_counts import TermCounts
 from rayonnage_shared.ml.features.tfidf import Tfidf, fold
+from tests.waiting import PATIENCE_S
 
 TEXTS = [
     "Piscine tubulaire Intex 3,05 m, piscine ronde",
@@ -112,7 +113,9 @@ def test_serving_loads_neither_scikit_learn_nor_scipy() -> None:
         "import sys, rayonnage_shared.ml.families.text.tfidf_svm, rayonnage_shared.ml.families.text.tfidf_embedding\n"
         "sys.exit(', '.join({'sklearn', 'scipy', 'pandas'} & set(sys.modules)) or 0)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert result.returncode == 0, result.stderr
 
 

@@ -17,6 +17,7 @@ from rayonnage_shared.sync.dvc.local_config import write_local_config
 from rayonnage_shared.sync.dvc.settings import VersioningSettings
 from rayonnage_shared.sync.dvc.target import DvcTarget
 from tests.unit.shared.sync.dvc.versions import Volumes
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[5]
 OF_GIT = (".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore")
@@ -43,7 +44,7 @@ def of_dvc(folder: Path, name: str) -> str:
         "print(config['remote'][config['core']['remote']][sys.argv[1]])"
     )
     return subprocess.run(
-        [sys.executable, "-c", code, name], cwd=folder, check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, name], cwd=folder, check=True, capture_output=True, text=True, timeout=PATIENCE_S
     ).stdout.strip()
 
 
