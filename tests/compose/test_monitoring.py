@@ -63,7 +63,7 @@ def said(received: list[dict[str, Any]]) -> str:
 
 
 @pytest.mark.usefixtures("scan")
-def test_a_process_that_is_gone_is_told_to_slack_and_told_when_it_is_back(platform: Stack) -> None:
+def test_slack_is_notified_of_a_process_that_is_down_and_when_it_is_back(platform: Stack) -> None:
     gateway = platform.docker(
         *("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", f"{PROJECT}_monitoring")
     ).strip()

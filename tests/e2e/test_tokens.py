@@ -71,7 +71,7 @@ def user_token(platform: Platform, user: str) -> str:
 # Logging in
 
 
-def test_a_wrong_password_and_an_unknown_user_are_told_the_same(platform: Platform, user: str) -> None:
+def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(platform: Platform, user: str) -> None:
     with platform.client() as client:
         wrong = client.post("/token", data={"username": user, "password": "not the password"})
         unknown = client.post("/token", data={"username": "nobody-at-all", "password": "not the password"})

@@ -55,7 +55,7 @@ def pixels(photos: list[Path]) -> Pixels:
     return np.stack([read_photo(one.read_bytes(), 224, PhotoLimits()) for one in photos[:9]])
 
 
-def test_shapes_are_told_apart_on_photos_that_were_held_out(
+def test_shapes_are_distinguished_on_photos_that_were_held_out(
     fitted: tuple[EfficientNetLite0, FloatArray], labels: Labels
 ) -> None:
     _, held_out = fitted
@@ -103,7 +103,7 @@ def test_threads_may_share_a_model(fitted: tuple[EfficientNetLite0, FloatArray],
     np.testing.assert_array_equal(np.concatenate(together), np.concatenate(alone))
 
 
-def test_progress_is_told_and_may_stop_the_work(photos: list[Path], labels: Labels) -> None:
+def test_progress_is_reported_and_may_stop_the_work(photos: list[Path], labels: Labels) -> None:
     class Stopped(Exception):
         pass
 

@@ -143,7 +143,7 @@ def test_curves_and_facts_tell_how_it_learned(fitted: Fitted[Camembert], shelf: 
     json.dumps(dict(fitted.facts))
 
 
-def test_the_exported_network_says_what_torch_said(fitted: Fitted[Camembert], shelf: Shelf) -> None:
+def test_the_exported_network_predicts_what_torch_predicted(fitted: Fitted[Camembert], shelf: Shelf) -> None:
     assert fitted.facts["export"]["max_difference"] <= 1e-4
     rows = np.flatnonzero(shelf.labels.folds == 0)
     served = fitted.model.predict_proba([shelf.texts[row] for row in rows])

@@ -147,13 +147,13 @@ def test_lstm_is_served_without_tensorflow(trained: Fitted[Lstm], tmp_path: Path
 def test_lstm_killed_in_an_epoch_goes_on_after_the_last_whole_one_and_ends_equal(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-m", "tests.models.keras_runs", str(tmp_path)], check=False, timeout=200)
     assert killed.returncode == -signal.SIGKILL
-    told: list[str] = []
+    messages: list[str] = []
 
-    resumed = fit_resumable(tmp_path, lambda fraction, message: told.append(message))
+    resumed = fit_resumable(tmp_path, lambda fraction, message: messages.append(message))
 
     whole = fit_resumable(None)
     assert resumed.facts["training"]["lstm"] == {**whole.facts["training"]["lstm"], "resumed_after_epoch": 2}
-    assert [message for message in told if "done" in message] == [
+    assert [message for message in messages if "done" in message] == [
         f"lstm: epoch {epoch} of at most {RESUMED['epochs']} done" for epoch in (3, 4)
     ]
     texts, _ = shelves(40)
@@ -278,15 +278,15 @@ def test_a_photo_network_that_is_cancelled_goes_on_in_the_phase_it_was_in(
 
     with pytest.raises(Cancelled):
         fit(cancel)
-    told: list[tuple[float, str]] = []
+    messages: list[tuple[float, str]] = []
 
     def tell(fraction: float, message: str) -> None:
-        told.append((fraction, message))
+        messages.append((fraction, message))
 
     resumed = fit(tell)
 
-    assert not [message for _, message in told if "read" in message or message.startswith("head")]
-    fractions = [fraction for fraction, _ in told]
+    assert not [message for _, message in messages if "read" in message or message.startswith("head")]
+    fractions = [fraction for fraction, _ in messages]
     assert fractions == sorted(fractions)
     facts = resumed.facts["training"]
     assert facts["head"]["resumed_after_epoch"] == facts["head"]["epochs"]

@@ -135,7 +135,7 @@ def test_a_search_trains_with_what_it_found(admin: httpx2.Client) -> None:
     assert admin.get(f"/models/{result['version']}").json()["manifest"]["parameters"] == result["search"]["parameters"]
 
 
-def test_weights_that_are_not_there_are_said_to_be_missing_at_once(admin: httpx2.Client) -> None:
+def test_missing_weights_are_reported_at_once(admin: httpx2.Client) -> None:
     wanted = {"text": "camembert", "parameters": {"weights": "nobody-has-these"}}
     job_id = start_training(admin, "/train/text", **wanted, promote="never")
 

@@ -28,7 +28,7 @@ SECOND_ALERT_S = 20  # group_wait of a page is 10 s, so what has not come by the
 
 
 @dataclass
-class Told:
+class Outage:
     """What came of it."""
 
     paged_after_s: float = 0.0
@@ -42,11 +42,11 @@ class Told:
 class SlackStory:
     """The outage, as it goes on."""
 
-    def __init__(self, future: Future[Told]) -> None:
+    def __init__(self, future: Future[Outage]) -> None:
         self._future = future
 
-    def told(self) -> Told:
-        """Return what was told, once it is over."""
+    def outage(self) -> Outage:
+        """Return what Slack got, once the outage is over."""
         return self._future.result(timeout=600)
 
 
@@ -57,12 +57,12 @@ def slack_story(folder: Path, volume: Path) -> Iterator[SlackStory]:
         yield SlackStory(thread.submit(_outage, folder, volume))
 
 
-def _outage(folder: Path, volume: Path) -> Told:
+def _outage(folder: Path, volume: Path) -> Outage:
     with (
         running_platform(folder / "platform", volume=volume) as platform,
         monitoring_stack(folder / "stack", platform, scrape_interval="10s") as stack,
     ):
-        told = Told()
+        outage = Outage()
         stack.amtool("silence", "add", "alertname=HostOutOfMemory", "--comment=known", "--duration=1h", "--author=test")
         for mountpoint in ("/", "/srv"):
             _add(stack, "HostDiskFull", "page", instance="a:9100", mountpoint=mountpoint)
@@ -71,22 +71,22 @@ def _outage(folder: Path, volume: Path) -> Told:
         stopped = time.monotonic()
         platform.stop("predict")
         assert eventually(lambda: stack.slack.about("ProcessDown"), PAGED_WITHIN_S), stack.slack.messages
-        told.paged_after_s = stack.slack.about("ProcessDown")[0].at - stopped
+        outage.paged_after_s = stack.slack.about("ProcessDown")[0].at - stopped
 
         end = datetime.now(UTC) + timedelta(seconds=SECOND_ALERT_S + 2)  # before predict is known to be back
         _add(stack, "NoChampion", "page", end, job="predict", instance="a:8003")
         _add(stack, "LatencyBurning", "page", end, job="gateway", slo="latency", window="1h")
         time.sleep(SECOND_ALERT_S)
-        told.states = {alert["labels"]["alertname"]: alert["status"]["state"] for alert in _alerts(stack)}
+        outage.states = {alert["labels"]["alertname"]: alert["status"]["state"] for alert in _alerts(stack)}
 
         started = time.monotonic()
         platform.start("predict")
         platform.wait_until_ready()
         resolved = eventually(lambda: stack.slack.about("ProcessDown", resolved=True), RESOLVED_WITHIN_S)
         assert resolved, stack.slack.messages
-        told.resolved_after_s = stack.slack.about("ProcessDown", resolved=True)[0].at - started
-        told.messages, told.faults = list(stack.slack.messages), list(stack.slack.faults)
-        return told
+        outage.resolved_after_s = stack.slack.about("ProcessDown", resolved=True)[0].at - started
+        outage.messages, outage.faults = list(stack.slack.messages), list(stack.slack.faults)
+        return outage
 
 
 def _add(stack: MonitoringStack, name: str, severity: str, end: datetime | None = None, **labels: str) -> None:

@@ -117,8 +117,8 @@ def drift_job(admin: httpx2.Client) -> str:
 def disagree(admin: httpx2.Client, answer: dict[str, Any]) -> bool:
     """Give feedback that says otherwise; return False while the prediction is not in the database yet."""
     truth = 40 if answer["category_id"] == 10 else 10
-    told = admin.post("/feedback", json={"prediction_id": answer["prediction_id"], "category_id": truth})
-    return told.status_code < 300
+    feedback = admin.post("/feedback", json={"prediction_id": answer["prediction_id"], "category_id": truth})
+    return feedback.status_code < 300
 
 
 def age_champion(models: Path, by: timedelta) -> None:

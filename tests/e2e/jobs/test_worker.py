@@ -34,7 +34,7 @@ def in_stage(queue: JobQueue, job: Job, stage: str) -> bool:
     return queue.get(job.job_id).stage == stage
 
 
-def test_a_job_runs_in_a_process_of_its_own_and_tells_how_it_went(workers: Workers, queue: JobQueue) -> None:
+def test_a_job_runs_in_a_process_of_its_own_and_reports_its_result(workers: Workers, queue: JobQueue) -> None:
     worker = workers.start()
     job = ended(queue, submit(queue, "in_stages", {"word": "été"}).job_id)
     assert (job.status, job.stage, job.progress, job.attempts) == ("succeeded", "third", 1.0, 1)

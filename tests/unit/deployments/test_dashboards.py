@@ -81,7 +81,7 @@ def test_grafanas_own_model_reads_them_back_unchanged() -> None:
         )
 
 
-def test_grafana_is_told_where_they_are() -> None:
+def test_grafana_is_configured_with_their_folder() -> None:
     provider = yaml.safe_load((GRAFANA / "dashboards" / "rayonnage.yml").read_text(encoding="utf-8"))["providers"][0]
     grafana = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]["grafana"]
     mounted = dict(volume.split(":")[:2] for volume in grafana["volumes"])

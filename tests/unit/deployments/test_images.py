@@ -179,7 +179,7 @@ def test_compiled_code_does_not_depend_on_when_it_was_compiled(
     assert int.from_bytes(compiled.read_bytes()[4:8], "little") == 0b01  # by hash, unchecked: PEP 552
 
 
-def test_too_heavy_an_image_is_told(
+def test_too_large_an_image_is_reported(
     script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sizes = script("sizes")

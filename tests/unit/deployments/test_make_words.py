@@ -130,7 +130,7 @@ def test_help_lists_the_older_words(recorder: Recorder) -> None:
         assert any(name.startswith(word) for name in lines), word
 
 
-def test_the_interpreter_is_the_one_that_make_is_told(recorder: Recorder) -> None:
+def test_the_interpreter_is_the_one_that_make_is_given(recorder: Recorder) -> None:
     done = subprocess.run(
         ["make", "-n", "--no-print-directory", f"PYTHON={sys.executable}", "requirements"],
         check=True,

@@ -138,6 +138,6 @@ def test_notes_of_another_version_than_the_codes_are_refused(repository: Path) -
 
 
 @pytest.mark.parametrize("arguments", [[], ["make", ""], ["publish", "0.2.0"]])
-def test_what_is_missing_is_said(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_missing_is_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     assert "make release VERSION=0.2.0" in capsys.readouterr().err

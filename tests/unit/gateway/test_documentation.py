@@ -53,7 +53,7 @@ def test_only_public_operations_of_the_right_service_are_shown() -> None:
     assert "X" not in merged["components"]["schemas"]
 
 
-def test_equal_schemas_are_shared_and_different_ones_told_apart_with_all_that_refers_to_them() -> None:
+def test_equal_schemas_are_shared_and_different_ones_renamed_with_all_that_refers_to_them() -> None:
     reference = {"$ref": "#/components/schemas/Inner"}
     outer = {"type": "object", "properties": {"inner": {"anyOf": [reference, {"type": "null"}]}}}
     same = {"type": "object", "title": "Same"}

@@ -101,7 +101,7 @@ def test_a_trailing_slash_is_redirected(client: httpx2.Client, target: str, ther
         assert httpx2.URL(answer.headers["location"]).path == there
 
 
-def test_a_wrong_method_is_told_which_are_right(client: httpx2.Client) -> None:
+def test_the_answer_to_a_wrong_method_lists_the_allowed_ones(client: httpx2.Client) -> None:
     answer = client.put("/users")
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
     assert {"GET", "POST"} <= set(answer.headers["allow"].split(", "))

@@ -79,7 +79,7 @@ async def application(settings: IngestSettings) -> AsyncIterator[httpx2.AsyncCli
         yield opened
 
 
-def told(engine: Engine, designation: str, truth: int) -> str:
+def with_feedback(engine: Engine, designation: str, truth: int) -> str:
     """Write a prediction by a model of real products and the truth about it, and return its id."""
     said = (10, 0.9, "accept", 10, 0.9, None, None, 1.0)
     version = "20261121T081500Z-3f2a"
@@ -101,7 +101,7 @@ async def from_feedback(client: httpx2.AsyncClient) -> httpx2.Response:
 async def test_feedback_makes_a_version_when_it_is_asked_for(settings: IngestSettings, engine: Engine) -> None:
     async with application(settings) as client:
         first = (await client.post("/ingest", files={"features": ("f.csv", GOOD)})).json()
-        told(engine, "Ballon de plage", 1302)
+        with_feedback(engine, "Ballon de plage", 1302)
         answer, again = await from_feedback(client), await from_feedback(client)
         report = await client.get(f"/ingest/{answer.json()['ingest_id']}")
         dataset = (await client.get(f"/datasets/{answer.json()['dataset_version']}")).json()
@@ -134,7 +134,7 @@ async def test_feedback_goes_in_by_itself(settings: IngestSettings, engine: Engi
     often = settings.model_copy(update={"feedback_ingest_every_h": OFTEN_H})
     async with application(often) as client:
         await client.post("/ingest", files={"features": ("f.csv", GOOD)})
-        one = told(engine, "Ballon de plage", 1302)
+        one = with_feedback(engine, "Ballon de plage", 1302)
         assert await eventually_async(lambda: is_ingested(engine, one))
         datasets = (await client.get("/datasets")).json()
     assert [one["rows"] for one in datasets["datasets"]] == [3, 2]

@@ -173,7 +173,7 @@ async def test_other_bodies_are_refused(client: httpx2.AsyncClient, body: dict[s
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_while_the_database_is_away_the_caller_is_told_to_come_back(models: Path) -> None:
+async def test_while_the_database_is_down_the_answer_has_retry_after(models: Path) -> None:
     async with application(models, "postgresql://nobody@127.0.0.1:9/rayonnage") as client:
         answer = await say(client, str(ULID()), 10)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")

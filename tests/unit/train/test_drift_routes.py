@@ -75,7 +75,7 @@ async def test_what_cannot_be_reported_on_is_refused(admin: httpx2.AsyncClient, 
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
 
 
-async def test_too_many_waiting_reports_and_a_missing_champion_are_said(
+async def test_too_many_waiting_reports_and_a_missing_champion_are_refused(
     admin: httpx2.AsyncClient, tmp_path: Path
 ) -> None:
     for _ in range(2):

@@ -190,7 +190,7 @@ async def test_a_parameter_that_is_no_number_is_refused(admin: httpx2.AsyncClien
     assert answer.status_code == 422
 
 
-async def test_without_any_dataset_the_caller_is_told_to_ingest(admin: httpx2.AsyncClient, data: Path) -> None:
+async def test_without_any_dataset_the_refusal_says_to_ingest(admin: httpx2.AsyncClient, data: Path) -> None:
     (data / "datasets" / "current.json").unlink()
     answer = await admin.post("/train")
     assert (answer.status_code, answer.json()["code"]) == (404, "dataset_not_found")

@@ -208,7 +208,7 @@ def test_a_broken_key_set_leaves_the_former_keys_in_place() -> None:
     assert verifier.verify(_signed()).username == "alice"
 
 
-def test_a_token_seen_for_the_first_time_after_its_end_is_told_so() -> None:
+def test_a_token_seen_for_the_first_time_after_its_end_is_refused_as_expired() -> None:
     with pytest.raises(NotAuthenticated, match="expired"):
         _verifier().verify(_signed(exp=time.time() - 5))
 

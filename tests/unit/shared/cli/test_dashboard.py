@@ -137,7 +137,7 @@ def test_each_fact_is_in_the_picture(fact: str) -> None:
     assert fact in shown(PICTURE)
 
 
-def test_predict_that_still_serves_another_version_is_told() -> None:
+def test_predict_that_still_serves_another_version_is_shown() -> None:
     champion = PICTURE.champion
     assert champion is not None
     behind = replace(PICTURE, champion=replace(champion, served=frozenset({"20261101T000000Z-aaaa"})))

@@ -17,7 +17,7 @@ def printed(report: EvaluationReport, *, classes: bool = False) -> str:
     return " ".join(console.file.getvalue().replace("│", " ").split())
 
 
-def test_the_report_is_told_in_tables() -> None:
+def test_the_report_is_shown_in_tables() -> None:
     report, _, _ = some_report()
     held_out = SelectiveReport(mode="both", promised=0.95, coverage=0.5, precision=0.96, rows=40)
     report.selective.held_out = [held_out]

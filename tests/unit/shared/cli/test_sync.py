@@ -72,7 +72,7 @@ def test_a_name_that_there_is_not_is_refused_with_those_there_are(mirrors: dict[
     assert mirrors["left"].behind
 
 
-def test_what_is_left_to_do_is_told_by_status_and_sentence(mirrors: dict[str, Mirror]) -> None:
+def test_what_is_pending_is_shown_by_status_and_sentence(mirrors: dict[str, Mirror]) -> None:
     mirrors["left"].away = True
 
     found = run()

@@ -51,7 +51,7 @@ def test_an_address_is_asked_as_it_stands(port: str) -> None:
 @pytest.mark.parametrize(
     ("path", "said"), [("unready", "answers 503: there is no model yet"), ("page", "answers 404: <html>")]
 )
-def test_what_is_wrong_is_said(port: str, path: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_answer_names_what_is_wrong(port: str, path: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"http://127.0.0.1:{port}/{path}"], {}) == 1
     assert said in capsys.readouterr().err
 

@@ -156,7 +156,7 @@ def test_the_place_of_a_field_is_named(place: tuple[str, ...], subject: str) -> 
         ({"loc": (), "ctx": {"error": "trailing comma at line 2 column 5"}}, "line 2, column 5"),  # pydantic's
     ],
 )
-def test_invalid_json_is_said_to_be_so_with_the_place(error: dict[str, Any], where: str) -> None:
+def test_invalid_json_is_reported_with_the_place(error: dict[str, Any], where: str) -> None:
     assert faults_of([{"type": "json_invalid", **error}]) == [
         Fault("body", f"The body is not valid JSON: see {where}.")
     ]

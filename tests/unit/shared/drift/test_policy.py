@@ -79,7 +79,7 @@ def test_feedback_causes_one_by_itself_whatever_the_rows() -> None:
         ),
     ],
 )
-def test_what_is_missing_is_said_in_a_sentence(facts: Facts, policy: Policy, words: str) -> None:
+def test_what_is_missing_is_named_in_a_sentence(facts: Facts, policy: Policy, words: str) -> None:
     decision = decide(facts, policy)
     assert not decision.retrain
     assert decision.job_id is None

@@ -43,7 +43,9 @@ def upload(store: DatasetStore, numbers: range, code: int = 10, *, demo: bool = 
     return ingest(store, features, None, None, categories=CATEGORIES, demo=demo)
 
 
-def told(engine: Engine, designation: str | None, truth: int, *, demo: bool = False, photo: bool = False) -> str:
+def with_feedback(
+    engine: Engine, designation: str | None, truth: int, *, demo: bool = False, photo: bool = False
+) -> str:
     """Write a prediction and the truth about it, and return its id."""
     said = (10, 0.9, "accept", 10, 0.9, None, None, 1.0)
     row = LoggedPrediction(str(ULID()), time.time(), VERSION, "jane", "r", designation, None, None, photo, None, *said)
@@ -70,7 +72,7 @@ def ingested_in(engine: Engine, prediction_id: str) -> str | None:
 
 
 def test_feedback_is_in_the_next_version_and_is_not_ingested_again(store: DatasetStore, engine: Engine) -> None:
-    new, known = told(engine, "Ballon de plage", 40), told(engine, title(3), 40)
+    new, known = with_feedback(engine, "Ballon de plage", 40), with_feedback(engine, title(3), 40)
 
     report = take(store, engine)
 
@@ -85,14 +87,14 @@ def test_feedback_is_in_the_next_version_and_is_not_ingested_again(store: Datase
 
 def test_what_agrees_with_the_dataset_makes_no_version(store: DatasetStore, engine: Engine) -> None:
     before = store.current()
-    one = told(engine, title(3), 10)
+    one = with_feedback(engine, title(3), 10)
     report = take(store, engine)
     assert (report.rows_added, report.rows_duplicate, report.dataset_version) == (0, 1, before)
     assert ingested_in(engine, one) == before
 
 
 def test_a_label_that_came_in_since_stands(store: DatasetStore, engine: Engine) -> None:
-    one = told(engine, title(3), 40)
+    one = with_feedback(engine, title(3), 40)
     time.sleep(0.002)
     upload(store, range(3, 4), code=40)
     upload(store, range(3, 4), code=10)
@@ -105,7 +107,7 @@ def test_a_label_that_came_in_since_stands(store: DatasetStore, engine: Engine) 
 def test_an_ingest_that_died_before_the_mark_is_made_up_for_and_does_not_undo_what_came_since(
     store: DatasetStore, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = told(engine, title(3), 40)
+    one = with_feedback(engine, title(3), 40)
 
     def die(*_: object) -> None:
         raise Crash
@@ -127,7 +129,7 @@ def test_an_ingest_that_died_before_the_mark_is_made_up_for_and_does_not_undo_wh
 
 def test_several_ingests_at_once_take_each_word_once(store: DatasetStore, engine: Engine) -> None:
     for number in range(10):
-        told(engine, f"Ballon numéro {number}", 40)
+        with_feedback(engine, f"Ballon numéro {number}", 40)
     with ThreadPoolExecutor(3) as threads:
         working = [threads.submit(take, store, engine) for _ in range(3)]
     assert sorted(one.result().rows_total for one in working) == [0, 0, 10]
@@ -135,21 +137,24 @@ def test_several_ingests_at_once_take_each_word_once(store: DatasetStore, engine
 
 
 def test_what_has_no_text_is_left_out_and_counted(store: DatasetStore, engine: Engine) -> None:
-    photo, product = told(engine, None, 40, photo=True), told(engine, "Ballon de plage", 40, photo=True)
+    photo, product = (
+        with_feedback(engine, None, 40, photo=True),
+        with_feedback(engine, "Ballon de plage", 40, photo=True),
+    )
     report = take(store, engine)
     assert (report.rows_added, report.feedback_skipped) == (1, 1)
     assert (ingested_in(engine, photo), ingested_in(engine, product)) == (None, store.current())
 
 
 def test_a_row_that_is_refused_waits(store: DatasetStore, engine: Engine) -> None:
-    refused = told(engine, "Ballon", 99)
+    refused = with_feedback(engine, "Ballon", 99)
     report = take(store, engine)
     assert (report.rows_rejected, report.dataset_version) == (1, None)
     assert ingested_in(engine, refused) is None
 
 
 def test_feedback_on_demo_models_stays_out_of_real_data(store: DatasetStore, engine: Engine) -> None:
-    told(engine, "Ballon de plage", 40, demo=True)
+    with_feedback(engine, "Ballon de plage", 40, demo=True)
     before = store.current()
     report = take(store, engine)
     assert (report.rows_total, report.feedback_skipped, report.dataset_version) == (0, 1, before)
@@ -158,8 +163,8 @@ def test_feedback_on_demo_models_stays_out_of_real_data(store: DatasetStore, eng
 def test_the_demo_dataset_grows_by_feedback_on_demo_models_alone(tmp_path: Path, engine: Engine) -> None:
     store = DatasetStore(tmp_path / "data")
     upload(store, range(20), demo=True)
-    told(engine, "Ballon de plage", 40, demo=True)
-    told(engine, "Robot de cuisine", 40)
+    with_feedback(engine, "Ballon de plage", 40, demo=True)
+    with_feedback(engine, "Robot de cuisine", 40)
 
     report = take(store, engine)
 
@@ -170,7 +175,7 @@ def test_the_demo_dataset_grows_by_feedback_on_demo_models_alone(tmp_path: Path,
 
 
 def test_without_a_dataset_feedback_waits(tmp_path: Path, engine: Engine) -> None:
-    one = told(engine, "Ballon de plage", 40)
+    one = with_feedback(engine, "Ballon de plage", 40)
     report = take(DatasetStore(tmp_path / "empty"), engine)
     assert (report.rows_total, report.dataset_version, report.feedback_skipped) == (0, None, 1)
     assert ingested_in(engine, one) is None

@@ -190,7 +190,7 @@ async def test_whoever_asks_for_readiness_waits_for_the_slowest_dependency_and_n
 
 
 @pytest.mark.parametrize("path", ["/typed", "/raw"])
-async def test_a_body_over_the_limit_is_refused_whether_its_length_is_told_or_not(
+async def test_a_body_over_the_limit_is_refused_with_and_without_a_content_length(
     client: AsyncClient, path: str
 ) -> None:
     for content in (b"x" * (LIMIT + 1), chunks(LIMIT + 100)):

@@ -197,7 +197,7 @@ def test_a_pruned_parent_ends_the_chain(shop: Shop) -> None:
     assert dataset.parent is not None and dataset.parent.missing == "no longer on this volume"
 
 
-def test_a_dataset_that_is_not_what_was_trained_on_is_told_apart(shop: Shop) -> None:
+def test_a_dataset_that_is_not_what_was_trained_on_is_marked(shop: Shop) -> None:
     path = shop.data / "datasets" / NEW_DATA / "manifest.json"
     path.write_text(path.read_text().replace(f"sha of {NEW_DATA}", "another"))
     provenance = shop.model(SECOND).provenance
@@ -207,7 +207,7 @@ def test_a_dataset_that_is_not_what_was_trained_on_is_told_apart(shop: Shop) -> 
 
 
 @pytest.mark.parametrize("content", ["", '{"format": 1}', '{"format": 9}'])
-def test_a_damaged_manifest_is_named_and_the_rest_told(shop: Shop, content: str) -> None:
+def test_a_damaged_manifest_is_named_and_the_rest_shown(shop: Shop, content: str) -> None:
     (shop.models / SECOND / "manifest.json").write_text(content)
     model = shop.model(SECOND)
     assert model.provenance is None and "damaged" in (model.missing or "")
@@ -236,7 +236,7 @@ def test_without_the_database_a_model_is_described_and_a_prediction_is_not(shop:
         lineages.trace(PREDICTION)
 
 
-def test_before_the_log_has_its_table_a_prediction_is_not_found_and_why_is_said(shop: Shop) -> None:
+def test_before_the_log_has_its_table_a_prediction_is_not_found_and_the_message_says_why(shop: Shop) -> None:
     shop.drop_predictions()
     with pytest.raises(LogUnreadable, match="predictions"):
         shop.lineages.trace(PREDICTION)
@@ -251,7 +251,7 @@ def test_before_the_log_has_its_table_a_prediction_is_not_found_and_why_is_said(
         ("x" * 5000, "is not a prediction id"),
     ],
 )
-def test_what_is_unknown_is_said_so_in_one_sentence(shop: Shop, name: str, said: str) -> None:
+def test_what_is_unknown_is_named_in_one_sentence(shop: Shop, name: str, said: str) -> None:
     with pytest.raises(UnknownToLineage, match=said) as found:
         shop.lineages.trace(name)
     assert len(found.value.detail) < 200

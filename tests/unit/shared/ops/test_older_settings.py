@@ -53,5 +53,5 @@ def test_what_is_set_is_named_once_with_its_successor() -> None:
     assert "models/mapper.json" not in said
 
 
-def test_nothing_is_said_without_them() -> None:
+def test_without_them_there_is_no_message() -> None:
     assert without_effect({"DATA_PATH": "data", "MAPPER_PATH": ""}) is None

@@ -83,7 +83,7 @@ def test_what_a_process_says_is_shown(tmp_path: Path, serve: Serve) -> None:
     assert picture.log is not None and (picture.log.written, picture.log.waiting) == (12, 3)
 
 
-def test_why_a_process_is_not_ready_is_said_in_its_own_words(tmp_path: Path, serve: Serve) -> None:
+def test_why_a_process_is_not_ready_is_shown_in_its_own_words(tmp_path: Path, serve: Serve) -> None:
     port = serve({"/health/ready": (503, '{"detail": "no champion is loaded"}'), "/metrics": (200, "")})
     with closing(Watcher(tmp_path, nobody(PREDICT_PORT=port), settings(tmp_path))) as watcher:
         assert "no champion is loaded" in (by_name(watcher.look())["predict"] or "")

@@ -20,7 +20,7 @@ with only_run(pathlib.Path(sys.argv[1])):
 """
 
 
-def test_a_second_run_is_told_who_the_first_is(tmp_path: Path) -> None:
+def test_a_second_run_names_the_process_of_the_first(tmp_path: Path) -> None:
     with only_run(tmp_path), pytest.raises(AlreadyRunning) as caught, only_run(tmp_path):
         pass
     assert caught.value.pid == os.getpid()

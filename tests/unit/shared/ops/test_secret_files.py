@@ -174,7 +174,7 @@ def test_redis_reads_the_password_as_it_is() -> None:
 
 def test_a_webhook_is_an_address(tmp_path: Path) -> None:
     name_in_env(tmp_path, "SLACK_WEBHOOK_URL=hooks.slack.example/T0")
-    with pytest.raises(InvalidSetting, match="^`SLACK_WEBHOOK_URL` must begin with https://"):
+    with pytest.raises(InvalidSetting, match=r"^`SLACK_WEBHOOK_URL` must begin with https://"):
         write_secrets(tmp_path)
 
 

@@ -101,7 +101,7 @@ def test_one_process_is_stopped_and_started_by_name(supervisor: Supervisor, daem
     assert eventually(lambda: supervisor.unready() == {})
 
 
-def test_children_are_told_where_the_others_are_and_where_to_log(tmp_path: Path) -> None:
+def test_children_get_the_addresses_of_the_others_and_where_to_log(tmp_path: Path) -> None:
     process = Process("auth", "rayonnage_auth", port=Port("AUTH_PORT", 8011, "AUTH_HOST"), url_setting="AUTH_URL")
     environment = Supervisor(tmp_path, {"AUTH_PORT": "9011"}, [process]).environment()
     assert environment == {
@@ -125,7 +125,7 @@ def test_a_socket_path_too_long_for_the_system_moves_to_the_temporary_folder() -
     assert socket_path(long) == socket_path(long) != socket_path(long / "other")
 
 
-def test_each_replica_is_a_program_that_is_told_its_port(tmp_path: Path) -> None:
+def test_each_replica_is_a_program_with_its_own_port(tmp_path: Path) -> None:
     values = {"PREDICT_REPLICAS": "2", "PREDICT_PORT": "9003"}
     supervisor = Supervisor(tmp_path, values, [process("predict")])
     text = supervisor.configuration()

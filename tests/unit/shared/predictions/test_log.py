@@ -259,7 +259,7 @@ def test_a_lock_that_another_process_holds_delays_the_rows_and_nobody_else(tmp_p
     engine.dispose()
 
 
-def test_what_goes_wrong_is_told_without_what_was_being_written(engine: Engine, database_url: str) -> None:
+def test_a_failure_is_logged_without_the_row_that_was_written(engine: Engine, database_url: str) -> None:
     log = logging_to(database_url)
     note(log)
     with capture_logs() as events:

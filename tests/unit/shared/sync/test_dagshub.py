@@ -64,7 +64,7 @@ def test_the_token_goes_to_no_other_server() -> None:
         (None, False),
     ],
 )
-def test_an_address_at_dagshub_is_told_by_its_host(address: str | None, expected: bool) -> None:
+def test_an_address_at_dagshub_is_recognised_by_its_host(address: str | None, expected: bool) -> None:
     assert is_at_dagshub(address) is expected
 
 

@@ -22,7 +22,7 @@ def products(ids: list[str], codes: list[int]) -> Products:
     return Products(ids, ["x"] * n, [""] * n, np.array(codes), [None] * n, np.full(n, "test"), zeros, zeros)
 
 
-def test_each_product_has_truth_decision_and_what_each_modality_said(tmp_path: Path) -> None:
+def test_each_product_has_truth_decision_and_the_prediction_of_each_modality(tmp_path: Path) -> None:
     path = predictions_path(tmp_path, "20260101T000000Z-abcd")
 
     write_predictions(path, products(["7:1", "7:2"], [10, 40]), scores_of([0, 2], [1, None], [0, 2]), CODES)

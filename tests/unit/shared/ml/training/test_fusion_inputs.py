@@ -14,7 +14,7 @@ from rayonnage_shared.ml.training import fusion_inputs
 from rayonnage_shared.ml.training.fusion_inputs import FusionInputs, StoredFeatures, learning_rows
 
 
-def told(rows: list[int], n: int) -> FloatArray:
+def held_out_of(rows: list[int], n: int) -> FloatArray:
     """Return probabilities of n products, NaN but for `rows`."""
     table = np.full((n, 2), np.nan, dtype=np.float32)
     table[rows] = 0.5
@@ -78,7 +78,7 @@ def products(*titles: str) -> Products:
 def test_features_that_are_not_stored_are_computed_by_the_model_and_only_where_wanted(inputs: FusionInputs) -> None:
     wanted = np.array([False, True, True])
 
-    found = inputs.text("said", products("Lampe", "Console", "Lit"), told([1, 2], 3), wanted).features
+    found = inputs.text("said", products("Lampe", "Console", "Lit"), held_out_of([1, 2], 3), wanted).features
 
     np.testing.assert_array_equal(found, [[np.nan, np.nan], [7, 0], [3, 0]])
 
@@ -86,20 +86,20 @@ def test_features_that_are_not_stored_are_computed_by_the_model_and_only_where_w
 def test_stored_features_are_not_computed_again(inputs: FusionInputs) -> None:
     inputs.stored.save("text", ["p0", "p1"], np.array([[8, 8], [9, 9]], dtype=np.float32))
 
-    found = inputs.text("said", products("Lampe", "Console"), told([1], 2), np.array([False, True])).features
+    found = inputs.text("said", products("Lampe", "Console"), held_out_of([1], 2), np.array([False, True])).features
 
     np.testing.assert_array_equal(found, [[np.nan, np.nan], [9, 9]])
 
 
 def test_the_width_is_known_where_no_row_is_wanted(inputs: FusionInputs) -> None:
     """The head must fit what serving will bring, whether or not a row had both modalities."""
-    found = inputs.text("said", products("Lampe"), told([], 1), np.array([False])).features
+    found = inputs.text("said", products("Lampe"), held_out_of([], 1), np.array([False])).features
 
     assert found.shape == (1, 2)
 
 
 def test_few_rows_are_all_learned_from() -> None:
-    rows = learning_rows(told([0, 1, 2], 6), told([2, 3], 6), np.zeros(6, dtype=np.int64))
+    rows = learning_rows(held_out_of([0, 1, 2], 6), held_out_of([2, 3], 6), np.zeros(6, dtype=np.int64))
 
     assert rows.tolist() == [0, 1, 2, 3]
 
@@ -108,9 +108,9 @@ def test_many_rows_are_thinned_within_each_class(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(fusion_inputs, "MOST_WITH_BOTH", 50)
     monkeypatch.setattr(fusion_inputs, "MOST_WITH_ONE", 10)
     classes = np.arange(300) % 5 // 4  # one row in five is of class 1
-    with_photo = told(list(range(200)), 300)
+    with_photo = held_out_of(list(range(200)), 300)
 
-    rows = learning_rows(told(list(range(300)), 300), with_photo, classes)
+    rows = learning_rows(held_out_of(list(range(300)), 300), with_photo, classes)
 
     both = rows[rows < 200]
     assert (len(both), len(rows)) == (50, 60)

@@ -273,7 +273,7 @@ def test_a_relative_remote_is_the_same_one_from_everywhere(tmp_path: Path, monke
 
 def test_an_address_that_dvc_would_not_understand_is_refused_at_the_start() -> None:
     with pytest.raises(
-        InvalidSetting, match="^`DVC_REMOTE_URL` must be a folder or begin with s3://, https:// or http://"
+        InvalidSetting, match=r"^`DVC_REMOTE_URL` must be a folder or begin with s3://, https:// or http://"
     ):
         VersioningSettings(dvc_remote_url="ftp://host/folder")
 

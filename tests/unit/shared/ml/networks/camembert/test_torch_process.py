@@ -69,7 +69,7 @@ def wait_for(path: Path) -> int:
     return int(path.read_text(encoding="utf-8"))
 
 
-def test_work_is_done_in_the_folder_and_says_how_far_it_is(interpreter: Interpreter, tmp_path: Path) -> None:
+def test_work_is_done_in_the_folder_and_reports_its_progress(interpreter: Interpreter, tmp_path: Path) -> None:
     reported: list[tuple[float, str]] = []
     python = interpreter('(folder / "made").write_text("yes"); progress(0.5, "halfway")')
 

@@ -38,7 +38,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str]]]:
         yield url, asked
 
 
-def test_imagenet_is_downloaded_once_and_its_hash_is_told(tmp_path: Path, hub: tuple[str, list[str]]) -> None:
+def test_imagenet_is_downloaded_once_and_its_hash_is_recorded(tmp_path: Path, hub: tuple[str, list[str]]) -> None:
     file = HubFile(f"{hub[0]}/vgg16.h5", MD5)
     folder = tmp_path / "pretrained"
 
@@ -63,7 +63,7 @@ def test_something_else_from_the_hub_is_not_kept(tmp_path: Path, hub: tuple[str,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_hub_that_is_away_is_told_with_what_to_do(tmp_path: Path, hub: tuple[str, list[str]]) -> None:
+def test_the_error_for_an_unreachable_hub_says_what_to_do(tmp_path: Path, hub: tuple[str, list[str]]) -> None:
     for address in (NOWHERE.address, f"{hub[0]}/missing/vgg16.h5"):
         with pytest.raises(HubUnreachable, match="Put the file"):
             find_weights("imagenet", tmp_path, HubFile(address, MD5), silent)
