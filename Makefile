@@ -105,7 +105,7 @@ airflow-up: env certs ## start Airflow with its retraining DAG on port 8080, and
 	@echo "http://$$(docker compose --profile airflow port airflow 8080), user admin, password in .secrets/airflow_admin_password"
 
 init-airflow: env certs ## build Airflow's image and create its database, before the first `make start`
-	@$(COMPOSE) --profile airflow build
+	@$(COMPOSE) --profile airflow build airflow
 	@$(COMPOSE) --profile airflow run --rm airflow-database
 
 start: airflow-up ## same as `make airflow-up`

@@ -21,6 +21,7 @@ from typing import Any
 from dotenv import dotenv_values
 
 from tests.e2e.deployment import Deployment
+from tests.e2e.local_run import bootstrap
 from tests.ports import free_ports
 from tests.waiting import eventually
 
@@ -111,6 +112,11 @@ class Stack(Deployment):
     def docker(self, *arguments: str, within_s: float = 120) -> str:
         """Run `docker`."""
         return run(["docker", *arguments], cwd=self.folder, within_s=within_s)
+
+    def make(self, *words: str, within_s: float = 120) -> str:
+        """Run `make` in the folder, with the commands of this environment."""
+        stub = bootstrap(self.folder)
+        return run(["make", "--no-print-directory", f"BOOTSTRAP={stub}", *words], cwd=self.folder, within_s=within_s)
 
     def services(self) -> dict[str, Any]:
         """Return the services of the compose file, as compose understands it, that `up` starts."""

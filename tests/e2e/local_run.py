@@ -1,7 +1,8 @@
-"""A folder in which `rayonnage up` runs, as `make run` does."""
+"""A folder in which `rayonnage up` runs, as `make run` does, and `make` without its bootstrap script."""
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +77,16 @@ class Run:
             started.kill()
             started.wait()
         self.supervisor().stop()
+
+
+def bootstrap(folder: Path) -> Path:
+    """Write what stands for the bootstrap script: it runs a command of this environment and installs nothing."""
+    script = folder / "bootstrap"
+    binaries = shlex.quote(str(Path(sys.executable).parent))
+    script.write_text(
+        "#!/bin/sh\n"
+        'case "$1" in --extra) shift 2 ;; --no-sync) shift ;; esac\n'
+        f'command=$1; shift; exec {binaries}/"$command" "$@"\n'
+    )
+    script.chmod(0o755)
+    return script

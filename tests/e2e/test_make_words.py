@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import csv
-import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.local_run import bootstrap
 from tests.e2e.platform import environment_without_settings
 
 ROOT = Path(__file__).parents[2]
 TRAINED_WITHIN_S = 500
 
 pytestmark = pytest.mark.system  # `make install-monitor` brings Evidently
-
-
-def bootstrap(folder: Path) -> Path:
-    """Write what stands for the bootstrap script: it runs a command of this environment and installs nothing."""
-    script = folder / "bootstrap"
-    binaries = shlex.quote(str(Path(sys.executable).parent))
-    script.write_text(
-        "#!/bin/sh\n"
-        'case "$1" in --extra) shift 2 ;; --no-sync) shift ;; esac\n'
-        f'command=$1; shift; exec {binaries}/"$command" "$@"\n'
-    )
-    script.chmod(0o755)
-    return script
 
 
 def test_full_run_trains_predicts_monitors_and_shows_the_state(

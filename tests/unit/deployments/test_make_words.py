@@ -92,7 +92,7 @@ def test_airflow_is_initialised_and_started(recorder: Recorder) -> None:
     prepared = ["bootstrap rayonnage env", "bootstrap rayonnage certs"]
     assert recorder.calls("init-airflow") == [
         *prepared,
-        "docker compose --profile airflow build",
+        "docker compose --profile airflow build airflow",
         "docker compose --profile airflow run --rm airflow-database",
     ]
     assert recorder.calls("start") == recorder.calls("airflow-up")
