@@ -15,7 +15,7 @@ IMAGES = $$(docker compose --profile airflow config --images | grep ^rayonnage/ 
 SYSTEM_NOTE := Deselected tests run by \`make test-system\` (PostgreSQL, Prometheus, Chromium), \`make test-monitoring\` (alerts and dashboards), \`make test-models\` (networks, S3, MLflow), \`make test-compose\` and \`make test-profiles\` (containers).
 
 .DEFAULT_GOAL := help
-.PHONY: run stop status logs swagger dvc mlflow mlflow-client keras camembert-env env certs up down down-v ps docker-up docker-down \
+.PHONY: run stop status logs swagger dvc mlflow mlflow-client plots keras camembert-env env certs up down down-v ps docker-up docker-down \
 	docker-ps docker-cp-traincsv init-airflow start api full-run full-run-api no-train-run create_environment requirements \
 	airflow-up airflow-down backup restore images image-sizes scan-images sample ingest train evaluate predict monitor \
 	dashboard push pull lint types format check test suites test-compose test-models test-monitoring test-system \
@@ -62,6 +62,9 @@ dvc: ## install DVC, for `make push`, `make pull` and data from S3; a running pl
 
 mlflow-client: ## install MLflow's client, to record runs on a server; a running platform does so from then on
 	@$(BOOTSTRAP) --extra mlflow-client
+
+plots: ## install matplotlib, with which each training draws its plots
+	@$(BOOTSTRAP) --extra plots
 
 keras: ## install TensorFlow, for the families lstm, vgg16 and resnet50
 	@$(BOOTSTRAP) --extra keras

@@ -34,7 +34,7 @@ ONLY_IN: dict[str, set[str]] = {
     "dvc": {"train"},
     "mlflow": {"train", "mlflow"},
     "sklearn": {"train", "mlflow"},
-    "pandas": {"train", "ingest", "mlflow"},
+    "pandas": {"train", "mlflow"},
     "pyarrow": {"train", "ingest", "mlflow"},
     "evidently": {"train"},
     "pip": set(),

@@ -53,8 +53,8 @@ def test_blurred_photos_are_an_alarm_and_the_same_photos_are_none(shop: Answered
     reference = observe(reference_of(shop.folder / "models", shop.folder / "data", shop.champion).products)
     products = shop.unseen()
     sharp = answers(shop, products)
-    pd_columns = ["confidence", "text_confidence", "photo_confidence"]
-    assert np.allclose(sharp.table[pd_columns], reference.table[pd_columns], atol=1e-4, equal_nan=True)
+    for name in ("confidence", "text_confidence", "photo_confidence"):
+        assert np.allclose(sharp.columns[name], reference.columns[name], atol=1e-4, equal_nan=True)
     for seed in range(20):
         rows = np.random.default_rng(seed).integers(0, len(products), 2000)
         assert not alarms(reference, sharp.take(rows))

@@ -1,6 +1,6 @@
 """Run ingests one at a time, each in its own process, whether or not the client is still connected.
 
-The separate process keeps pandas and the catalogue's memory out of the service, and the event loop free.
+The separate process keeps pyarrow and the catalogue's memory out of the service, and the event loop free.
 """
 
 from __future__ import annotations

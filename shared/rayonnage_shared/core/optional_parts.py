@@ -37,4 +37,5 @@ class OptionalPart:
 
 DVC = OptionalPart("DVC", "dvc", "dvc")
 S3 = OptionalPart("The S3 client", "botocore", "dvc")
+PLOTS = OptionalPart("Matplotlib", "matplotlib", "plots")
 MLFLOW = OptionalPart("MLflow's client", "mlflow", "mlflow-client")

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rayonnage_shared.drift.languages import language
 from rayonnage_shared.ml.base.model import FloatArray, IntArray, ProductText
 from rayonnage_shared.ml.base.progress import Progress, silent
 from rayonnage_shared.ml.features.sentence_embedding import embedding_input, encode_many
 from rayonnage_shared.ml.features.text import product_text
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 YES, NO = "yes", "no"
 
@@ -54,30 +52,32 @@ class ScoredProduct(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """`table` has one row per product and the columns `COLUMNS`; `embeddings` (n, 512) float32 are NaN without text."""
+    """`columns` has an array (n,) for each of `COLUMNS`; `embeddings` (n, 512) float32 are NaN without text.
 
-    table: pd.DataFrame
+    Numbers are float64, NaN where not known; categories are texts, None where not known.
+    """
+
+    columns: dict[str, NDArray[Any]]
     embeddings: FloatArray
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.embeddings)
 
     def take(self, rows: IntArray) -> Observations:
         """Return the rows at these positions."""
-        return Observations(self.table.iloc[rows].reset_index(drop=True), self.embeddings[rows])
+        return Observations({name: cells[rows] for name, cells in self.columns.items()}, self.embeddings[rows])
 
 
 def observe(products: Iterable[ScoredProduct], progress: Progress = silent) -> Observations:
     """Return the columns of these products; takes 4 ms each, nearly all of it for the sentence embedding."""
-    import pandas as pd
-
     scored = list(products)
     texts = [product_text(one.designation, one.description) for one in scored]
     rows = [_row(one, text) for one, text in zip(scored, texts, strict=True)]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    for name, kind in COLUMNS.items():
-        table[name] = table[name].astype("object" if kind == "category" else "float64")
-    return Observations(table, _embeddings(texts, progress))
+    columns = {
+        name: np.array([row[position] for row in rows], dtype=object if kind == "category" else np.float64)
+        for position, (name, kind) in enumerate(COLUMNS.items())
+    }
+    return Observations(columns, _embeddings(texts, progress))
 
 
 def _row(scored: ScoredProduct, text: ProductText) -> tuple[str | float | None, ...]:

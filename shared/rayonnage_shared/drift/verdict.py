@@ -6,8 +6,10 @@ in any column, in fewer than one of ten thousand reports on unchanged data. A sm
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from rayonnage_shared.drift.distances import (
     Distance,
@@ -42,7 +44,7 @@ def column_names() -> tuple[str, ...]:
 def compare_columns(reference: Observations, current: Observations) -> list[ColumnDrift]:
     """Return the drift of each column and of the sentence embeddings; no alarm below `MIN_ROWS`."""
     enough = enough_rows(reference, current)
-    columns = [_compare_column(name, reference.table[name], current.table[name]) for name in COLUMNS]
+    columns = [_compare_column(name, reference.columns[name], current.columns[name]) for name in COLUMNS]
     columns.append(_compare_embeddings(reference, current))
     return columns if enough else [one.model_copy(update={"drift": False}) for one in columns]
 
@@ -52,16 +54,23 @@ def enough_rows(reference: Observations, current: Observations) -> bool:
     return min(len(reference), len(current)) >= MIN_ROWS
 
 
-def _compare_column(name: str, reference: pd.Series, current: pd.Series) -> ColumnDrift:
-    before, after = reference.dropna(), current.dropna()
+def _compare_column(name: str, reference: NDArray[Any], current: NDArray[Any]) -> ColumnDrift:
+    before, after = _known(reference), _known(current)
     measure = _MEASURES[COLUMNS[name]]
     found = None
     if min(len(before), len(after)) >= MIN_CELLS:
         if measure == "cohen_h":
             found = distance_of_categories(before.tolist(), after.tolist())
         else:
-            found = distance_of_numbers(before.to_numpy(), after.to_numpy(), falls_only=measure == "ks_fall")
+            found = distance_of_numbers(before, after, falls_only=measure == "ks_fall")
     return _column_drift(name, measure, found, len(before), len(after))
+
+
+def _known(cells: NDArray[Any]) -> NDArray[Any]:
+    """Return the cells that are not empty."""
+    empty = np.array([cell is None for cell in cells], dtype=bool) if cells.dtype == object else np.isnan(cells)
+    known: NDArray[Any] = cells[~empty]
+    return known
 
 
 def _compare_embeddings(reference: Observations, current: Observations) -> ColumnDrift:

@@ -9,14 +9,16 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from rayonnage_shared.core.errors import RayonnageError
 from rayonnage_shared.drift.observations import COLUMNS, Observations
 from rayonnage_shared.drift.verdict import MIN_CELLS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LIMIT_S = 180
 """Importing it takes 10 to 25 s, the work 2 s."""
@@ -49,11 +51,13 @@ def evidently_report(
 
     Raises EvidentlyMissing, or EvidentlyFailed when that process fails or takes more than `limit_s` seconds.
     """
-    before, after = comparable(reference, current)
-    if before.empty or not len(before.columns):
+    if min(len(reference), len(current)) < MIN_CELLS:
         return None
     if importlib.util.find_spec("evidently") is None:
         raise EvidentlyMissing("`make monitor` installs it for this and later reports; the train image has it.")
+    before, after = comparable(reference, current)
+    if not len(before.columns):
+        return None
     before.to_parquet(work / "reference.parquet")
     after.to_parquet(work / "current.parquet")
     _run(work, limit_s)
@@ -67,8 +71,13 @@ def comparable(reference: Observations, current: Observations) -> tuple[pd.DataF
     It fails on columns that are empty or constant, and draws nothing of use from a few cells. Embeddings become the
     distance of each text from the middle of the reference: as raw texts Evidently fails on a small vocabulary.
     """
+    import pandas as pd
+
     middle = _middle(reference)
-    before, after = (one.table.assign(**{TEXT_DISTANCE: _cosine_distance(one, middle)}) for one in (reference, current))
+    before, after = (
+        pd.DataFrame(one.columns).assign(**{TEXT_DISTANCE: _cosine_distance(one, middle)})
+        for one in (reference, current)
+    )
     usable = [name for name in before.columns if _usable(before[name], after[name])]
     before, after = before[usable].copy(), after[usable].copy()
     for name in usable:

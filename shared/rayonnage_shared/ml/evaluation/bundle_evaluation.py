@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from rayonnage_shared.core.optional_parts import PLOTS
 from rayonnage_shared.ml.base.model import FloatArray
 from rayonnage_shared.ml.base.progress import Progress, part
 from rayonnage_shared.ml.bundles.bundle import Bundle, load_folder
@@ -42,7 +43,8 @@ def evaluate_bundle(
     predictions: Path,
     progress: Progress,
 ) -> EvaluationReport:
-    """Write report, plots and thresholds into `building`, the test split's predictions to `predictions`.
+    """Write report and thresholds into `building`, with plots if matplotlib is installed, and the test split's
+    predictions to `predictions`.
 
     `held_out` (len(train), n_classes) are probabilities by mode from models that did not see the row, NaN without such.
     """
@@ -62,9 +64,10 @@ def evaluate_bundle(
     progress(0.7, "timing single products")
     report = _with_costs(report, building, bundle).model_copy(update={"timing": time_bundle(bundle, test, store)})
     report.selective.held_out = selective_reports(selective_metrics(dict(held_out), classes, train.folds))
-    progress(0.9, "drawing plots")
     write_report(building, report)
-    draw_plots(report, tables_by_mode(scores), truth, building)
+    if PLOTS.is_installed():
+        progress(0.9, "drawing plots")
+        draw_plots(report, tables_by_mode(scores), truth, building)
     write_predictions(predictions, test, scores, bundle.codes)
     return report
 

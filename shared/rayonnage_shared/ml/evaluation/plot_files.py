@@ -35,8 +35,9 @@ def read_plot(models_path: Path, version: str, name: str) -> PlotFile:
     """Return a plot of a bundle. Raises BundleNotFound, BundleBroken, or PlotNotFound."""
     manifest = read_manifest(models_path, version)
     if name not in plot_names(manifest):
-        known = ", ".join(plot_names(manifest)) or "none"
-        raise PlotNotFound(f"Model {version} has no plot {name!r}; it has: {known}.")
+        known = ", ".join(plot_names(manifest))
+        has = f"it has: {known}." if known else "it has none. After `make plots`, each training draws them."
+        raise PlotNotFound(f"Model {version} has no plot {name!r}; {has}")
     path = f"{PLOTS_FOLDER}/{name}.png"
     try:
         return PlotFile((models_path / version / path).read_bytes(), manifest.files[path])

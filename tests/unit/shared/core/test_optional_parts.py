@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.core.optional_parts import DVC, MLFLOW, S3, OptionalPart, PartMissing
+from rayonnage_shared.core.optional_parts import DVC, MLFLOW, PLOTS, S3, OptionalPart, PartMissing
 
 ROOT = Path(__file__).parents[4]
 
@@ -19,7 +19,7 @@ def test_an_installed_part_is_usable() -> None:
     OptionalPart("Parsing", "json", "json").require()
 
 
-@pytest.mark.parametrize("part", [DVC, MLFLOW, S3])
+@pytest.mark.parametrize("part", [DVC, MLFLOW, PLOTS, S3])
 def test_the_make_word_exists_and_installs_an_extra(part: OptionalPart) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(rf"^{part.make_word}:.*\n\t@\$\(BOOTSTRAP\) --extra {part.make_word}$", makefile, re.MULTILINE)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from rayonnage_shared.drift.observations import COLUMNS, ScoredProduct, observe
+from rayonnage_shared.drift.observations import COLUMNS, Observations, ScoredProduct, observe
+
+
+def only_row(observed: Observations) -> dict[str, Any]:
+    assert len(observed) == 1
+    return {name: cells[0] for name, cells in observed.columns.items()}
 
 
 def test_a_product_becomes_a_row_of_its_cleaned_text() -> None:
     product = ScoredProduct("Piscine <b>ronde</b>", "Pour  l&#39;&eacute;t&eacute;", True, 2583, 0.9, 0.8, 0.7)
-    (row,) = observe([product]).table.to_dict("records")
+    row = only_row(observe([product]))
     assert row == {
         "has_title": "yes",
         "title_characters": 13,
@@ -28,7 +35,7 @@ def test_a_product_becomes_a_row_of_its_cleaned_text() -> None:
 
 def test_a_photo_alone_has_no_language_and_no_embedding() -> None:
     observed = observe([ScoredProduct(None, None, True, 10, 0.9, None, 0.7)])
-    (row,) = observed.table.to_dict("records")
+    row = only_row(observed)
     assert (row["has_title"], row["has_description"], row["has_photo"]) == ("no", "no", "yes")
     assert row["language"] is None
     assert np.isnan(row["title_words"]) and np.isnan(row["text_confidence"])
@@ -36,11 +43,11 @@ def test_a_photo_alone_has_no_language_and_no_embedding() -> None:
 
 
 def test_texts_that_were_not_kept_are_unknown_and_not_missing() -> None:
-    (row,) = observe([ScoredProduct(None, None, False, 10, 0.9, 0.9, None)]).table.to_dict("records")
+    row = only_row(observe([ScoredProduct(None, None, False, 10, 0.9, 0.9, None)]))
     assert row["has_title"] is None and row["has_description"] is None
 
 
 def test_nothing_observed_is_a_table_too() -> None:
     nothing = observe([])
-    assert list(nothing.table.columns) == list(COLUMNS)
+    assert list(nothing.columns) == list(COLUMNS)
     assert nothing.embeddings.shape == (0, 512)
