@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from rayonnage_gateway.docs_pages import docs_routes
 from rayonnage_gateway.documentation import Documentation
+from rayonnage_gateway.forwarding_path import ForwardingPath
 from rayonnage_gateway.rate_limit import prediction_rate_limiter
 from rayonnage_gateway.readiness import Readiness
 from rayonnage_gateway.routes import PUBLIC_ROUTES, forwarding_routes, own_router
@@ -70,10 +71,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     documentation = Documentation(app.openapi, upstreams, PUBLIC_ROUTES)
     app.openapi = documentation.document  # type: ignore[method-assign]
     app.state.verifier = verifier
-    app.router.routes[0:0] = [
-        *forwarding_routes(settings, upstreams, streams, prediction_rate_limiter(settings)),
-        *docs_routes(),
-    ]
+    forwarded = forwarding_routes(
+        settings, upstreams, streams, rate_limiter=prediction_rate_limiter(settings), verifier=verifier
+    )
+    app.router.routes[0:0] = [*forwarded, *docs_routes()]
+    app.add_middleware(ForwardingPath, routes=forwarded)
     return app
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import structlog
-from fastapi import Request
-from fastapi.security.utils import get_authorization_scheme_param
 from starlette.types import Message, Receive, Scope, Send
 
 from rayonnage_gateway.connection import HOP_BY_HOP, Connection, Header, UpstreamConnectionLost, connection_options
+from rayonnage_gateway.rate_limit import RateLimiter
 from rayonnage_gateway.upstream import Upstream
-from rayonnage_shared.auth.dependencies import current_admin, current_user
+from rayonnage_shared.auth.dependencies import check_admin, verified_caller
+from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.core.background import AbortOnFailure
 from rayonnage_shared.core.errors import BodyTooLarge, RayonnageError
 from rayonnage_shared.http.middleware import SPAN
@@ -29,6 +29,8 @@ Access = Literal["public", "user", "admin"]
 
 CHUNKED = -1
 """The length of a body with `Transfer-Encoding: chunked`."""
+SMALL_BODY_BYTES = 64 * 1024
+"""A body that cannot be larger is received whole before a connection to the service is used."""
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -69,7 +71,9 @@ class Operation:
     timeout_s: float
     idle_timeout_s: float
     client_timeout_s: float
-    rate_limit: Callable[[Request], Awaitable[None]] | None = None
+    total_timeout_s: float = float("inf")
+    """From the request's head to the end of the response."""
+    rate_limit: RateLimiter | None = None
     replayable: bool = False
     run_to_completion: bool = False
     """Once its body is complete, the request goes on although the client disconnects."""
@@ -94,19 +98,22 @@ class ReplayBudget:
 
 
 class Forwarder:
-    """ASGI application of one public path."""
+    """ASGI application of one public path: `ForwardingPath` calls it, or FastAPI's router."""
 
-    def __init__(self, operations: Mapping[str, Operation], replay_budget: ReplayBudget) -> None:
+    def __init__(
+        self, operations: Mapping[str, Operation], replay_budget: ReplayBudget, verifier: TokenVerifier
+    ) -> None:
         self._operations = operations
         self._replay_budget = replay_budget
+        self._verifier = verifier
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method: str = scope["method"]
         operation = self._operations["GET" if method == "HEAD" else method]
-        request = Request(scope)
-        await _authorise(request, operation.access)
+        if operation.access != "public":
+            self._authorise(scope, operation.access)
         if operation.rate_limit is not None:
-            await operation.rate_limit(request)
+            await operation.rate_limit(scope)
         length = body_length(scope["headers"])
         if length > operation.max_body_bytes:
             raise _too_large(operation.max_body_bytes)
@@ -114,17 +121,7 @@ class Forwarder:
         traces, parent = tracing(), scope["state"].get(SPAN)
         span = traces.client_span(parent, method, operation.upstream.service) if traces and parent else None
         try:
-            traceparent = traceparent_of(span) if span else None
-            head = request_head(scope, operation.upstream.authority, length, traceparent)
-            if length == 0 and method in _SAFE_METHODS:
-                await exchange.send_whole(head, b"")
-            elif operation.replayable and length != CHUNKED and self._replay_budget.reserve(length):
-                try:
-                    await exchange.send_whole(head, await exchange.read_body(length))
-                finally:
-                    self._replay_budget.release(length)
-            else:
-                await exchange.stream(head, length)
+            await self._forward(exchange, scope, length, traceparent_of(span) if span else None)
         except ClientDisconnected:
             if not exchange.status:
                 # Nobody reads this response, but the metrics and the access log take the status from it.
@@ -138,44 +135,84 @@ class Forwarder:
             if traces and span:
                 traces.end(span, exchange.status)
 
+    async def _forward(self, exchange: _Exchange, scope: Scope, length: int, traceparent: bytes | None) -> None:
+        operation = exchange.operation
+        head = request_head(scope, operation.upstream.authority, length, traceparent)
+        if length == 0 and scope["method"] in _SAFE_METHODS:
+            await exchange.send_whole(head, b"", replayable=True)
+        elif operation.replayable and length != CHUNKED and self._replay_budget.reserve(length):
+            try:
+                await exchange.send_whole(head, await exchange.read_body(length), replayable=True)
+            finally:
+                self._replay_budget.release(length)
+        elif (
+            operation.max_body_bytes <= SMALL_BODY_BYTES or 0 <= length <= SMALL_BODY_BYTES
+        ) and not operation.run_to_completion:
+            # Read before a slot is taken: a client that sends slowly holds nothing that others need.
+            body = await exchange.read_body(length)
+            if length == CHUNKED:
+                head = request_head(scope, operation.upstream.authority, len(body), traceparent)
+            await exchange.send_whole(head, body, replayable=False)
+        else:
+            await exchange.stream(head, length)
+
+    def _authorise(self, scope: Scope, access: Access) -> None:
+        user = verified_caller(self._verifier, _header(scope, b"authorization"))
+        scope["state"]["user"] = user.username
+        if access == "admin":
+            check_admin(user)
+
 
 class _Exchange:
     """One request to a service, and its response on the way back to the client."""
 
     def __init__(self, operation: Operation, method: str, receive: Receive, send: Send) -> None:
         self.status = 0  # of the response, once it has begun
-        self._operation = operation
+        self.operation = operation
         self._method = method
         self._receive = receive
         self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._ends_at = self._loop.time() + operation.total_timeout_s
 
     async def read_body(self, length: int) -> bytes:
-        """Return the request's body of `length` bytes; the ASGI server holds the client to that length."""
+        """Return the request's body; the ASGI server holds the client to `length`, unless that is CHUNKED."""
         parts: list[bytes] = []
-        more = length > 0
+        received = 0
+        more = length != 0
         while more:
             data, more = await self._next_part()
+            received += len(data)
+            if received > self.operation.max_body_bytes:
+                raise _too_large(self.operation.max_body_bytes)
             parts.append(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def send_whole(self, head: bytes, body: bytes) -> None:
-        """Send a complete request, and once more if the connection is lost before the first byte of a response."""
+    async def send_whole(self, head: bytes, body: bytes, *, replayable: bool) -> None:
+        """Send a complete request.
+
+        A replayable one is sent once more if the connection is lost before the first byte of a response.
+        """
         with AbortOnFailure(self._wait_for_disconnect) as watch:
             try:
-                await self._attempt(head, body, watch, fresh=False)
+                await self._attempt(head, body, watch, checked=not replayable)
             except UpstreamConnectionLost:
-                log.info("gateway.request.replayed", service=self._operation.upstream.service)
+                if not replayable:
+                    raise
+                log.info("gateway.request.replayed", service=self.operation.upstream.service)
                 await self._attempt(head, body, watch, fresh=True)
 
-    async def _attempt(self, head: bytes, body: bytes, watch: AbortOnFailure, *, fresh: bool) -> None:
-        async with self._operation.upstream.connection(fresh=fresh) as connection:
-            connection.start(self._method, head, body, timeout_s=self._operation.timeout_s)
+    async def _attempt(
+        self, head: bytes, body: bytes, watch: AbortOnFailure, *, fresh: bool = False, checked: bool = False
+    ) -> None:
+        async with self.operation.upstream.connection(fresh=fresh, checked=checked) as connection:
+            connection.start(self._method, head, body, timeout_s=self.operation.timeout_s)
             await connection.wait_for_head()
             await self._relay(connection, watch)
 
     async def stream(self, head: bytes, length: int) -> None:
         """Send the request while its body arrives; never twice."""
-        async with self._operation.upstream.connection(checked=True) as connection:
+        async with self.operation.upstream.connection(checked=True) as connection:
             connection.start(self._method, head, timeout_s=None)
             with AbortOnFailure(self._upload, connection, length) as watch:
                 await connection.wait_for_head()
@@ -184,7 +221,7 @@ class _Exchange:
                 await self._relay(connection, watch)
 
     async def _upload(self, connection: Connection, length: int) -> None:
-        operation = self._operation
+        operation = self.operation
         sent = 0
         more = length != 0
         while more:
@@ -202,13 +239,15 @@ class _Exchange:
 
     async def _next_part(self) -> tuple[bytes, bool]:
         """Return the next part of the request's body, and whether more follows."""
-        timeout_s = self._operation.client_timeout_s
+        timeout_s = min(self.operation.client_timeout_s, self._ends_at - self._loop.time())
         try:
             async with asyncio.timeout(timeout_s):
                 message = await self._receive()
         except TimeoutError as error:
             raise RequestTimeout(
-                f"No more of the request body arrived for {timeout_s:g} s.", headers={"Connection": "close"}
+                "The request body did not arrive in time: send it without a pause of "
+                f"{self.operation.client_timeout_s:g} s, and within {self.operation.total_timeout_s:g} s.",
+                headers={"Connection": "close"},
             ) from error
         if message["type"] == "http.disconnect":
             raise ClientDisconnected
@@ -221,7 +260,7 @@ class _Exchange:
 
     async def _relay(self, connection: Connection, watch: AbortOnFailure) -> None:
         """Pass the response on as it arrives, as fast as the client reads it."""
-        operation = self._operation
+        operation = self.operation
         message: Message = {
             "type": "http.response.start",
             "status": connection.status,
@@ -231,25 +270,24 @@ class _Exchange:
         more = True
         try:
             while True:
-                connection.expect_client_within(operation.client_timeout_s, stalled)
+                left_s = self._ends_at - self._loop.time()
+                connection.expect_client_within(min(operation.client_timeout_s, left_s), stalled)
                 await self._send(message)
                 self.status = connection.status
                 if not more:
                     return
-                data, more = await connection.read(operation.idle_timeout_s)
+                data, more = await connection.read(min(operation.idle_timeout_s, left_s))
                 message = {"type": "http.response.body", "body": data, "more_body": more}
         except RayonnageError as error:
             # The status line is sent: all that is left is to break the connection to the client, as the service did.
             log.warning("gateway.response.truncated", service=operation.upstream.service, error=type(error).__name__)
 
 
-async def _authorise(request: Request, access: Access) -> None:
-    if access == "public":
-        return
-    scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
-    user = await current_user(request, token if scheme.lower() == "bearer" else None)
-    if access == "admin":
-        await current_admin(user)
+def _header(scope: Scope, wanted: bytes) -> bytes | None:
+    for name, value in scope["headers"]:
+        if name == wanted:
+            return bytes(value)
+    return None
 
 
 def body_length(headers: Iterable[Header]) -> int:

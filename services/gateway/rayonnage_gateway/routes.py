@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,7 @@ from rayonnage_gateway.rate_limit import RateLimiter
 from rayonnage_gateway.readiness import Readiness
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_gateway.upstream import Upstream
+from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.http.problems import problems
 from rayonnage_shared.http.schemas import Status, Welcome
 
@@ -82,7 +84,9 @@ def forwarding_routes(
     settings: GatewaySettings,
     upstreams: Mapping[str, Upstream],
     streams: Mapping[str, Upstream],
+    *,
     rate_limiter: RateLimiter | None,
+    verifier: TokenVerifier,
     routes: Iterable[PublicRoute] = PUBLIC_ROUTES,
 ) -> list[Route]:
     """Return one Starlette route for each public path; event streams use the connections of `streams`."""
@@ -92,7 +96,7 @@ def forwarding_routes(
         upstream = (streams if row.route_class == "events" else upstreams)[row.service]
         by_path.setdefault(row.path, {})[row.method] = _operation(row, settings, upstream, rate_limiter)
     return [
-        Route(path, Forwarder(operations, replay_budget), methods=list(operations), include_in_schema=False)
+        Route(path, Forwarder(operations, replay_budget, verifier), methods=list(operations), include_in_schema=False)
         for path, operations in by_path.items()
     ]
 
@@ -114,6 +118,10 @@ def _operation(
         }.get(row.route_class, settings.gateway_timeout_s),
         idle_timeout_s=settings.gateway_idle_timeout_s,
         client_timeout_s=settings.gateway_client_timeout_s,
+        total_timeout_s={
+            "ingest": settings.gateway_ingest_total_timeout_s,
+            "events": math.inf,
+        }.get(row.route_class, settings.gateway_total_timeout_s),
         rate_limit=rate_limiter if is_prediction else None,
         replayable=is_prediction,
         run_to_completion=row.route_class == "ingest",

@@ -87,6 +87,12 @@ class GatewaySettings(ServiceSettings, PredictBodySettings, IngestBodySettings):
     gateway_ingest_timeout_s: float = Field(
         1800, gt=0, description="Time to the first byte of an ingest's response after its upload, seconds."
     )
+    gateway_total_timeout_s: float = Field(
+        120, gt=0, description="Longest time from a request's head to the end of its response, seconds."
+    )
+    gateway_ingest_total_timeout_s: float = Field(
+        7200, gt=0, description="The same for an ingest, whose upload may have gigabytes, seconds."
+    )
     gateway_idle_timeout_s: float = Field(
         45, gt=0, description="Longest pause within a response, seconds; event streams send something every 15 s."
     )

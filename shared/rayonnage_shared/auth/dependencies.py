@@ -49,9 +49,14 @@ def _verified(verifier: TokenVerifier, token: str | None) -> Principal:
 
 async def current_admin(user: Annotated[Principal, Depends(current_user)]) -> Principal:
     """Return the calling user, who must be an admin. Raises NotAuthenticated or NotAllowed."""
+    check_admin(user)
+    return user
+
+
+def check_admin(user: Principal) -> None:
+    """Raise NotAllowed if the user is not an admin."""
     if user.role != "admin":
         raise NotAllowed("This route needs the role `admin`.")
-    return user
 
 
 CurrentUser = Annotated[Principal, Depends(current_user)]

@@ -114,6 +114,41 @@ class HotAnswer:
 Handler = Callable[[HotRequest], Awaitable[HotAnswer]]
 
 
+class RequestLog:
+    """What a request leaves behind: a log line, metrics and the end of its span, as `RequestContext` does."""
+
+    def __init__(self) -> None:
+        self._metrics = RequestMetrics()
+
+    def finished(  # noqa: PLR0917 - the fields of the log line
+        self,
+        method: str,
+        path: str,
+        route: str,
+        status: int,
+        received_at: float,
+        request_id: str,
+        user: str | None,
+        span: Span | None,
+    ) -> None:
+        """Note a request that has ended; `route` is the path's template, `received_at` by `time.perf_counter`."""
+        seconds = time.perf_counter() - received_at
+        self._metrics.record(method, str(status), route, seconds)
+        about = {} if span is None or (trace_id := trace_id_of(span)) is None else {"trace_id": trace_id}
+        log.info(
+            "http.request",
+            request_id=request_id,
+            **about,
+            method=method,
+            path=path,
+            status=status,
+            duration_ms=round(seconds * 1000, 2),
+            user=user,
+        )
+        if span is not None and (traces := tracing()) is not None:
+            traces.end_server_span(span, method, route, status)
+
+
 class HotRoutes:
     """Pure ASGI middleware: calls a handler for each POST to one of `routes`, and the application for the rest."""
 
@@ -121,7 +156,7 @@ class HotRoutes:
         self._app = app
         self._routes = routes
         self._max_body_bytes = max_body_bytes
-        self._metrics = RequestMetrics()
+        self._log = RequestLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         handler = self._routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == METHOD else None
@@ -137,25 +172,13 @@ class HotRoutes:
         try:
             answer = await self._answer(handler, request)
             status = answer.status
-            await _send(answer, request_id, send)
+            await send_answer(answer, request_id, send)
         except ClientDisconnected:
             pass  # nobody reads an answer; the log line and the metrics say so
         finally:
-            seconds = time.perf_counter() - request.received_at
-            self._metrics.record(METHOD, str(status), scope["path"], seconds)
-            about = {} if span is None or (trace_id := trace_id_of(span)) is None else {"trace_id": trace_id}
-            log.info(
-                "http.request",
-                request_id=request_id,
-                **about,
-                method=METHOD,
-                path=scope["path"],
-                status=status,
-                duration_ms=round(seconds * 1000, 2),
-                user=request.user,
+            self._log.finished(
+                METHOD, scope["path"], scope["path"], status, request.received_at, request_id, request.user, span
             )
-            if traces is not None and span is not None:
-                traces.end_server_span(span, METHOD, scope["path"], status)
 
     async def _answer(self, handler: Handler, request: HotRequest) -> HotAnswer:
         try:
@@ -168,13 +191,14 @@ class HotRoutes:
             if error.status >= 500:
                 detail = {"code": error.code, "detail": error.detail}
                 log.warning("http.request.unavailable", request_id=request.request_id, **detail)
-            return _problem(request.request_id, error)
+            return problem_answer(request.request_id, error)
         except Exception:
             log.exception("http.request.failed", request_id=request.request_id)
-            return _problem(request.request_id, unexpected())
+            return problem_answer(request.request_id, unexpected())
 
 
-async def _send(answer: HotAnswer, request_id: str, send: Send) -> None:
+async def send_answer(answer: HotAnswer, request_id: str, send: Send) -> None:
+    """Send a whole answer, with the request id."""
     headers = [
         (b"content-length", b"%d" % len(answer.body)),
         (b"content-type", answer.media_type),
@@ -185,7 +209,8 @@ async def _send(answer: HotAnswer, request_id: str, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-def _problem(request_id: str, error: RayonnageError) -> HotAnswer:
+def problem_answer(request_id: str, error: RayonnageError) -> HotAnswer:
+    """Return the problem document of `error` as an answer."""
     headers = tuple((name.lower().encode(), value.encode("latin-1")) for name, value in error.headers.items())
     body = json.dumps(problem_of(request_id, error), ensure_ascii=False).encode()
     return HotAnswer(body, headers, error.status, PROBLEM_MEDIA_TYPE.encode())

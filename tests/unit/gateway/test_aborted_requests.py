@@ -15,7 +15,9 @@ import pytest
 from starlette.types import Message
 
 from rayonnage_gateway.forwarding import Forwarder, Operation, ReplayBudget
+from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_gateway.upstream import PoolLimits, Upstream
+from rayonnage_shared.auth.tokens import TokenVerifier
 from rayonnage_shared.core.errors import Overloaded
 from rayonnage_shared.http.problems import CLIENT_DISCONNECTED_STATUS
 from tests.unit.gateway.servers import Conversation, Script, Service, echo
@@ -150,7 +152,9 @@ def forwarding(upstream: Upstream, **policy: Any) -> tuple[Forwarder, ReplayBudg
     budget = ReplayBudget(BUDGET_BYTES)
     values = {"max_body_bytes": 1000, "timeout_s": 5, "idle_timeout_s": 5, "client_timeout_s": 5} | policy
     operation = Operation(upstream=upstream, access="public", **values)
-    return Forwarder({"GET": operation, "POST": operation}, budget), budget
+    return Forwarder(
+        {"GET": operation, "POST": operation}, budget, TokenVerifier(GatewaySettings(_env_file=None))
+    ), budget
 
 
 async def slots_are_free(upstream: Upstream) -> None:

@@ -12,7 +12,18 @@ import httpx2
 import pytest
 
 from tests.tokens import bearer
-from tests.unit.gateway.servers import Conversation, Gateway, Gone, Script, Service, echo, reached, request, running
+from tests.unit.gateway.servers import (
+    Conversation,
+    Gateway,
+    Gone,
+    Script,
+    Service,
+    caller_before,
+    echo,
+    reached,
+    request,
+    running,
+)
 from tests.waiting import PATIENCE_S, eventually
 
 
@@ -275,6 +286,63 @@ def test_a_caller_who_stops_sending_gets_408_and_the_service_is_left(
     head = caller.read_head()
     assert head.startswith(b"HTTP/1.1 408")
     assert b"connection: close" in head
+
+
+@pytest.mark.parametrize("path", ["/token", "/train", "/predict"])
+def test_bodies_that_do_not_end_hold_no_connection_to_a_service(service: Service, path: str) -> None:
+    urls = dict.fromkeys(("auth_url", "train_url", "predict_url"), service.url)
+    with running(**urls, gateway_connections=2, gateway_waiting=0) as gateway:
+        service.play(echo)
+        held = [gateway.connect() for _ in range(5)]
+        for number, caller in enumerate(held):
+            body = "Transfer-Encoding: chunked" if number % 2 and path != "/predict" else "Content-Length: 60000"
+            caller.send(request("POST", path, body) + b"1\r\nu\r\n")
+        with caller_before(gateway, "admin") as client:
+            answers = [client.get(f"/{name}") for name in ("train/jobs", "info", ".well-known/jwks.json") * 3]
+        assert {answer.status_code for answer in answers} == {200}
+
+
+@pytest.mark.parametrize(
+    ("path", "how"),
+    [
+        ("/train", "Content-Length: 10000"),
+        ("/train", "Transfer-Encoding: chunked"),
+        ("/predict", "Content-Length: 10000"),
+        ("/predict", "Transfer-Encoding: chunked"),
+    ],
+)
+def test_a_body_that_drips_gets_408_when_its_time_is_over(service: Service, path: str, how: str) -> None:
+    urls = dict.fromkeys(("train_url", "predict_url"), service.url)
+    with running(**urls, gateway_total_timeout_s=0.5) as gateway:
+        caller = gateway.connect()
+        caller.send(request("POST", path, how))
+        drop = b"1\r\nx\r\n" if "chunked" in how else b"x"
+        caller.sock.settimeout(0.05)
+        while True:
+            try:
+                caller.sock.sendall(drop)
+                caller.unread += caller.sock.recv(1 << 16)
+                break
+            except TimeoutError:
+                continue
+        caller.sock.settimeout(PATIENCE_S)
+        assert caller.read_head().startswith(b"HTTP/1.1 408")
+
+
+def test_an_answer_that_drips_is_cut_when_its_time_is_over(service: Service) -> None:
+    def drip(conversation: Conversation) -> None:
+        conversation.read_head()
+        conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        while True:
+            conversation.send(b".")
+            time.sleep(0.02)
+
+    service.play(drip)
+    with (
+        reached(predict_url=service.url, gateway_total_timeout_s=0.5) as client,
+        pytest.raises(httpx2.RemoteProtocolError),
+    ):
+        client.get("/info")
 
 
 class Busy:

@@ -1,0 +1,1 @@
+"""Proxies in front of a stub service: the gateway, other HTTP clients in its place, nginx and HAProxy."""
