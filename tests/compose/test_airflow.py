@@ -46,18 +46,17 @@ class Run:
 
 @pytest.fixture(scope="module")
 def airflow(platform: Stack) -> Iterator[httpx2.Client]:
-    """Airflow's API, logged in; afterwards the stack is without Airflow."""
+    """Airflow's API, logged in, after `make init-airflow` and `make start`; afterwards the stack is without Airflow."""
     parts = ("airflow", "airflow-database")
     try:
-        platform.compose("--profile", "airflow", "build", "airflow", within_s=BUILD_S)
+        platform.make("init-airflow", within_s=BUILD_S)
+        assert platform.rows("SELECT datname FROM pg_database WHERE datname = 'airflow'")
+        assert not platform.containers("airflow")
         try:
-            platform.compose(
-                *("--profile", "airflow", "up", "--detach", "--pull", "never", "--wait"),
-                *("--wait-timeout", str(READY_S), "airflow"),
-                within_s=READY_S + 60,
-            )
+            said = platform.make("start", within_s=READY_S + BUILD_S)
         except CommandFailed as error:
             raise CommandFailed(f"{error}\n{platform.logs(*parts)}") from error
+        assert f"http://127.0.0.1:{platform.values['AIRFLOW_PORT']}, user admin" in said
         with httpx2.Client(
             base_url=f"http://127.0.0.1:{platform.values['AIRFLOW_PORT']}", timeout=PATIENCE_S
         ) as client:

@@ -1,4 +1,4 @@
-"""Make words of the older systems, on the engine."""
+"""Make words of the older systems, on the engine; `init-airflow` and `start` are in test_airflow.py."""
 
 from __future__ import annotations
 
