@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
 
 from rayonnage_auth import throttle
-from rayonnage_auth.throttle import LoginThrottle, PasswordThreads, TooManyLogins
+from rayonnage_auth.throttle import KNOWN_ADDRESSES, LoginThrottle, PasswordThreads, TooManyLogins
 from rayonnage_shared.core.errors import Overloaded
 from tests.waiting import PATIENCE_S, eventually_async
 
@@ -91,6 +92,16 @@ def test_a_user_under_attack_still_logs_in_from_where_they_did_before(clock: Clo
     throttle.admit("alice", "10.0.0.1")
 
 
+def test_a_name_that_looks_like_a_user_at_an_address_locks_nobody_out(clock: Clock) -> None:
+    throttle = LoginThrottle(3, 30, clock)
+    throttle.admit("alice", "10.0.0.1")
+    throttle.succeeded("alice", "10.0.0.1")
+
+    _fail(throttle, "alice 10.0.0.1", "6.6.6.6", 3)
+
+    throttle.admit("alice", "10.0.0.1")
+
+
 @pytest.fixture
 def five_tracked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttle, "MAX_TRACKED", 5)
@@ -108,6 +119,43 @@ def test_failures_of_the_least_recent_users_are_forgotten(clock: Clock) -> None:
 
 
 @pytest.mark.usefixtures("five_tracked")
+def test_names_from_a_throttled_address_make_nothing_forgotten(clock: Clock) -> None:
+    bounded = LoginThrottle(3, 2, clock)
+    for number in range(3):
+        bounded.admit("alice", f"5.5.5.{number}")
+    for number in range(50):
+        with contextlib.suppress(TooManyLogins):
+            bounded.admit(f"flood{number}", "6.6.6.6")
+    with pytest.raises(TooManyLogins):
+        bounded.admit("alice", "7.7.7.7")
+
+
+@pytest.mark.usefixtures("five_tracked")
+def test_names_from_many_addresses_make_those_with_fewer_failures_forgotten(clock: Clock) -> None:
+    bounded = LoginThrottle(3, 3, clock)
+    for _ in range(3):
+        bounded.admit("alice", "5.5.5.5")
+    for number in range(50):
+        bounded.admit(f"flood{number}", f"6.6.6.{number}")
+    with pytest.raises(TooManyLogins):
+        bounded.admit("alice", "7.7.7.7")
+    with pytest.raises(TooManyLogins):
+        bounded.admit("bob", "5.5.5.5")
+
+
+@pytest.mark.usefixtures("five_tracked")
+def test_failures_that_have_expired_are_forgotten_first(clock: Clock) -> None:
+    bounded = LoginThrottle(3, 100, clock)
+    bounded.admit("old", "1.1.1.1")
+    clock.now += 60
+    for number in range(5):
+        _fail(bounded, f"user{number}", "2.2.2.2", 3)
+    for number in range(5):
+        with pytest.raises(TooManyLogins):
+            bounded.admit(f"user{number}", "3.3.3.3")
+
+
+@pytest.mark.usefixtures("five_tracked")
 def test_failures_from_the_least_recent_addresses_are_forgotten(clock: Clock) -> None:
     bounded = LoginThrottle(30, 3, clock)
     for number in range(6):
@@ -118,16 +166,18 @@ def test_failures_from_the_least_recent_addresses_are_forgotten(clock: Clock) ->
             bounded.admit("somebody", f"1.1.1.{number}")
 
 
-@pytest.mark.usefixtures("five_tracked")
-def test_the_least_recent_places_from_which_users_logged_in_are_forgotten(clock: Clock) -> None:
-    bounded = LoginThrottle(3, 30, clock)
-    for number in range(6):
-        bounded.admit("alice", f"10.0.0.{number}")
-        bounded.succeeded("alice", f"10.0.0.{number}")
-    _fail(bounded, "alice", "6.6.6.6", 3)
-    bounded.admit("alice", "10.0.0.5")
+def test_each_user_has_a_few_known_addresses_and_nobody_else_can_make_them_forgotten(clock: Clock) -> None:
+    throttle = LoginThrottle(3, 30, clock)
+    for number in range(KNOWN_ADDRESSES + 1):
+        throttle.admit("alice", f"10.0.0.{number}")
+        throttle.succeeded("alice", f"10.0.0.{number}")
+    for number in range(100):
+        throttle.admit("mallory", f"10.1.0.{number}")
+        throttle.succeeded("mallory", f"10.1.0.{number}")
+    _fail(throttle, "alice", "6.6.6.6", 3)
+    throttle.admit("alice", "10.0.0.1")
     with pytest.raises(TooManyLogins):
-        bounded.admit("alice", "10.0.0.0")
+        throttle.admit("alice", "10.0.0.0")
 
 
 async def test_hashing_runs_a_few_at_a_time_and_refuses_a_long_queue(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 
 import httpx2
+import pytest
 
+from rayonnage_gateway import readiness as readiness_module
+from rayonnage_gateway.readiness import Readiness
+from rayonnage_gateway.upstream import Upstream
 from tests.unit.gateway.servers import Conversation, Script, Service, reached, running
 from tests.waiting import PATIENCE_S
 
@@ -80,3 +85,72 @@ def test_the_gateway_is_not_ready_before_it_can_verify_tokens() -> None:
         assert answer.status_code == 503
         assert "keys" in answer.json()["dependencies"]
         assert client.get("/health/live").status_code == 200
+
+
+class HangingUpstream(Upstream):
+    """Answers each request once it is told to, and counts them."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.answers: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
+
+    async def fetch(self, path: str, timeout_s: float) -> tuple[int, bytes]:
+        self.asked += 1
+        return await self.answers.get()
+
+
+async def test_a_service_that_hangs_is_asked_once_however_many_callers_there_are() -> None:
+    upstream = HangingUpstream()
+    readiness = Readiness({"predict": upstream})
+    callers = [asyncio.create_task(readiness.why_not_ready("predict")) for _ in range(20)]
+    await asyncio.sleep(0)
+    await upstream.answers.put((503, b'{"detail": "no champion"}'))
+
+    assert await asyncio.gather(*callers) == ["no champion"] * 20
+    assert upstream.asked == 1
+
+
+async def test_callers_get_the_last_answer_until_there_is_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness_module, "FRESH_S", 0.0)
+    upstream = HangingUpstream()
+    readiness = Readiness({"predict": upstream})
+    await upstream.answers.put((200, b""))
+    assert await readiness.why_not_ready("predict") is None
+    await asyncio.sleep(0.001)
+
+    first = asyncio.create_task(readiness.why_not_ready("predict"))
+    await asyncio.sleep(0)
+    assert await readiness.why_not_ready("predict") is None, "while the first caller waits"
+    assert not first.done()
+    await upstream.answers.put((503, b'{"detail": "no champion"}'))
+
+    assert await first == "no champion"
+    assert upstream.asked == 2
+
+
+async def test_a_last_answer_that_is_too_old_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness_module, "FRESH_S", 0.0)
+    monkeypatch.setattr(readiness_module, "USABLE_S", 0.0)
+    upstream = HangingUpstream()
+    readiness = Readiness({"predict": upstream})
+    await upstream.answers.put((200, b""))
+    assert await readiness.why_not_ready("predict") is None
+    await asyncio.sleep(0.001)
+
+    callers = [asyncio.create_task(readiness.why_not_ready("predict")) for _ in range(3)]
+    await asyncio.sleep(0)
+    await upstream.answers.put((503, b'{"detail": "no champion"}'))
+
+    assert await asyncio.gather(*callers) == ["no champion"] * 3
+
+
+async def test_a_caller_who_leaves_does_not_end_the_question_of_others() -> None:
+    upstream = HangingUpstream()
+    readiness = Readiness({"predict": upstream})
+    first, second = (asyncio.create_task(readiness.why_not_ready("predict")) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await upstream.answers.put((200, b""))
+
+    assert await second is None
+    assert upstream.asked == 1
