@@ -16,6 +16,7 @@ from rayonnage_gateway.app import create_app as gateway_app
 from rayonnage_gateway.documentation import EXAMPLES, add_examples, merge
 from rayonnage_gateway.routes import PUBLIC_ROUTES
 from rayonnage_gateway.settings import GatewaySettings
+from rayonnage_shared.core.validation import RequestModel
 
 Document = dict[str, Any]
 REFERENCE = "#/components/schemas/"
@@ -171,3 +172,32 @@ def test_the_recorded_examples_fit_their_schemas_and_every_error_has_one(merged:
                     assert not errors, f"{where}: {errors[0].message}"
                     checked += 1
     assert checked > 100
+
+
+def test_every_json_body_is_a_request_model_which_refuses_what_cannot_be_encoded(merged: Document) -> None:
+    known = {one.__name__ for one in subclasses(RequestModel)}
+    bodies = {
+        (path, reference.removeprefix(REFERENCE))
+        for path, item in merged["paths"].items()
+        for operation in item.values()
+        for reference in references(operation.get("requestBody", {}).get("content", {}).get("application/json", {}))
+    }
+
+    assert len(bodies) > 10
+    assert {(path, name) for path, name in bodies if name not in known} == set()
+
+
+def subclasses(model: type[RequestModel]) -> Iterator[type[RequestModel]]:
+    for one in model.__subclasses__():
+        yield from (one, *subclasses(one))
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "$ref" in value:
+            yield value["$ref"]
+        for item in value.values():
+            yield from references(item)
+    elif isinstance(value, list):
+        for one in value:
+            yield from references(one)

@@ -18,6 +18,8 @@ from rayonnage_shared.core.settings import TokenSettings
 MAX_TOKEN_CHARACTERS = 4096
 MAX_CACHED_TOKENS = 10_000
 SHARED_SECRET_KID = "shared-secret"  # noqa: S105 - the name of a key, not a key
+_NOT_VALID = "The token is not valid; ask for a new one at /token."
+_LATEST = 253_402_300_800.0  # the year 10,000, in seconds since 1970
 _EXPIRED = "The token has expired; ask for a new one at /token or /token/refresh."
 _REQUIRED_CLAIMS = {f"require_{claim}": True for claim in ("exp", "iat", "sub", "aud", "iss", "jti")}
 
@@ -126,8 +128,8 @@ class TokenVerifier:
             )
         except ExpiredSignatureError as error:  # the signature is valid
             raise NotAuthenticated(_EXPIRED) from error
-        except (JOSEError, ValueError, TypeError, AttributeError) as error:
-            raise NotAuthenticated("The token is not valid; ask for a new one at /token.") from error
+        except (JOSEError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise NotAuthenticated(_NOT_VALID) from error
         return _principal(claims)
 
 
@@ -139,6 +141,13 @@ def _principal(claims: Mapping[str, Any]) -> Principal:
         username=str(claims["sub"]),
         role=cast(Role, role),
         token_id=str(claims["jti"]),
-        issued_at=float(claims["iat"]),
-        expires_at=float(claims["exp"]),
+        issued_at=_moment(claims["iat"]),
+        expires_at=_moment(claims["exp"]),
     )
+
+
+def _moment(claim: Any) -> float:
+    """Return a NumericDate (RFC 7519). Raises NotAuthenticated unless it is a number before the year 10,000."""
+    if isinstance(claim, bool) or not isinstance(claim, int | float) or not 0 <= claim < _LATEST:
+        raise NotAuthenticated(_NOT_VALID)
+    return float(claim)

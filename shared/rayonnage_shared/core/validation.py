@@ -28,6 +28,7 @@ WRONG_VALUE = "wrong_value"
 """Type of an error whose message completes a sentence that begins with the field."""
 
 _OBJECT, _LIST, _STRING, _BYTES = "must be a JSON object", "must be a list", "must be a string", "must be bytes"
+_UNICODE = "must be valid Unicode text"
 _WHOLE, _NUMBER, _BOOLEAN = "must be a whole number", "must be a number", "must be `true` or `false`"
 _DATE, _TIME = "must be a date, such as 2026-11-21", "must be a time, such as 07:30:29"
 _MOMENT = "must be a date and time, such as 2026-11-21T07:30:29Z"
@@ -49,7 +50,7 @@ PREDICATES: Mapping[str, str] = {
     "too_short": "must have at least {min_length} items",
     "too_long": "must have at most {max_length} items",
     "string_type": _STRING,
-    "string_unicode": "must be valid Unicode text",
+    "string_unicode": _UNICODE,
     "string_too_short": "must have at least {min_length} characters",
     "string_too_long": "must have at most {max_length:,} characters",
     "string_pattern_mismatch": "has a form that is not allowed",
@@ -135,7 +136,8 @@ def unknown_field(name: str, known: Collection[str]) -> str:
 class RequestModel(BaseModel):
     """Base of request bodies: an unknown field is refused, and the field that was probably meant is named.
 
-    Only the first unknown field is reported: a body of a million costs no more than a body of one.
+    Only the first unknown field is reported: a body of a million costs no more than a body of one. Text with a lone
+    surrogate, which JSON may contain and which cannot be encoded, is refused wherever it stands.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -156,7 +158,14 @@ class RequestModel(BaseModel):
     @classmethod
     def _refuse_unknown_fields(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         fields = cls.__pydantic_fields__
-        if not isinstance(value, dict) or value.keys() <= fields.keys():
+        if not isinstance(value, dict):
+            return handler(value)
+        if value.keys() <= fields.keys():
+            for name, sent in value.items():
+                if not _is_encodable(sent):
+                    wrong = PydanticCustomError(WRONG_VALUE, _UNICODE)
+                    line = InitErrorDetails(type=wrong, loc=(name,), input=None)
+                    raise ValidationError.from_exception_data(cls.__name__, [line])
             return handler(value)
         name = str(next(name for name in value if name not in fields))
         lines = [
@@ -231,6 +240,19 @@ def _line(error: Mapping[str, Any]) -> InitErrorDetails:
     if kind in (UNKNOWN_FIELD, WRONG_VALUE):
         kind = PydanticCustomError(kind, error["msg"])
     return InitErrorDetails(type=kind, loc=error["loc"], input=error["input"], ctx=error.get("ctx") or {})
+
+
+def _is_encodable(value: Any) -> bool:
+    """Return whether every string in a JSON value, keys included, can be encoded."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return False
+        return True
+    if isinstance(value, dict):
+        return all(_is_encodable(name) and _is_encodable(one) for name, one in value.items())
+    return not isinstance(value, list) or all(map(_is_encodable, value))
 
 
 def _shown(name: str) -> str:

@@ -94,7 +94,7 @@ class HangingUpstream(Upstream):
         self.asked = 0
         self.answers: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
 
-    async def fetch(self, path: str, timeout_s: float) -> tuple[int, bytes]:
+    async def fetch(self, path: str, *, timeout_s: float, max_bytes: int = 0) -> tuple[int, bytes]:
         self.asked += 1
         return await self.answers.get()
 

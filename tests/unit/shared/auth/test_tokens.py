@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -62,6 +63,10 @@ def _claims(**changed: Any) -> dict[str, Any]:
 
 def _signed(pem: str = EC_KEY, algorithm: str = "ES256", kid: str = "k1", **changed: Any) -> str:
     return jwt.encode(_claims(**changed), pem, algorithm, headers={"kid": kid})
+
+
+def _dated(claim: str, value: object) -> str:
+    return jwt.encode({**_claims(), claim: value}, EC_KEY, "ES256", headers={"kid": "k1"})
 
 
 def _verifier() -> TokenVerifier:
@@ -136,6 +141,20 @@ def _without(claim: str) -> str:
         pytest.param(_signed(kid="k2"), id="unknown kid"),
         pytest.param(jwt.encode(_claims(), EC_KEY, "ES256"), id="no kid"),
         pytest.param(_signed(exp=time.time() - 5), id="expired"),
+        *(
+            pytest.param(_dated(claim, value), id=f"{claim} {name}")
+            for claim in ("exp", "iat")
+            for name, value in {
+                "infinite": math.inf,
+                "minus infinity": -math.inf,
+                "nan": math.nan,
+                "huge": 10**400,
+                "far": 1e300,
+                "text": "4102444800",
+                "true": True,
+                "list": [4102444800],
+            }.items()
+        ),
         pytest.param(_signed(nbf=time.time() + 600), id="not yet valid"),
         pytest.param(_signed(aud="elsewhere"), id="wrong audience"),
         pytest.param(_signed(iss="elsewhere"), id="wrong issuer"),

@@ -192,3 +192,31 @@ def test_the_document_states_what_is_checked() -> None:
 @pytest.mark.parametrize(("name", "known"), [("imges", "images"), ("feature", "features"), ("TARGET", "target")])
 def test_a_field_of_a_form_is_suggested(name: str, known: str) -> None:
     assert unknown_field(name, ("features", "target", "images")) == f"Unknown field `{name}`; did you mean `{known}`?"
+
+
+class Nested(RequestModel):
+    password: SecretStr | None = None
+    parameters: dict[str, str | int] = Field({})
+    lists: list[list[str]] = Field([])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("password", "a\ud800"),
+        ("password", "\udfff"),
+        ("parameters", {"text.\ud800": 1}),
+        ("parameters", {"text": "\ud800"}),
+        ("lists", [["fine", "\ud800"]]),
+    ],
+)
+def test_text_that_cannot_be_encoded_is_refused_wherever_it_stands(field: str, value: object) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Nested.model_validate({field: value})
+
+    (fault,) = faults(refused.value)
+    assert fault.message == f"`{field}` must be valid Unicode text."
+
+
+def test_text_beyond_the_basic_plane_is_accepted() -> None:
+    assert Nested.model_validate({"lists": [["\U0001f4da"]]}).lists == [["\U0001f4da"]]

@@ -19,7 +19,9 @@ from rayonnage_shared.ml.catalogue.schemas import IngestReport
 INGEST_ID_PATTERN = r"^[0-9A-HJKMNP-TV-Z]{26}$"
 MAX_KEPT = 1_000
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# Depending on the country, spreadsheets split lines at a comma, a semicolon or a tab, and also within quotes that do
+# not begin a cell of theirs. They read the full-width forms as the plain ones.
+_FORMULA = re.compile(r"""(?:^|(?<=[,;|\t\r\n\v\f]))([\s"']*)([=+\-@\uff1d\uff0b\uff0d\uff20])""")
 
 
 class IngestNotFound(NotFound):
@@ -81,5 +83,6 @@ class IngestReports:
 
 
 def without_formula(cell: str) -> str:
-    """Escape a cell so that no spreadsheet evaluates it as a formula."""
-    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell
+    """Escape a cell so that no spreadsheet evaluates it, or a part of it after a separator, as a formula."""
+    escaped = _FORMULA.sub(r"\1'\2", cell)
+    return f"'{escaped}" if escaped.startswith(("\t", "\r")) else escaped

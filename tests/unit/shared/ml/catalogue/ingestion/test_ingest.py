@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rayonnage_shared.ml.base.categories import Categories
 from rayonnage_shared.ml.base.model import ProductText
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion.ingest import ingest
+from rayonnage_shared.ml.catalogue.ingestion.reports import without_formula
 from rayonnage_shared.ml.catalogue.products import Products
 from rayonnage_shared.ml.catalogue.schemas import IngestReport
 from tests.unit.shared.ml.catalogue.catalogues import HEADER, many_rows, photo, title, write_csv, write_zip
@@ -201,6 +203,24 @@ def test_formulas_are_disarmed_in_the_reject_report(store: DatasetStore) -> None
     assert [(row["line"], row["kind"], row["designation"], row["productid"]) for row in rows] == [
         ("2", "row", "'=HYPERLINK(1)", "'@1")
     ]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|", "\n", "\r"])
+@pytest.mark.parametrize("formula", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", "\uff1dcmd", ' "=1"', "\n=1"])
+def test_no_separator_makes_a_formula_of_a_cell(separator: str, formula: str) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(["2", without_formula(f"Lampe{separator}{formula}"), without_formula(formula)])
+    for delimiter in (",", ";", "\t", "|"):
+        for line in text.getvalue().splitlines():
+            for cell in line.split(delimiter):  # the most careless reader of all: it knows no quotes
+                assert not cell.strip(' "\n\r\t').startswith(("=", "+", "-", "@", "\uff1d")), cell
+
+
+@pytest.mark.parametrize(
+    "text", ["Lampe", "T-shirt bleu", "a=b", "50+1 pièces", "jane@example.org", "l'été; hiver", ""]
+)
+def test_a_text_without_a_formula_stays_as_it_is(text: str) -> None:
+    assert without_formula(text) == text
 
 
 def test_versions_sort_by_time_within_one_second(store: DatasetStore) -> None:
