@@ -76,7 +76,7 @@ class GatewaySettings(ServiceSettings, PredictBodySettings, IngestBodySettings):
     gateway_wait_s: float = Field(0.5, gt=0, description="Longest wait for a connection before 503, seconds.")
     gateway_connect_timeout_s: float = Field(2, gt=0, description="Time to connect to a service, seconds.")
     gateway_keep_alive_s: float = Field(
-        3, gt=0, description="Time after which an idle connection to a service is closed; less than the services' 5 s."
+        3, gt=0, description="Time after which an idle connection to a service is closed; less than the services' 75 s."
     )
     gateway_timeout_s: float = Field(15, gt=0, description="Time to the first byte of a response, seconds.")
     gateway_promotion_timeout_s: float = Field(

@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from rayonnage_shared.core.errors import DependencyDown
 from rayonnage_shared.core.version import VERSION
-from rayonnage_shared.http.middleware import POLLS, RequestContext
+from rayonnage_shared.http.middleware import POLLS, HeadAsGet, RequestContext
 from rayonnage_shared.http.problems import add_problem_documents, problems
 from rayonnage_shared.http.schemas import Health
 from rayonnage_shared.observability.http_metrics import PROBES, add_http_metrics
@@ -57,6 +57,7 @@ def create_service(
         docs_url=None,
         redoc_url=None,
     )
+    app.add_middleware(HeadAsGet)
     add_http_metrics(app)
     app.add_middleware(RequestContext, max_body_bytes=max_body_bytes, quiet=quiet)
     add_problem_documents(app)

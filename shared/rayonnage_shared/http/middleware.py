@@ -89,6 +89,20 @@ class RequestContext:
             structlog.contextvars.unbind_contextvars(*about)
 
 
+class HeadAsGet:
+    """Pure ASGI middleware: routes answer HEAD as they answer GET (RFC 9110, section 9.3.2); FastAPI's answer 405.
+
+    The server sends no body in response to HEAD, whatever the application gives it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        await self.app({**scope, "method": "GET"} if is_head else scope, receive, send)
+
+
 def request_id_from(header: bytes | None) -> str | None:
     """Return the request id of an `X-Request-Id` header, or None if it is absent or could not stand in a log line."""
     text = "" if header is None else header.decode("latin-1")

@@ -18,6 +18,7 @@ import uvicorn
 from rayonnage_gateway.app import create_app
 from rayonnage_gateway.settings import GatewaySettings
 from rayonnage_shared.auth.schemas import Role
+from rayonnage_shared.http.server import server_config
 from tests.tokens import SECRET, bearer, token
 from tests.waiting import PATIENCE_S, eventually
 
@@ -204,19 +205,9 @@ class Gateway:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self.app,
-                loop="uvloop",
-                http="httptools",
-                ws="none",
-                access_log=False,
-                log_config=None,
-                proxy_headers=bool(proxied_by),
-                forwarded_allow_ips=proxied_by,
-                timeout_graceful_shutdown=2,
-            )
-        )
+        config = server_config(self.app, trusted_proxies=proxied_by)
+        config.timeout_graceful_shutdown = 2
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
         self._thread.start()
         assert eventually(lambda: self._server.started or not self._thread.is_alive(), every_s=0.01)

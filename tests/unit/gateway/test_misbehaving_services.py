@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
+from rayonnage_gateway.settings import GatewaySettings
+from rayonnage_shared.http.server import KEEP_ALIVE_S
 from tests.tokens import bearer
 from tests.unit.gateway.servers import (
     Conversation,
@@ -343,6 +345,10 @@ def test_an_answer_that_drips_is_cut_when_its_time_is_over(service: Service) -> 
         pytest.raises(httpx2.RemoteProtocolError),
     ):
         client.get("/info")
+
+
+def test_an_idle_connection_is_closed_by_the_gateway_and_not_by_the_service() -> None:
+    assert GatewaySettings(_env_file=None).gateway_keep_alive_s + 10 <= KEEP_ALIVE_S
 
 
 class Busy:

@@ -107,6 +107,26 @@ def test_the_answer_to_a_wrong_method_lists_the_allowed_ones(client: httpx2.Clie
     assert {"GET", "POST"} <= set(answer.headers["allow"].split(", "))
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/redoc", "/openapi.json", "/health/live", "/health/ready", "/status"])
+def test_head_is_answered_as_get_is_without_the_body(client: httpx2.Client, path: str) -> None:
+    got, told = client.get(path), client.head(path)
+    assert told.status_code == got.status_code
+    assert told.headers["content-type"] == got.headers["content-type"]
+    assert told.content == b""
+
+
+def test_a_service_gets_head_as_head(client: httpx2.Client, service: Service) -> None:
+    heard: list[bytes] = []
+
+    def listen(conversation: Conversation) -> None:
+        heard.append(conversation.read_head())
+        conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+
+    service.play(listen)
+    assert client.head("/info").headers["content-length"] == "5"
+    assert heard[0].startswith(b"HEAD /info HTTP/1.1")
+
+
 def test_a_body_over_the_limit_of_its_route_is_refused_unread(service: Service) -> None:
     limits = {"predict_max_body_bytes": 2000, "small_max_body_bytes": 1000, "ingest_max_body_bytes": 3000}
     urls = {"predict_url": service.url, "train_url": service.url, "ingest_url": service.url}

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from rayonnage_shared.http.server import DRAIN_S, GONE_WITHIN_S
+from rayonnage_shared.http.server import DRAIN_S, GONE_WITHIN_S, KEEP_ALIVE_S
 from rayonnage_shared.ops.supervision import STOP_WAIT_S
 from tests.processes import killed_at_end
 from tests.waiting import PATIENCE_S
+
+NGINX = Path(__file__).parents[4] / "deployments" / "nginx" / "nginx.conf"
 
 PROGRAM = """
 import asyncio, contextlib, sys, time
@@ -103,6 +107,76 @@ def test_what_is_not_http_is_answered_with_a_problem_document_and_its_request_id
     assert int(headers["content-length"]) == len(body)
     assert (problem["status"], problem["code"]) == (400, "bad_request")
     assert problem["request_id"].lower() == headers["x-request-id"] != ""
+
+
+LIVE = b"GET /slow HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        LIVE + b"X: " + b"a" * 70_000 + b"\r\n\r\n",
+        LIVE + b"".join(b"X-%d: a\r\n" % number for number in range(9_000)) + b"\r\n",
+        b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+def test_a_head_of_more_than_64_kb_is_431(sent: bytes) -> None:
+    with service_and_caller(0, 1, 0) as (_service, caller):
+        with contextlib.suppress(ConnectionError):
+            caller.sendall(sent)
+        head, _blank, body = received(caller).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large")
+    assert json.loads(body)["code"] == "head_too_large"
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        LIVE + b"X: ",
+        b"GET /",
+        b"POST /slow HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: ",
+        b"POST /slow HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+    ],
+)
+def test_a_head_without_end_is_refused_after_64_kb(begin: bytes) -> None:
+    with service_and_caller(0, 1, 0) as (_service, caller):
+        caller.sendall(begin)
+        caller.settimeout(0.001)
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 4_000_000:
+                with contextlib.suppress(TimeoutError):
+                    if caller.recv(100_000) == b"":
+                        break
+                sent += caller.send(b"a" * 1000)
+    assert 60_000 < sent < 4_000_000
+
+
+def test_a_head_of_60_kb_is_read() -> None:
+    with service_and_caller(0, 1, 0) as (_service, caller):
+        caller.sendall(LIVE + b"X: " + b"a" * 60_000 + b"\r\n\r\n")
+        assert caller.recv(100).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("hosts", [b"", b"Host: x\r\nHost: x\r\n", b"Host: x\r\nhost: y\r\n"])
+def test_a_request_has_exactly_one_host(hosts: bytes) -> None:
+    with service_and_caller(0, 1, 0) as (_service, caller):
+        caller.sendall(b"GET /slow HTTP/1.1\r\n" + hosts + b"\r\n")
+        head, _blank, body = received(caller).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert "Host" in json.loads(body)["detail"]
+
+
+def test_an_idle_connection_outlives_that_of_nginx() -> None:
+    """nginx keeps idle connections to the gateway for 60 s: closed here first, one could lose a POST."""
+    found = re.search(r"upstream gateway \{[^}]*keepalive_timeout (\d+)s;", NGINX.read_text(encoding="utf-8"))
+    assert found is not None
+    assert int(found[1]) + 10 <= KEEP_ALIVE_S
+    with service_and_caller(0, 1, 0) as (_service, caller):
+        for pause_s in (0, 6):  # uvicorn's own time is 5 s
+            time.sleep(pause_s)
+            caller.sendall(LIVE + b"\r\n")
+            assert caller.recv(1000).startswith(b"HTTP/1.1 200")
 
 
 def test_a_request_under_way_is_answered_before_the_end() -> None:
