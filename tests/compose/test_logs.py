@@ -17,7 +17,8 @@ import pytest
 from rayonnage_shared.http.middleware import POLLS
 from rayonnage_shared.observability.http_metrics import PROBES
 from tests.compose.stack import BUILD_S, Stack
-from tests.waiting import eventually
+from tests.processes import killed_at_end
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(BUILD_S + 600)]
 
@@ -32,11 +33,12 @@ def make_logs(stack: Stack, output: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run `make logs` until the block ends, as Ctrl-C ends it."""
     with output.open("wb") as file:
         command = subprocess.Popen(["make", "logs"], cwd=stack.folder, stdout=file, stderr=file, start_new_session=True)
-        try:
-            yield command
-        finally:
-            os.killpg(command.pid, signal.SIGINT)
-            command.wait(60)
+        with killed_at_end(command):
+            try:
+                yield command
+            finally:
+                os.killpg(command.pid, signal.SIGINT)
+                command.wait(PATIENCE_S)
 
 
 def test_make_logs_shows_the_containers_lines_as_readable_text(platform: Stack, tmp_path: Path) -> None:

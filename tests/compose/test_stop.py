@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.compose.stack import Stack
-from tests.compose.test_crashes import state
+from tests.compose.test_crashes import KILLED, state
 from tests.e2e.api import add_user
 from tests.waiting import eventually
 
@@ -18,20 +17,15 @@ OURS = {"gateway", "auth", "ingest", "train", "train-worker", "predict"}
 
 
 def test_each_container_ends_within_ten_seconds_when_it_is_asked_to(platform: Stack) -> None:
-    late, hard = {}, {}
+    statuses = {}
     for service in platform.lasting_services():
         container = platform.container(service)
-        began = time.monotonic()
-        platform.docker("stop", "--time", "10", container.id)
-        took, status = time.monotonic() - began, platform.container(service).exit_code
+        platform.docker("stop", "--time", "10", container.id)  # kills what has not ended by then
+        statuses[service] = platform.container(service).exit_code
         platform.docker("start", container.id)
-        if took > 11:  # the engine's own part, on two busy cores
-            late[service] = f"{took:.1f} s"
-        if service in OURS and status != 0:
-            hard[service] = status
     platform.wait_until_whole(120)
-    assert not late
-    assert not hard, "these did not end by themselves"
+    assert not [service for service, status in statuses.items() if str(status) == KILLED]
+    assert {statuses[service] for service in OURS} == {0}, statuses
 
 
 def test_a_stop_and_a_start_lose_nothing(platform: Stack, sample: Path) -> None:

@@ -11,11 +11,11 @@ from rayonnage_shared.core import host
 from rayonnage_shared.core.processes import PROCESSES
 from rayonnage_shared.ops.env_file import effective
 from rayonnage_shared.ops.supervision import MARK, Supervisor
+from tests.e2e.command_line import RAYONNAGE
 from tests.e2e.platform import environment_without_settings
 from tests.ports import free_ports, free_ports_of_replicas
 from tests.waiting import PATIENCE_S, eventually
 
-RAYONNAGE = [sys.executable, "-m", "rayonnage_shared.cli.main"]
 ALL_PORTS = [(one.name, port) for one in PROCESSES for port in one.ports()]
 
 

@@ -11,18 +11,16 @@ import subprocess
 import sys
 import time
 
+from tests.e2e.command_line import RAYONNAGE, rayonnage
 from tests.e2e.platform import Platform, environment_without_settings
+from tests.processes import killed_at_end
 from tests.waiting import PATIENCE_S
 
-COMMAND = [sys.executable, "-m", "rayonnage_shared.cli.main", "dashboard"]
 HEARS_CTRL_C = (  # which a test run in the background ignores, and hands down
     "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )
+TERMINAL = {"COLUMNS": "150", "LINES": "50", "TERM": "xterm-256color"}
 SHOW_CURSOR, LEAVE_SCREEN = b"\x1b[?25h", b"\x1b[?1049l"
-
-
-def environment(columns: int) -> dict[str, str]:
-    return environment_without_settings() | {"COLUMNS": str(columns), "LINES": "50", "TERM": "xterm-256color"}
 
 
 def test_one_picture_shows_the_platform_as_it_is(platform: Platform) -> None:
@@ -30,15 +28,7 @@ def test_one_picture_shows_the_platform_as_it_is(platform: Platform) -> None:
         version = caller.get("/info").json()["version"]
         assert caller.post("/predict", json={"designation": "Pompe de piscine"}).status_code == 200
 
-    done = subprocess.run(
-        [*COMMAND, "--once"],
-        cwd=platform.home,
-        env=environment(150),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = rayonnage(platform.home, "dashboard", "--once", variables=TERMINAL)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "all processes are ready" in done.stdout
@@ -52,10 +42,10 @@ def test_one_picture_shows_the_platform_as_it_is(platform: Platform) -> None:
 
 def test_a_terminal_is_drawn_live_until_ctrl_c(platform: Platform) -> None:
     leader, target = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", HEARS_CTRL_C, *COMMAND, "--every", "0.5"],
+    drawing = subprocess.Popen(
+        [sys.executable, "-c", HEARS_CTRL_C, *RAYONNAGE, "dashboard", "--every", "0.5"],
         cwd=platform.home,
-        env=environment(150),
+        env=environment_without_settings() | TERMINAL,
         stdin=target,
         stdout=target,
         stderr=target,
@@ -63,7 +53,7 @@ def test_a_terminal_is_drawn_live_until_ctrl_c(platform: Platform) -> None:
     )
     os.close(target)
     seen = b""
-    try:
+    with killed_at_end(drawing) as process, os.fdopen(leader, "rb"):
         deadline = time.monotonic() + PATIENCE_S
         while seen.count(b"services") < 3 and time.monotonic() < deadline:
             if select.select([leader], [], [], 1)[0]:
@@ -75,9 +65,5 @@ def test_a_terminal_is_drawn_live_until_ctrl_c(platform: Platform) -> None:
                 if select.select([leader], [], [], 0.2)[0]:
                     seen += os.read(leader, 65_536)
         assert process.wait(PATIENCE_S) == 0
-    finally:
-        process.kill()
-        process.wait()
-        os.close(leader)
     assert b"Traceback" not in seen
     assert SHOW_CURSOR in seen and LEAVE_SCREEN in seen, "the terminal is as it was"

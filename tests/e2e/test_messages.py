@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +9,8 @@ import httpx2
 import pytest
 
 from tests.e2e.api import job_events, predict_form, problem, start_training
-from tests.e2e.platform import Platform, environment_without_settings
-from tests.waiting import PATIENCE_S
+from tests.e2e.command_line import rayonnage
+from tests.e2e.platform import Platform
 
 UNKNOWN = "Unknown field `desigation`; did you mean `designation`?"
 PHOTO = "Send the photo in the field `image`."
@@ -87,15 +85,7 @@ def test_a_misspelt_part_of_an_ingest_is_named_with_the_part_that_was_meant(clie
 
 
 def test_the_command_line_uses_the_same_words(platform: Platform) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "rayonnage_shared.cli.main", "feedback", "nonsense", "10"],
-        cwd=platform.home,
-        env=environment_without_settings(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = rayonnage(platform.home, "feedback", "nonsense", "10")
     assert (done.returncode, done.stderr.strip()) == (1, "`prediction_id` must be a `prediction_id` from `/predict`.")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler
@@ -18,28 +17,21 @@ import pytest
 from rayonnage_shared.ops.older_settings import OLDER_SETTINGS
 from tests.e2e.api import start_training
 from tests.e2e.auth_process import auth_process
-from tests.e2e.local_run import RAYONNAGE, Run
-from tests.e2e.platform import Platform, environment_without_settings
+from tests.e2e.command_line import rayonnage
+from tests.e2e.local_run import Run
+from tests.e2e.platform import Platform
 from tests.http_server import serving
 from tests.sample import write_first_rows
-from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 TESTER, PASSWORD = "tester", "correct-horse-battery"
 ROWS = 80
 
 
-def rayonnage(home: Path, *arguments: str, **settings: str) -> str:
+def printed(home: Path, *arguments: str, **settings: str) -> str:
     """Run a command that must succeed in `home`, and return what it printed."""
-    done = subprocess.run(
-        [*RAYONNAGE, *arguments],
-        check=False,
-        cwd=home,
-        env=environment_without_settings() | {"MLFLOW_TRACKING_URI": "", "DVC_REMOTE_URL": "", **settings},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
+    variables = {"MLFLOW_TRACKING_URI": "", "DVC_REMOTE_URL": "", **settings}
+    done = rayonnage(home, *arguments, variables=variables)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -116,7 +108,7 @@ def test_promotions_are_those_of_the_audit_table(started: Started) -> None:
     assert len(rows) > 0
     named = ("version", "previous", "moved_by", "reason")
     assert [[one[name] for name in named] for one in shown] == [[row[name] for name in named] for row in reversed(rows)]
-    listed = rayonnage(started.home, "promotions", COLUMNS="200")
+    listed = printed(started.home, "promotions", COLUMNS="200")
     assert all(str(row["version"]) in listed for row in rows)
 
 
@@ -129,7 +121,7 @@ def test_categories_have_labels_in_the_language_asked_for(started: Started) -> N
     assert len(codes) == 27 and codes == sorted(codes) == [one["category_id"] for one in english]
     assert all(one["label"] for one in [*french, *english])
     assert [one["label"] for one in french] != [one["label"] for one in english]
-    listed = rayonnage(started.home, "categories", COLUMNS="200")
+    listed = printed(started.home, "categories", COLUMNS="200")
     assert all(f" {one['category_id']} " in listed for one in french)
 
 
@@ -145,12 +137,12 @@ def test_jobs_are_listed_by_kind_shown_followed_and_cancelled(started: Started) 
     assert jobs("search") == jobs("drift") == []
     assert started.admin.get("/train/jobs", params={"kind": "nope"}).status_code == 422
 
-    assert job_id in rayonnage(started.home, "jobs", "list", "--kind", "train", COLUMNS="200")
-    assert job_id in rayonnage(started.home, "jobs", "cancel", job_id)
+    assert job_id in printed(started.home, "jobs", "list", "--kind", "train", COLUMNS="200")
+    assert job_id in printed(started.home, "jobs", "cancel", job_id)
     followed = started.run.command("jobs", "follow", job_id)
     assert followed.returncode == 1, "only a job that succeeded is a success"
     assert json.loads(followed.stdout)["status"] == "cancelled"
-    shown = json.loads(rayonnage(started.home, "jobs", "show", job_id))
+    shown = json.loads(printed(started.home, "jobs", "show", job_id))
     assert (shown["kind"], shown["status"], shown["submitted_by"]) == ("train", "cancelled", started.platform.admin[0])
     started.platform.start("train-worker")
 
@@ -168,23 +160,23 @@ def test_each_data_stage_leaves_its_artefact(tmp_path: Path) -> None:
     with serving(Files) as url:
         names = ("features.csv", "target.csv", "images.zip")
         addresses = " ".join(f"{url}/{name}" for name in names)
-        rayonnage(home, "data", "download", DATASET_URL=addresses, DATASET_PRIVATE_ADDRESSES="true")
+        printed(home, "data", "download", DATASET_URL=addresses, DATASET_PRIVATE_ADDRESSES="true")
     data = home / "data"
     assert [(data / "raw" / name).read_bytes() for name in names] == [(source / name).read_bytes() for name in names]
 
-    report = json.loads(rayonnage(home, "data", "check"))
+    report = json.loads(printed(home, "data", "check"))
     assert (report["rows"], report["problems"]) == (ROWS, [])
     assert json.loads((data / "interim" / "check.json").read_text()) == report
 
-    rayonnage(home, "data", "seed", "--share", "0.8")
+    printed(home, "data", "seed", "--share", "0.8")
     first, rest = (_rows(data / "interim" / name) for name in ("rakuten_train.csv", "rakuten_rest.csv"))
     assert len(first) + len(rest) == ROWS and len(first) > len(rest) > 0
 
-    version = json.loads(rayonnage(home, "data", "preprocess"))["dataset_version"]
+    version = json.loads(printed(home, "data", "preprocess"))["dataset_version"]
     manifest = json.loads((data / "datasets" / version / "manifest.json").read_text())
     assert 0 < manifest["rows"] <= len(first)
 
-    assert version in rayonnage(home, "data", "transform")
+    assert version in printed(home, "data", "transform")
     processed = data / "processed" / version
     assert len(_rows(processed / "train.csv")) + len(_rows(processed / "test.csv")) == manifest["rows"]
     assert {path.name for path in processed.glob("*.npz")} >= {"words.npz", "characters.npz", "train.npz", "test.npz"}
@@ -204,7 +196,7 @@ def test_the_token_of_dagshub_is_what_the_dvc_command_logs_in_with(tmp_path: Pat
         shutil.copy(ROOT / place, tmp_path / place)
     account = {"DAGSHUB_USERNAME": "jane", "DAGSHUB_TOKEN": "a-token"}
 
-    rayonnage(tmp_path, "dvc-config", DVC_REMOTE_URL="https://dagshub.com/jane/shop.dvc", **account)
+    printed(tmp_path, "dvc-config", DVC_REMOTE_URL="https://dagshub.com/jane/shop.dvc", **account)
 
     local = (tmp_path / ".dvc" / "config.local").read_text()
     assert "https://dagshub.com/jane/shop.dvc" in local and '"jane"' in local and '"a-token"' in local

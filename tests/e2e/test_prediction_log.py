@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -19,8 +18,10 @@ from typing import Any
 import httpx2
 
 from tests.e2e.api import predict_form
+from tests.e2e.command_line import rayonnage
 from tests.e2e.platform import Platform, environment_without_settings
 from tests.ports import free_ports
+from tests.processes import killed_at_end
 from tests.waiting import PATIENCE_S, eventually
 
 TITLE = "Pompe de piscine"
@@ -35,15 +36,7 @@ def logged(platform: Platform) -> dict[str, dict[str, Any]]:
 
 def lineage(platform: Platform, *arguments: str) -> str:
     """Return what `rayonnage lineage` prints in the platform's folder."""
-    done = subprocess.run(
-        [sys.executable, "-m", "rayonnage_shared.cli.main", "lineage", *arguments],
-        cwd=platform.home,
-        env=environment_without_settings(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = rayonnage(platform.home, "lineage", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -144,19 +137,18 @@ def test_predict_serves_while_its_database_is_away_from_the_start(platform: Plat
     away |= {"LOGS_PATH": "", "AUTH_URL": platform.url("auth")}
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "rayonnage_predict"]
-    with subprocess.Popen(
-        command, cwd=platform.home, env={**environment_without_settings(), **away}, stdout=subprocess.PIPE
+    environment = {**environment_without_settings(), **away}
+    with killed_at_end(
+        subprocess.Popen(command, cwd=platform.home, env=environment, stdout=subprocess.PIPE)
     ) as process:
-        try:
-            assert eventually(lambda: ready(url).get("status") == "degraded")
-            assert "not written" in ready(url)["dependencies"]["prediction_log"]
-            headers = {"Authorization": f"Bearer {platform.admin_token()}"}
-            answer = httpx2.post(f"{url}/predict", json={"designation": TITLE}, headers=headers, timeout=PATIENCE_S)
-            assert answer.status_code == 200, answer.text
-            waiting = "rayonnage_prediction_log_waiting 1.0"
-            assert eventually(lambda: waiting in httpx2.get(f"{url}/metrics", timeout=PATIENCE_S).text)
-        finally:
-            os.kill(process.pid, signal.SIGTERM)
+        assert eventually(lambda: ready(url).get("status") == "degraded")
+        assert "not written" in ready(url)["dependencies"]["prediction_log"]
+        headers = {"Authorization": f"Bearer {platform.admin_token()}"}
+        answer = httpx2.post(f"{url}/predict", json={"designation": TITLE}, headers=headers, timeout=PATIENCE_S)
+        assert answer.status_code == 200, answer.text
+        waiting = "rayonnage_prediction_log_waiting 1.0"
+        assert eventually(lambda: waiting in httpx2.get(f"{url}/metrics", timeout=PATIENCE_S).text)
+        process.terminate()
         output, _ = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == -signal.SIGTERM, "the way uvicorn ends when all went well"
     events = [json.loads(line) for line in output.splitlines()]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +17,8 @@ import pytest
 from rayonnage_shared.core import host
 from rayonnage_shared.ops.prometheus_text import Readings
 from tests.e2e.api import finished_job, start_training
-from tests.e2e.platform import Platform, environment_without_settings, running_platform
+from tests.e2e.command_line import rayonnage
+from tests.e2e.platform import Platform, running_platform
 from tests.ports import free_port
 from tests.system.prometheus import prometheus, query
 from tests.waiting import PATIENCE_S, eventually
@@ -75,18 +74,6 @@ def signalled(platform: Platform, name: str, which: signal.Signals) -> None:
     pid = platform.pid(name)
     assert pid is not None
     os.kill(pid, which)
-
-
-def rayonnage(platform: Platform, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rayonnage_shared.cli.main", *arguments],
-        cwd=platform.home,
-        env=environment_without_settings() | {"COLUMNS": "150"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
 
 
 def test_the_metrics_of_the_replicas_add_up_to_what_was_asked(platform: Platform) -> None:
@@ -155,7 +142,7 @@ def test_each_replica_is_ready_by_itself(platform: Platform, admin: httpx2.Clien
     signalled(platform, "predict-2", signal.SIGSTOP)
     try:
         assert platform.supervisor.unready().keys() == {"predict-2"}
-        status = rayonnage(platform, "status")
+        status = rayonnage(platform.home, "status")
         assert status.returncode == 1
         assert "no answer" in next(line for line in status.stdout.splitlines() if " predict-2 " in line)
         assert admin.get("/health/ready").status_code == 200
@@ -165,8 +152,8 @@ def test_each_replica_is_ready_by_itself(platform: Platform, admin: httpx2.Clien
 
 
 def test_status_dashboard_and_logs_show_each_replica(platform: Platform) -> None:
-    status = rayonnage(platform, "status")
-    dashboard = rayonnage(platform, "dashboard", "--once")
+    status = rayonnage(platform.home, "status")
+    dashboard = rayonnage(platform.home, "dashboard", "--once")
     assert (status.returncode, dashboard.returncode) == (0, 0), status.stdout + dashboard.stdout + dashboard.stderr
     for name in REPLICAS:
         pid = str(platform.pid(name))
@@ -177,7 +164,7 @@ def test_status_dashboard_and_logs_show_each_replica(platform: Platform) -> None
         assert " yes " in in_dashboard and pid in in_dashboard and " MB" in in_dashboard
     with platform.client(platform.admin_token()) as client:
         request = client.post("/predict", json={"designation": "piscine"}).headers["x-request-id"]
-    assert eventually(lambda: " predict " in rayonnage(platform, "logs", "--request", request).stdout)
+    assert eventually(lambda: " predict " in rayonnage(platform.home, "logs", "--request", request).stdout)
 
 
 def test_a_new_champion_serves_in_each_and_is_the_only_one_shown(platform: Platform, admin: httpx2.Client) -> None:

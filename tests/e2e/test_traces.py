@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +11,9 @@ import pytest
 
 from tests.collector import Collector, SentSpan
 from tests.e2e.api import finished_job
+from tests.e2e.command_line import rayonnage
 from tests.e2e.conftest import MakePlatform
-from tests.e2e.platform import Platform, environment_without_settings
+from tests.e2e.platform import Platform
 from tests.waiting import PATIENCE_S, eventually
 
 SERVER, CLIENT = 2, 3  # kinds by OTLP
@@ -23,15 +22,8 @@ CALLER_TRACE, CALLER_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b716920333
 
 def logs_of(platform: Platform, request_id: str) -> list[str]:
     """Return what `rayonnage logs --request` shows, a line each."""
-    shown = subprocess.run(
-        [sys.executable, "-m", "rayonnage_shared.cli.main", "logs", "--request", request_id],
-        cwd=platform.home,
-        env=environment_without_settings(),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=PATIENCE_S,
-    )
+    shown = rayonnage(platform.home, "logs", "--request", request_id)
+    assert shown.returncode == 0, shown.stderr
     return shown.stdout.splitlines()
 
 

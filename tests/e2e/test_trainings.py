@@ -6,7 +6,6 @@ import json
 import shutil
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,26 +17,12 @@ import pytest
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.features.photo_feature_cache import PhotoFeatureCache
 from tests.e2e.api import TRAINED_WITHIN_S, problem
+from tests.e2e.command_line import RAYONNAGE, rayonnage
 from tests.e2e.platform import Platform, environment_without_settings, write_settings
 from tests.processes import killed_at_end
 from tests.waiting import eventually
 
-RAYONNAGE = [sys.executable, "-m", "rayonnage_shared.cli.main"]
-
 NEEDS_NO_TENSORFLOW = pytest.mark.skipif(find_spec("tensorflow") is not None, reason="TensorFlow is installed here")
-
-
-def rayonnage(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `rayonnage` in a platform's folder."""
-    return subprocess.run(
-        [*RAYONNAGE, *arguments],
-        cwd=home,
-        env=environment_without_settings(),
-        capture_output=True,
-        text=True,
-        timeout=TRAINED_WITHIN_S,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -77,7 +62,7 @@ def test_a_training_and_a_search_that_cannot_work_are_refused_at_once(
     values = [f"{name}={json.dumps(value)}" for name, value in parameters.items()]
     for command, option, more in (("train", "--parameter", [f"--{other}", "none"]), ("search", "--fixed", [])):
         options = [part for value in values for part in (option, value)]
-        done = rayonnage(platform.home, command, f"--{component}", family, *more, *options)
+        done = rayonnage(platform.home, command, f"--{component}", family, *more, *options, within_s=TRAINED_WITHIN_S)
         assert done.returncode == 1
         assert detail in done.stderr
         assert "Traceback" not in done.stderr
@@ -93,7 +78,8 @@ def test_a_training_takes_features_of_known_photos_from_the_cache(home: Path) ->
     for network, photo in known:
         PhotoFeatureCache(store.photo_features_path).save(network, {photo: nothing})
 
-    done = rayonnage(home, "train", "--text", "none", "--image", "efficientnet-lite0", "--promote", "never")
+    arguments = ("train", "--text", "none", "--image", "efficientnet-lite0", "--promote", "never")
+    done = rayonnage(home, *arguments, within_s=TRAINED_WITHIN_S)
 
     assert done.returncode == 0, done.stderr
     version = json.loads(done.stdout)["version"]
@@ -119,7 +105,7 @@ def test_a_training_by_command_that_was_killed_is_resumed_by_the_same_command(ho
     model = {path.name: path.stat().st_mtime_ns for path in (work / "bundle" / "text").iterdir()}
     planned = json.loads((work / "plan.json").read_text())["version"]
 
-    done = rayonnage(home, *arguments)
+    done = rayonnage(home, *arguments, within_s=TRAINED_WITHIN_S)
 
     assert done.returncode == 0, done.stderr
     assert "finished stages are not run again" in " ".join(done.stderr.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from sqlalchemy import Engine
 from rayonnage_shared.jobs.queue import JobQueue
 from rayonnage_shared.jobs.schemas import FINAL_STATUSES, Job
 from tests.ports import free_port
+from tests.processes import killed_at_end
 from tests.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[3]
@@ -60,8 +62,11 @@ class Workers:
     def end(self) -> None:
         for process in self.started:
             process.send_signal(signal.SIGTERM)
-        for process in self.started:
-            process.wait(PATIENCE_S)
+        with contextlib.ExitStack() as stack:
+            for process in self.started:
+                stack.enter_context(killed_at_end(process))
+            for process in self.started:
+                process.wait(PATIENCE_S)
 
 
 @pytest.fixture
