@@ -31,6 +31,8 @@ class Address:
     authority: bytes
     idle: list[Connection] = field(default_factory=list)
     in_flight: int = 0
+    last_turn: int = 0
+    """Which of the service's requests was the last to go here, counted from 1."""
     avoided_until: float = 0.0
     removed: bool = False
     """The host name no longer resolves to it, or the pool is closed: no connection to it is kept."""

@@ -72,6 +72,8 @@ class Slots:
 class Upstream:
     """One service, which may run at several addresses: requests go to the one with the fewest in progress.
 
+    Of equally busy ones, it is the one that was used longest ago, so that few requests are shared evenly too.
+
     An address that fails is avoided for a second while there is another. Nothing here sends a request twice.
     """
 
@@ -81,6 +83,7 @@ class Upstream:
         self._limits = limits
         self._addresses = Addresses(service, url, lookup)
         self._busy: set[Connection] = set()
+        self._turn = 0
         self._clock: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -137,6 +140,8 @@ class Upstream:
         now = self._loop.time()
         for address in self._least_busy_first(now):
             address.in_flight += 1
+            self._turn += 1
+            address.last_turn = self._turn
             try:
                 connection = None if fresh else self._kept(address, now, checked=checked)
                 if connection is None:
@@ -155,7 +160,7 @@ class Upstream:
         addresses = self._addresses.current
         if len(addresses) == 1:
             return addresses
-        return sorted(addresses, key=lambda address: (address.avoided_until > now, address.in_flight))
+        return sorted(addresses, key=lambda one: (one.avoided_until > now, one.in_flight, one.last_turn))
 
     def _kept(self, address: Address, now: float, *, checked: bool) -> Connection | None:
         while address.idle:
