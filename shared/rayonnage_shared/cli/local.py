@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,16 @@ from rayonnage_shared.ops.supervision import ProcessState, Supervisor
 
 HOME = Path()
 _SAMPLE = Path("data/sample")
+_STEPS = {
+    "pull": "Pulling the champion and the current dataset",
+    "sample": "Generating the sample catalogue",
+    "ingest": "Ingesting the sample catalogue",
+    "text": "Training the text model",
+    "image": "Training the photo model",
+    "fusion": "Combining both models",
+    "evaluate": "Evaluating the result",
+}
+"""What is said about the stages of the preparation that take long enough to be noticed."""
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
 
 
@@ -155,10 +166,13 @@ def prepare() -> None:
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("preparing", total=1.0, message="")
+        present, since = "", time.monotonic()
 
         def stage(name: str) -> None:
-            if name not in {"database", "preparing"}:
-                console.print(f"  {name} …")
+            nonlocal present, since
+            if present in _STEPS:
+                console.print(f"  {_STEPS[present]}: {time.monotonic() - since:.0f} s", highlight=False)
+            present, since = name, time.monotonic()
             bar.update(task, description=name, message="")
 
         run(
@@ -167,3 +181,4 @@ def prepare() -> None:
             stage=stage,
             progress=lambda fraction, message: bar.update(task, completed=fraction, message=message),
         )
+        stage("")

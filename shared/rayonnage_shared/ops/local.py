@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlencode, urlsplit
@@ -91,11 +92,14 @@ def _run(home: Path, say: Say) -> None:
         say(older)
     refuse_used_ports(values)
     supervisor = Supervisor(home, values)
+    started = time.monotonic()
     try:
-        _prepare(home, supervisor)
+        with compiling(supervisor):
+            _prepare(home, supervisor)
+        say("Starting the services …")
         daemon = supervisor.start()
         _wait(supervisor, daemon, _need_only_live(home))
-        say(_welcome(home, values, added))
+        say(_welcome(home, values, added, time.monotonic() - started))
         status = daemon.wait()
     except StopAsked:
         say("\nStopping …")
@@ -158,6 +162,28 @@ def refuse_used_ports(values: EnvironmentValues) -> None:
             seen.setdefault(number, str(port))
     if troubles:
         raise CannotRun("\n".join(troubles))
+
+
+@contextmanager
+def compiling(supervisor: Supervisor) -> Iterator[None]:
+    """Import the services once beside the preparation, if that has never been done, so that Python compiles them.
+
+    Otherwise six processes compile the same libraries at once: 14 s of CPU instead of 5 + 3.
+    """
+    server = find_spec("uvicorn")
+    done = server is None or server.origin is None or Path(cache_from_source(server.origin)).exists()
+    if done or sys.dont_write_bytecode:
+        yield
+        return
+    modules = sorted({one.module if "." in one.module else f"{one.package}.app" for one in supervisor.processes})
+    environment = os.environ | {MARK: str(supervisor.folder)}
+    command = [sys.executable, "-c", f"import {', '.join(modules)}"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        try:
+            yield
+        except BaseException:
+            process.kill()
+            raise
 
 
 def _prepare(home: Path, supervisor: Supervisor) -> None:
@@ -252,8 +278,8 @@ curl -s {gateway}/predict \\
   -F designation="Robot nettoyeur de piscine hors sol" -F image=@data/sample/exemple.jpg"""
 
 
-def _welcome(home: Path, values: EnvironmentValues, added: dict[str, str]) -> str:
-    parts = ["", "Rayonnage is ready.", addresses(values), ""]
+def _welcome(home: Path, values: EnvironmentValues, added: dict[str, str], took_s: float) -> str:
+    parts = ["", f"Rayonnage is ready, after {took_s:.0f} s.", addresses(values), ""]
     if ADMIN_PASSWORD in added:
         parts += _unless_login_works(values)
     if _has_champion(home):
@@ -266,7 +292,12 @@ def _welcome(home: Path, values: EnvironmentValues, added: dict[str, str]) -> st
     else:
         parts += ["There is no model yet: POST /ingest and POST /train, or `make ingest` and `make train`.", ""]
     return "\n".join(
-        [*parts, "Ctrl-C stops everything; `make status`, `make logs` and `make stop` work from another terminal."]
+        [
+            *parts,
+            "Ctrl-C stops everything; `make status`, `make logs` and `make stop` work from another terminal.",
+            f"Open {_gateway(values)}/docs and log in as {values['ADMIN_USERNAME']}; "
+            "the password is ADMIN_PASSWORD in the file .env.",
+        ]
     )
 
 

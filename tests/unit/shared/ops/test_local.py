@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
 from rayonnage_shared.core.processes import PROCESSES
-from rayonnage_shared.ops.local import CannotRun, LocalSettings, addresses, example_call, refuse_used_ports, run
+from rayonnage_shared.ops.local import (
+    CannotRun,
+    LocalSettings,
+    addresses,
+    compiling,
+    example_call,
+    refuse_used_ports,
+    run,
+)
+from rayonnage_shared.ops.supervision import Supervisor
 from tests.ports import free_ports_of_replicas
 
 
@@ -107,3 +117,21 @@ def test_a_start_says_once_which_settings_of_older_systems_have_no_effect(
     assert [line for text in said for line in text.splitlines() if "LSTM_MODEL_PATH" in line] == [
         "  LSTM_MODEL_PATH: models are bundles in MODELS_PATH, each with its own tokenizer, weights and categories"
     ]
+
+
+def test_the_services_are_compiled_once_beside_the_preparation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(sys, "pycache_prefix", str(cache))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(cache))
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+
+    with compiling(Supervisor(tmp_path, {})):
+        pass
+    compiled = {path.relative_to(cache).parts[-2] for path in cache.rglob("app.*.pyc")}
+    assert {one.package for one in PROCESSES} <= compiled
+
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "other"))
+    with compiling(Supervisor(tmp_path, {})):
+        pass
+    assert not (tmp_path / "other").exists()
