@@ -17,7 +17,8 @@ from rayonnage_auth.tokens import Tokens
 from rayonnage_shared.auth.accounts import Accounts
 from rayonnage_shared.auth.passwords import PasswordHasher
 from rayonnage_shared.auth.tokens import TokenVerifier
-from rayonnage_shared.database.engine import migrate, open_database
+from rayonnage_shared.core.disk import disk_trouble
+from rayonnage_shared.database.engine import database_folder, migrate, open_database
 from rayonnage_shared.http.app import create_service
 from rayonnage_shared.http.outage import answer_outages
 
@@ -53,9 +54,12 @@ def create_app(settings: AuthSettings, hasher: PasswordHasher | None = None) -> 
         finally:
             engine.dispose()
 
+    database = database_folder(settings.database_url)
+    written = [settings.auth_keys_path, *([database] if database else [])]
+
     async def storage() -> str | None:
         auth: Auth = app.state.auth
-        return await auth.feed.trouble()
+        return await auth.feed.trouble() or await to_thread.run_sync(disk_trouble, *written)
 
     app = create_service(
         title="Rayonnage auth",

@@ -15,6 +15,7 @@ from rayonnage_ingest.routes import Ingest, router
 from rayonnage_ingest.settings import IngestSettings
 from rayonnage_shared.auth.dependencies import refreshing_keys
 from rayonnage_shared.auth.tokens import TokenVerifier
+from rayonnage_shared.core.disk import disk_trouble
 from rayonnage_shared.http.app import create_service
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
 from rayonnage_shared.ml.catalogue.ingestion.reports import IngestReports
@@ -43,7 +44,7 @@ def create_app(settings: IngestSettings) -> FastAPI:
             await to_thread.run_sync(lambda: store.folder.mkdir(parents=True, exist_ok=True))
         except OSError as error:
             return f"the data folder is not writable: {error}"
-        return None
+        return await to_thread.run_sync(disk_trouble, store.folder)
 
     app = create_service(
         title="Rayonnage ingest",

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rayonnage_shared.core.disk import is_disk_full, storage_full
 from rayonnage_shared.core.errors import DependencyDown, RayonnageError
 from rayonnage_shared.ml.base.categories import load_categories
 from rayonnage_shared.ml.catalogue.datasets import DatasetStore
@@ -41,16 +42,24 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         else:
             target, images = _path(request["target"]), _path(request["images"])
             report = ingest(store, features, target, images, allow_new_codes=request["allow_new_codes"], **options)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        return _refused(storage_full())
     except RayonnageError as error:
-        members = {"status": error.status, "code": error.code, "title": error.title, "detail": error.detail}
-        return {"error": members | {"headers": error.headers, "extra": error.extra}}
+        return _refused(error)
     return {"report": report.model_dump(mode="json")}
+
+
+def _refused(error: RayonnageError) -> dict[str, Any]:
+    members = {"status": error.status, "code": error.code, "title": error.title, "detail": error.detail}
+    return {"error": members | {"headers": error.headers, "extra": error.extra}}
 
 
 def _ingest_feedback(store: DatasetStore, database_url: str, options: dict[str, Any]) -> IngestReport:
     from sqlalchemy.exc import InterfaceError, OperationalError
 
-    from rayonnage_shared.database.engine import migrate, open_database
+    from rayonnage_shared.database.engine import is_database_full, migrate, open_database
     from rayonnage_shared.feedback.ingestion import ingest_feedback
 
     engine = open_database(database_url)
@@ -58,6 +67,8 @@ def _ingest_feedback(store: DatasetStore, database_url: str, options: dict[str, 
         migrate(engine)
         return ingest_feedback(store, engine, **options)
     except (OperationalError, InterfaceError) as error:
+        if is_database_full(error):
+            raise storage_full() from error
         raise DependencyDown("The database is unavailable or overloaded; try again in a moment.") from error
     finally:
         engine.dispose()

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 
 from rayonnage_shared.auth.dependencies import refreshing_keys
 from rayonnage_shared.auth.tokens import TokenVerifier
+from rayonnage_shared.core.disk import disk_trouble
 from rayonnage_shared.database.engine import DATABASE_AWAY, migrate, open_database
 from rayonnage_shared.http.app import create_service, metrics
 from rayonnage_shared.http.outage import answer_outages
@@ -68,6 +69,9 @@ def create_app(settings: TrainSettings) -> FastAPI:
             return f"the database cannot be reached ({type(error.orig).__name__})"
         return None
 
+    async def disk() -> str | None:
+        return await to_thread.run_sync(disk_trouble, settings.data_path, settings.models_path)
+
     async def shown(request: Request) -> Response:
         await opened().metrics.refresh()
         return await metrics(request)
@@ -77,7 +81,7 @@ def create_app(settings: TrainSettings) -> FastAPI:
         description="Training jobs, promotion and rollback, drift reports.",
         lifespan=lifespan,
         routers=[train_routes, job_routes, model_routes, drift_routes, self_check_routes],
-        readiness={"database": database, "auth": verifier.why_not_ready},
+        readiness={"database": database, "data": disk, "auth": verifier.why_not_ready},
         max_body_bytes=MAX_BODY_BYTES,
         metrics_route=False,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, event, inspect, make_url, text
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlmodel import Session, create_engine
 
 from rayonnage_shared.core.errors import InvalidSetting
@@ -101,3 +101,21 @@ def _is_up_to_date(engine: Engine) -> bool:
 
 DATABASE_AWAY = (OperationalError, InterfaceError)
 """Errors of a database that is down, restarting or locked; job holders wait and retry."""
+
+_SQLITE_FULL, _SQLITE_IOERR_SHMSIZE = 13, 4874
+_POSTGRESQL_DISK_FULL = "53100"
+
+
+def is_database_full(error: DBAPIError) -> bool:
+    """Return whether a statement failed because the database's disk is full."""
+    origin = error.orig
+    full = getattr(origin, "sqlite_errorcode", None) in (_SQLITE_FULL, _SQLITE_IOERR_SHMSIZE)
+    return full or getattr(origin, "sqlstate", None) == _POSTGRESQL_DISK_FULL
+
+
+def database_folder(url: str) -> Path | None:
+    """Return the folder of an SQLite database; None for any other."""
+    address = make_url(url)
+    if address.get_backend_name() != "sqlite" or not address.database:
+        return None
+    return Path(address.database).parent

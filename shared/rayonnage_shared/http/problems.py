@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from rayonnage_shared.core.disk import is_disk_full, storage_full
 from rayonnage_shared.core.errors import PROBLEM_MEDIA_TYPE, BadInput, RayonnageError, problem_document
 from rayonnage_shared.core.validation import Fault, faults_of
 from rayonnage_shared.http.schemas import Problem
@@ -40,6 +41,7 @@ def add_problem_documents(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _render_validation_error)
     app.add_exception_handler(HTTPException, _render_http_error)
     app.add_exception_handler(ClientDisconnect, _render_disconnect)
+    app.add_exception_handler(OSError, _render_os_error)
     app.openapi = lambda: _openapi_with_problems(app)  # type: ignore[method-assign]
 
 
@@ -85,6 +87,12 @@ async def _render_domain_error(request: Request, error: Exception) -> Response:
 async def _render_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     return problem_response(request_id_of(request), invalid_input(faults_of(error.errors())))
+
+
+async def _render_os_error(request: Request, error: Exception) -> Response:
+    if not is_disk_full(error):
+        raise error
+    return await _render_domain_error(request, storage_full())
 
 
 async def _render_disconnect(_request: Request, _error: Exception) -> Response:

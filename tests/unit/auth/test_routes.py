@@ -25,6 +25,7 @@ from rayonnage_shared.auth import dependencies
 from rayonnage_shared.auth.accounts import Accounts
 from rayonnage_shared.auth.passwords import PasswordHasher
 from rayonnage_shared.auth.schemas import UserChange
+from rayonnage_shared.core import disk
 from rayonnage_shared.core.errors import InvalidSetting
 from rayonnage_shared.database.engine import open_database
 from tests.waiting import PATIENCE_S
@@ -333,6 +334,13 @@ async def test_public_keys_are_published_and_nothing_private(root: Caller) -> No
 
 async def test_ready_says_that_storage_can_be_read(root: Caller) -> None:
     assert (await root.client.get("/health/ready")).json()["dependencies"] == {"database and signing keys": "ok"}
+
+
+async def test_ready_says_that_the_disk_is_full(root: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "MIN_FREE_BYTES", 2**62)
+    answer = await root.client.get("/health/ready")
+    assert answer.status_code == 503
+    assert "is full" in answer.json()["dependencies"]["database and signing keys"]
 
 
 async def test_a_busy_database_is_a_503_and_no_failed_login(

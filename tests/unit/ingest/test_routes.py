@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import io
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,10 +15,12 @@ from fastapi import FastAPI
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
+from rayonnage_ingest import work
 from rayonnage_ingest.app import create_app
 from rayonnage_ingest.metrics import ROWS, ROWS_WITH_IMAGE
 from rayonnage_ingest.routes import Ingest
 from rayonnage_ingest.settings import IngestSettings
+from rayonnage_shared.core import disk
 from tests.tokens import SECRET, bearer
 from tests.waiting import eventually_async
 
@@ -133,6 +136,45 @@ async def test_a_worker_that_dies_answers_500_and_leaves_no_version(
     answer = await send(client, GOOD)
     assert (answer.status_code, answer.json()["code"]) == (500, "ingest_failed")
     assert app.state.ingest.datasets.current() is None
+
+
+def _full(*_arguments: object, **_options: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_a_disk_that_is_full_during_an_upload_is_a_507_and_the_next_upload_is_admitted(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("rayonnage_ingest.uploads._Parts.write", _full)
+        answer = await send(client, GOOD)
+    assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
+    assert "Free disk space" in answer.json()["detail"]
+    assert (await send(client, GOOD)).status_code == 201
+
+
+def test_a_disk_that_is_full_during_the_work_is_a_507(
+    settings: IngestSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "ingest", _full)
+    request = {
+        "data_path": str(tmp_path),
+        **dict.fromkeys(("categories_path", "target", "images", "allow_new_codes")),
+        "features": str(tmp_path / "f.csv"),
+        "ingest_id": "0" * 26,
+        "max_image_bytes": settings.max_image_bytes,
+        "max_image_pixels": settings.max_image_pixels,
+        "max_rows": 10,
+    }
+    error = work.run(request)["error"]
+    assert (error["status"], error["code"]) == (507, "storage_full")
+
+
+async def test_ready_says_that_the_disk_is_full(client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "MIN_FREE_BYTES", 2**62)
+    answer = await client.get("/health/ready")
+    assert answer.status_code == 503
+    assert "is full" in answer.json()["dependencies"]["data"]
 
 
 @pytest.mark.parametrize("path", ["/datasets", "/datasets/20260101T000000Z-0000", "/ingest/" + "0" * 26])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -43,6 +44,16 @@ async def missing() -> None:
 @router.get("/bug")
 async def bug() -> None:
     raise KeyError("secret detail")
+
+
+@router.get("/full")
+async def full() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@router.get("/forbidden")
+async def forbidden() -> None:
+    raise PermissionError(errno.EACCES, "secret detail")
 
 
 @router.get("/status")
@@ -106,6 +117,8 @@ async def test_a_callers_request_id_is_kept_and_a_bad_one_replaced(client: Async
         ("GET", "/nowhere", 404, "not_found"),
         ("PUT", "/missing", 405, "method_not_allowed"),
         ("GET", "/bug", 500, "internal_error"),
+        ("GET", "/full", 507, "storage_full"),
+        ("GET", "/forbidden", 500, "internal_error"),
         ("GET", "/health/ready", 503, "dependency_unavailable"),
     ],
 )
