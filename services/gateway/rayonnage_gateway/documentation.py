@@ -15,6 +15,7 @@ from rayonnage_gateway.connection import BadUpstreamResponse, UpstreamTimeout
 from rayonnage_gateway.forwarding import BadRequestHead, RequestTimeout
 from rayonnage_gateway.routes import PublicRoute
 from rayonnage_gateway.upstream import Upstream
+from rayonnage_shared.core.disk import storage_full
 from rayonnage_shared.core.errors import PROBLEM_MEDIA_TYPE, RayonnageError, problem_document
 from rayonnage_shared.http.schemas import Problem
 
@@ -53,6 +54,7 @@ _NOT_RECORDED: tuple[RayonnageError, ...] = (  # what a platform in good order d
     RequestTimeout("No more of the request body arrived for 60 s."),
     BadUpstreamResponse("The service `train` sent an invalid response: no status line.", service="train"),
     UpstreamTimeout("The service `train` did not answer in time.", service="train"),
+    storage_full(),
 )
 _ADDED_PROBLEMS = {
     "400": "The request cannot be read",
@@ -64,6 +66,7 @@ _ADDED_PROBLEMS = {
     "502": "A part of the platform sent an invalid response",
     "503": "A part of the platform is unavailable or at capacity",
     "504": "A part of the platform took too long",
+    "507": "The disk is full",
 }
 
 
@@ -206,6 +209,8 @@ def _add_problems(operation: Document, route: PublicRoute) -> None:
         if status == "403" and route.access != "admin":
             continue
         if status == "429" and route.route_class != "prediction":
+            continue
+        if status == "507" and (route.method == "GET" or route.service == "predict"):
             continue
         responses.setdefault(
             status, {"description": text, "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": f"{_REF}Problem"}}}}
