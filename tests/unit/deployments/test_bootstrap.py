@@ -79,6 +79,16 @@ case "$*" in *"pip install"*) /bin/mkdir -p {target.parent}; printf '#!/bin/sh\\
     assert bootstrap.find_uv(str(python)) == [str(target)]
 
 
+def test_uv_gets_an_environment_where_python_has_no_pip(bootstrap: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / ".uv" / "bin"
+    uv = executable(tmp_path / "made" / "uv", "echo 'uv 0.13.8'")
+    pip = executable(tmp_path / "made" / "pip", f"/bin/cp {uv} {folder}/uv")
+    python = executable(
+        tmp_path / "python", f"""[ "$2" = venv ] && /bin/mkdir -p {folder} && /bin/cp {pip} {folder}/pip"""
+    )
+    assert bootstrap.find_uv(str(python)) == [str(folder / "uv")]
+
+
 def test_says_what_to_do_when_uv_cannot_be_installed(
     bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
