@@ -157,7 +157,7 @@ class Forwarder:
             await exchange.stream(head, length)
 
     def _authorise(self, scope: Scope, access: Access) -> None:
-        user = verified_caller(self._verifier, _header(scope, b"authorization"))
+        user = verified_caller(self._verifier, _authorization(scope))
         scope["state"]["user"] = user.username
         if access == "admin":
             check_admin(user)
@@ -283,11 +283,12 @@ class _Exchange:
             log.warning("gateway.response.truncated", service=operation.upstream.service, error=type(error).__name__)
 
 
-def _header(scope: Scope, wanted: bytes) -> bytes | None:
-    for name, value in scope["headers"]:
-        if name == wanted:
-            return bytes(value)
-    return None
+def _authorization(scope: Scope) -> bytes | None:
+    """Return the header; two would be forwarded, and a service could read the one that was not verified here."""
+    found = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(found) > 1:
+        raise BadRequestHead("The request has more than one Authorization header.")
+    return found[0] if found else None
 
 
 def body_length(headers: Iterable[Header]) -> int:

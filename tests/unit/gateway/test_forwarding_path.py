@@ -60,6 +60,7 @@ REQUESTS: dict[str, bytes] = {
     "not a bearer token": without_token("GET", "/info", "Authorization: Basic YTpi"),
     "scheme in capitals": without_token("GET", "/info", f"Authorization: BEARER {token()}"),
     "two spaces": without_token("GET", "/info", f"Authorization: Bearer  {token()}"),
+    "two tokens": without_token("GET", "/info", f"Authorization: Bearer {token()}", "Authorization: Bearer x"),
     "no valid token": without_token("GET", "/info", "Authorization: Bearer x.y.z"),
     "expired": without_token("GET", "/info", EXPIRED),
     "not an admin": without_token("GET", "/train/jobs", f"Authorization: Bearer {token()}"),

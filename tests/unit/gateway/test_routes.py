@@ -170,6 +170,13 @@ def test_who_is_outside_the_trusted_networks_is_a_stranger(service: Service) -> 
         assert forwarded(gateway, "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https") == ("127.0.0.1", "http")
 
 
+def test_two_tokens_go_nowhere(gateway: Gateway, service: Service) -> None:
+    caller = gateway.connect()
+    caller.send(request("GET", "/info", "Authorization: Bearer another"))
+    assert caller.read_head().startswith(b"HTTP/1.1 400")
+    assert service.connections == 0
+
+
 ONE_OF_TWO = b"POST /predict HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n"
 
 
