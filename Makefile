@@ -241,6 +241,9 @@ docs-pictures: install-monitor ## take the screenshots in docs/ again (needs Chr
 
 bench: install-dev ## measure the speed of the platform on this machine
 	@$(BIN)/python -m tests.bench.http
+	@$(BIN)/python -m tests.bench.stages
+	@$(BIN)/python -m tests.bench.overload
+	@$(BIN)/python -m tests.bench.memory --requests 20000
 	@$(BIN)/python -m tests.bench.peers
 
 quality: install-dev ## measure model quality on real products: make quality DATA=folder

@@ -85,7 +85,7 @@ async def _connection(port: int, requests: list[bytes], deadline: float, result:
     number = 0
     while time.perf_counter() < deadline:
         try:
-            _, client = await loop.create_connection(_Client, "127.0.0.1", port)
+            _, client = await loop.create_connection(Client, "127.0.0.1", port)
         except OSError:
             result.broken += 1
             await asyncio.sleep(0.05)
@@ -103,7 +103,9 @@ async def _connection(port: int, requests: list[bytes], deadline: float, result:
             client.close()
 
 
-class _Client(asyncio.Protocol):
+class Client(asyncio.Protocol):
+    """One connection, which asks one request at a time."""
+
     def __init__(self) -> None:
         self.closed = False
         self._parser = httptools.HttpResponseParser(self)
@@ -130,6 +132,7 @@ class _Client(asyncio.Protocol):
             self._answer.set_exception(ConnectionError("the server closed the connection"))
 
     def ask(self, request: bytes) -> asyncio.Future[int]:
+        """Send a whole request and return its status, in a future."""
         assert self._transport is not None
         self._answer = asyncio.get_running_loop().create_future()
         if self.closed:
@@ -139,5 +142,6 @@ class _Client(asyncio.Protocol):
         return self._answer
 
     def close(self) -> None:
+        """Close the connection."""
         if self._transport is not None:
             self._transport.close()

@@ -51,14 +51,16 @@ def predict_alone(volume: Path, home: Path, settings: Mapping[str, str] | None =
         "ALGORITHM": "HS256",
         "SECRET_KEY": SECRET,
         "PREDICT_PORT": str(port),
+        "PREDICT_MAX_WAIT_S": "60",  # the machine may be busy, and refused requests cost nothing
         **(settings or {}),
     }
-    with _running([sys.executable, "-m", "rayonnage_predict"], port, home, environment) as process:
+    with running([sys.executable, "-m", "rayonnage_predict"], port, home, environment) as process:
         yield Server(port, process, token())
 
 
 @contextlib.contextmanager
-def _running(command: list[str], port: int, folder: Path, environment: Mapping[str, str]) -> Iterator[psutil.Process]:
+def running(command: list[str], port: int, folder: Path, environment: Mapping[str, str]) -> Iterator[psutil.Process]:
+    """Run a server until the block ends; it answers on `port` when the block begins."""
     # One thread for BLAS, as `make run` and the images set it.
     surroundings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     with subprocess.Popen(command, cwd=folder, env=surroundings) as started:

@@ -149,10 +149,11 @@ def running_platform(
 
 
 def write_settings(home: Path, settings: Mapping[str, str]) -> None:
-    """Write `home/.env`: free ports, a first admin, no rate limit, nothing that follows, and over these `settings`."""
+    """Write `home/.env`: free ports, a first admin, no limit on rates, patience; over these `settings`."""
     ports = [port.setting for one in PROCESSES for port in one.ports()]
     chosen = dict(zip(ports, map(str, free_ports(len(ports))), strict=True))
     chosen |= {"PREDICT_RATE_LIMIT": "off", "LOG_LEVEL": "info", "MLFLOW_TRACKING_URI": "", "DVC_REMOTE_URL": ""}
+    chosen["PREDICT_MAX_WAIT_S"] = "60"  # the machine may be busy, and then requests are refused
     if "PREDICT_REPLICAS" in settings:
         chosen["PREDICT_PORT"] = str(free_ports_of_replicas(int(settings["PREDICT_REPLICAS"])))
     chosen |= settings

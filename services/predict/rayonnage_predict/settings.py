@@ -24,7 +24,7 @@ class PredictSettings(ServiceSettings, StorageSettings, DatabaseSettings, Predic
     )
     predict_threads: int = Field(2, ge=1, le=64, description="Threads that run models; each uses one core.")
     predict_max_wait_s: float = Field(
-        0.5,
+        0.75,
         gt=0,
         le=60,
         description="Seconds that a request may wait for a thread; one that would wait longer is answered 503 with "

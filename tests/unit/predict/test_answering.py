@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -17,15 +17,16 @@ from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient, Response
 from jsonschema import Draft202012Validator
 from prometheus_client import REGISTRY
-from starlette.types import Message
+from starlette.types import Message, Receive
 
 from rayonnage_predict import answering as answering_module
 from rayonnage_predict import app as app_module
 from rayonnage_predict import champion as champion_module
 from rayonnage_predict import request_parsing
-from rayonnage_predict.answering import SHORT_TEXT_CHARACTERS, SMALL_BODY_BYTES, BodyMemory
+from rayonnage_predict.answering import SHORT_TEXT_CHARACTERS, SMALL_BODY_BYTES, THREAD_BODY_BYTES, BodyMemory
 from rayonnage_predict.app import create_app
 from rayonnage_predict.settings import PredictSettings
+from rayonnage_predict.workers import Workers
 from rayonnage_shared.core.errors import Overloaded
 from rayonnage_shared.http.hot_routes import HotRoutes
 from rayonnage_shared.ml.bundles.bundle import Bundle
@@ -332,12 +333,14 @@ async def test_a_large_body_is_parsed_in_a_thread(
 # Bodies that arrive in pieces, late, or never
 
 
-async def ask(app: FastAPI, *messages: Message) -> list[Message]:
+async def ask(
+    app: FastAPI, *messages: Message, receive: Receive | None = None, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> list[Message]:
     """Send the messages of a client, who then waits, and return what the application sends."""
     waiting = list(messages)
     sent: list[Message] = []
 
-    async def receive() -> Message:
+    async def next_message() -> Message:
         if not waiting:
             await asyncio.Event().wait()
         return waiting.pop(0)
@@ -345,14 +348,31 @@ async def ask(app: FastAPI, *messages: Message) -> list[Message]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    headers = [(b"content-type", b"application/json"), (b"authorization", f"Bearer {token()}".encode())]
-    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers, "query_string": b""}
-    await app(scope, receive, send)
+    all_headers = [(b"content-type", b"application/json"), (b"authorization", f"Bearer {token()}".encode()), *headers]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": all_headers, "query_string": b""}
+    await app(scope, receive or next_message, send)
     return sent
 
 
 def chunk(body: bytes, *, more: bool = True) -> Message:
     return {"type": "http.request", "body": body, "more_body": more}
+
+
+async def test_a_body_that_needs_a_thread_is_refused_before_it_is_received(
+    apps: Apps, promote: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_workers: Workers) -> None:
+        raise Overloaded("The queue is full.")
+
+    async def receive() -> Message:
+        pytest.fail("the body was received")
+
+    await promote(fake_bundle())
+    monkeypatch.setattr(Workers, "check_room", full)
+    length = (b"content-length", b"%d" % (THREAD_BODY_BYTES + 1))
+    start, _ = await ask(apps[0], receive=receive, headers=(length,))
+    assert start["status"] == 503 and dict(start["headers"])[b"retry-after"] == b"1"
+    assert (await ask(apps[0], chunk(BODIES["title"][1], more=False)))[0]["status"] == 200, "short text needs no thread"
 
 
 async def test_a_body_in_pieces_is_put_together(apps: Apps, promote: Callable[..., Any]) -> None:
