@@ -245,6 +245,7 @@ bench: install-dev ## measure the speed of the platform on this machine
 	@$(BIN)/python -m tests.bench.overload
 	@$(BIN)/python -m tests.bench.memory --requests 20000
 	@$(BIN)/python -m tests.bench.peers
+	@$(BIN)/python -m tests.bench.gateway
 
 quality: install-dev ## measure model quality on real products: make quality DATA=folder
 	@$(BIN)/python -m tests.bench.quality $(DATA)
