@@ -105,5 +105,5 @@ def test_the_settings_are_the_policy() -> None:
     settings = DriftSettings(_env_file=None, drift_retrain_columns=" language, category ,", drift_cool_down_h=2)
     assert Policy.of(settings) == Policy(True, 300, timedelta(hours=2), frozenset({"language", "category"}))
     assert Policy.of(DriftSettings(_env_file=None)).columns is None
-    with pytest.raises(InvalidSetting, match=r"names colour; there are has_title, .*, embedding"):
+    with pytest.raises(InvalidSetting, match=r"names colour, but the columns are has_title, .*, embedding"):
         DriftSettings(_env_file=None, drift_retrain_columns="language,colour")
