@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(BUILD_S + 600)]
 
 PUBLIC = ("nginx", "gateway")
 INTERNAL = ("auth", "ingest", "train", "predict", "train-worker", "mlflow")
-ACCESS_LINE = re.compile(r'"(GET|HEAD) (/health|/metrics|/status)')
-"""How uvicorn logs a probe; MLflow runs under it."""
+ACCESS_LINE = re.compile(r'"(GET|HEAD) (/health|/metrics|/status)\S* HTTP/1\.[01]" \d{3}')
+"""How uvicorn logs a probe; MLflow runs under it. nginx quotes the request of an error, without a status after it."""
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def test_probes_and_the_services_own_polling_leave_no_lines(platform: Stack) -> 
     assert paths(public), "other requests are logged"
     assert paths(public).isdisjoint(PROBES)  # clients may request what the services poll from each other
     assert paths(internal).isdisjoint({*PROBES, *POLLS})
-    assert ACCESS_LINE.search(public + internal) is None
+    assert not [line for line in (public + internal).splitlines() if ACCESS_LINE.search(line)]
     assert "logs-probe-1" not in public + internal
 
 
