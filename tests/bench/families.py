@@ -42,6 +42,7 @@ FROM_NOTHING: Parameters = {"weights": "none", "epochs": 12, "learning_rate": 1e
 TEXT: tuple[tuple[str, str, Parameters], ...] = (
     ("`tfidf-svm`", "tfidf-svm", {}),
     ("`tfidf-embedding` (default)", "tfidf-embedding", {}),
+    ("`tfidf-static`", "tfidf-static", {}),
     ("`lstm`", "lstm", {}),
     ("`lstm`, int8", "lstm", {"precision": "int8"}),
     (

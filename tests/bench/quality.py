@@ -53,7 +53,7 @@ def main() -> int:
     parser.add_argument("--family", action="append", help="text family; default: all")
     parser.add_argument("--table", action="append", choices=TABLES, help="what to measure; default: all")
     arguments = parser.parse_args()
-    families, tables = arguments.family or ["tfidf-embedding", "tfidf-svm"], arguments.table or TABLES
+    families, tables = arguments.family or ["tfidf-embedding", "tfidf-static", "tfidf-svm"], arguments.table or TABLES
     text_rows, pair_rows, codes = read_products(arguments.data)
     print(f"{len(text_rows.texts)} products with text, {len(pair_rows.texts)} pairs, {len(codes)} categories\n")
     kept = True

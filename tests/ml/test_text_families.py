@@ -21,7 +21,7 @@ SHELVES = [
     ["chaise", "table", "coussin", "lampe", "tapis"],
 ]
 COMMON = ["bleu", "neuf", "grand", "lot", "enfant", "pour", "avec", "la"]
-FAMILIES = [text_family(name) for name in ("tfidf-embedding", "tfidf-svm")]
+FAMILIES = [text_family(name) for name in ("tfidf-embedding", "tfidf-static", "tfidf-svm")]
 
 
 def catalogue(n: int, seed: int = 0) -> tuple[list[ProductText], IntArray]:

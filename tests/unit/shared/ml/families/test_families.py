@@ -20,7 +20,7 @@ FAMILIES: list[type[Family]] = [
 
 
 def test_the_families_of_the_specification_are_there() -> None:
-    assert set(family_names("text")) >= {"tfidf-svm", "tfidf-embedding", "lstm", "camembert"}
+    assert set(family_names("text")) >= {"tfidf-svm", "tfidf-embedding", "tfidf-static", "lstm", "camembert"}
     assert set(family_names("image")) >= {"efficientnet-lite0", "vgg16", "resnet50"}
     assert set(family_names("fusion")) >= {"weighted", "concatenate"}
 
