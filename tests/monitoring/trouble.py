@@ -44,6 +44,26 @@ def again_and_again(act: Callable[[], Any], *, threads: int = 1, every_s: float 
 
 
 @contextlib.contextmanager
+def restarted_with(platform: Platform, process: str, **settings: str) -> Iterator[None]:
+    """Restart a process with other settings, and at the end with the former ones."""
+    path = platform.home / ".env"
+    before = path.read_text(encoding="utf-8")
+    changed = before + "".join(f"{name}={value}\n" for name, value in settings.items())
+    try:
+        _restart(platform, process, changed)
+        yield
+    finally:
+        _restart(platform, process, before)
+
+
+def _restart(platform: Platform, process: str, settings: str) -> None:
+    platform.stop(process)
+    (platform.home / ".env").write_text(settings, encoding="utf-8")
+    platform.start(process)
+    platform.wait_until_ready()
+
+
+@contextlib.contextmanager
 def busy_processors() -> Iterator[None]:
     """Keep every processor busy with work that gives way to any other."""
     command = [sys.executable, "-c", "import os\nos.nice(19)\nwhile True: pass"]
