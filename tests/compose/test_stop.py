@@ -16,11 +16,11 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 OURS = {"gateway", "auth", "ingest", "train", "train-worker", "predict"}
 
 
-def test_each_container_ends_within_ten_seconds_when_it_is_asked_to(platform: Stack) -> None:
+def test_each_container_ends_before_it_is_killed(platform: Stack) -> None:
     statuses = {}
     for service in platform.lasting_services():
         container = platform.container(service)
-        platform.docker("stop", "--time", "10", container.id)  # kills what has not ended by then
+        platform.docker("stop", container.id)  # kills what has not ended within its `stop_grace_period`
         statuses[service] = platform.container(service).exit_code
         platform.docker("start", container.id)
     platform.wait_until_whole(120)
